@@ -1,0 +1,5 @@
+"""Alembic's environment: everything it does is in ragschema, so that `rag migrate` does the same."""
+
+from ragschema.environment import run
+
+run()

@@ -1,0 +1,62 @@
+"""The PostgreSQL schema of a retrieval-augmented-generation system.
+
+Names below are loaded on first use: importing one model pays for neither Typer nor Alembic.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragschema.base import Base
+    from ragschema.database import create_async_engine, create_engine, session_factory
+    from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingError
+    from ragschema.errors import RagSchemaError
+    from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion, Job, JobStatus
+    from ragschema.queries import nearest_chunks
+    from ragschema.settings import Database, find_database
+
+_MODULES = {
+    "base": ("Base",),
+    "database": ("create_async_engine", "create_engine", "session_factory"),
+    "embedding": ("EMBEDDING_DIMENSION", "Embedding", "EmbeddingError"),
+    "errors": ("RagSchemaError",),
+    "models": ("Chunk", "ChunkEvent", "ChunkEventType", "Document", "DocumentVersion", "Job", "JobStatus"),
+    "queries": ("nearest_chunks",),
+    "settings": ("Database", "find_database"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "EMBEDDING_DIMENSION",
+    "Base",
+    "Chunk",
+    "ChunkEvent",
+    "ChunkEventType",
+    "Database",
+    "Document",
+    "DocumentVersion",
+    "Embedding",
+    "EmbeddingError",
+    "Job",
+    "JobStatus",
+    "RagSchemaError",
+    "create_async_engine",
+    "create_engine",
+    "find_database",
+    "nearest_chunks",
+    "session_factory",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

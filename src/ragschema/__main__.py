@@ -1,0 +1,5 @@
+"""``python -m ragschema`` is ``rag``."""
+
+from ragschema.cli import main
+
+main()

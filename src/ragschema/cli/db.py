@@ -1,0 +1,109 @@
+"""``rag db``: the embedded PostgreSQL server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
+from ragschema.errors import DatabaseUnreachable
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def db() -> None:
+    """Run the embedded PostgreSQL, for a machine with no server.
+
+    Its data is in .ragschema/postgres of the working directory, or in RAG_EMBEDDED_DIR.
+    """
+    show_progress()
+
+
+@app.command()
+def start(json: Json = False, debug: Debug = False) -> None:
+    """Start the server, leave it running, and print its URL."""
+    from ragschema import embedded
+
+    data = _data()
+    embedded.start(data)
+    _print_url(data, json=json)
+
+
+@app.command()
+def url(json: Json = False, debug: Debug = False) -> None:
+    """Print the URL of the running server."""
+    from ragschema import embedded
+
+    data = _data()
+    if not embedded.is_running(data):
+        raise DatabaseUnreachable(f"The embedded server in {data} is not running.", "Run `rag db start`.")
+    _print_url(data, json=json)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to psql.")] = None) -> None:
+    """Open psql on the server, starting it meanwhile; every argument but --help goes to psql."""
+    import shutil
+    import signal
+    import subprocess
+
+    from ragschema import embedded
+
+    data = _data()
+    executable = shutil.which("psql") or str(embedded.program("psql"))
+    with embedded.running(data):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C cancels psql's query, not us
+        child = subprocess.run([executable, _libpq_url(data), *(arguments or [])], check=False)
+    sys.exit(child.returncode)
+
+
+@app.command()
+def stop(json: Json = False, debug: Debug = False) -> None:
+    """Stop the server; the data stays."""
+    from ragschema import embedded
+
+    data = _data()
+    was_running = embedded.stop(data)
+    if json:
+        print_json({"directory": str(data), "was_running": was_running})
+    elif not was_running:
+        typer.echo("Nothing to do: the server is not running.")
+
+
+@app.command()
+def destroy(yes: Yes = False, json: Json = False, debug: Debug = False) -> None:
+    """Stop the server and delete its data, every row of it."""
+    from ragschema import embedded
+
+    data = _data()
+    confirm(f"Delete {data} and every row in it?", yes=yes)
+    embedded.destroy(data)
+    if json:
+        print_json({"directory": str(data)})
+    else:
+        typer.echo(f"Deleted {data}.")
+
+
+def _data() -> Path:
+    from ragschema.settings import embedded_directory
+
+    return embedded_directory()
+
+
+def _libpq_url(data: Path) -> str:
+    from ragschema import embedded
+    from ragschema.settings import Database
+
+    return Database(embedded.parameters(data), "the embedded server").libpq_url()
+
+
+def _print_url(data: Path, *, json: bool) -> None:
+    location = _libpq_url(data)
+    if json:
+        print_json({"url": location, "directory": str(data)})
+    else:
+        typer.echo(location)

@@ -1,0 +1,98 @@
+"""What a step would destroy: the rows of the tables and the values of the columns that it drops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+
+from ragschema.scripts import DIRECTIONS, Direction, offline_sql
+
+_NAME = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
+_DROP = re.compile(
+    rf"\bDROP TABLE (?:IF EXISTS )?{_NAME}"
+    rf"|\bALTER TABLE (?:IF EXISTS )?(?:ONLY )?{_NAME} DROP COLUMN (?:IF EXISTS )?{_NAME}",
+    re.I,
+)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A table, or a column of one, that a revision's step drops.
+
+    Attributes:
+        revision: The revision whose step it is.
+        table: The table's name, without its schema.
+        column: The column's name, or None where the whole table goes.
+    """
+
+    revision: str
+    table: str
+    column: str | None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a drop destroys: rows of the table, or values of the column that are not NULL."""
+
+    drop: Drop
+    count: int
+
+    def __str__(self) -> str:
+        table, column = self.drop.table, self.drop.column
+        what = f"rows of {table}" if column is None else f"values of {table}.{column}"
+        return f"{self.count} {what} (dropped by revision {self.drop.revision})"
+
+
+def find_drops(scripts: ScriptDirectory) -> Mapping[tuple[str, Direction], list[Drop]]:
+    """Find what the revisions drop, each in both directions, by reading their SQL.
+
+    Needs no database. Call it before the environment runs: reading a revision's SQL takes alembic's ``op``.
+    """
+    return {
+        (script.revision, direction): [
+            Drop(script.revision, _unquote(match[1] or match[2]), _unquote(match[3]) if match[3] else None)
+            for match in _DROP.finditer(offline_sql(script, direction))
+        ]
+        for script in scripts.walk_revisions()
+        for direction in DIRECTIONS
+    }
+
+
+def count_losses(connection: sa.Connection, drops: Iterable[Drop]) -> list[Loss]:
+    """Count what drops would destroy in a database; those that destroy nothing are left out.
+
+    Takes ACCESS SHARE on the tables, and reads them whole. The first schema of the connection's search_path
+    must be the one the drops happen in.
+    """
+    losses = [Loss(drop, _count(connection, drop)) for drop in drops if _exists(connection, drop)]
+    return [loss for loss in losses if loss.count]
+
+
+def lock_tables(connection: sa.Connection, drops: Iterable[Drop]) -> None:
+    """Take ACCESS EXCLUSIVE on the tables that drops concern, so that no row can come before them."""
+    for drop in drops:
+        if _exists(connection, drop):
+            name = connection.dialect.identifier_preparer.quote(drop.table)
+            connection.execute(sa.text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
+
+
+def _exists(connection: sa.Connection, drop: Drop) -> bool:
+    statement = sa.text(
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(quote_ident(:table))"
+        " AND NOT attisdropped AND (attname = :column OR :column IS NULL))"
+    ).bindparams(sa.bindparam("table", drop.table), sa.bindparam("column", drop.column, sa.Text()))
+    return bool(connection.scalar(statement))
+
+
+def _count(connection: sa.Connection, drop: Drop) -> int:
+    columns: list[sa.ColumnClause[object]] = [sa.column(drop.column)] if drop.column else []
+    table = sa.table(drop.table, *columns)
+    return connection.scalar(sa.select(sa.func.count(*columns)).select_from(table)) or 0
+
+
+def _unquote(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

@@ -1,0 +1,66 @@
+"""What can go wrong, each with its exit code.
+
+An error is one sentence of fact, one of remedy, then evidence. The command line prints those three and
+exits with ``exit_code``; a service catches `RagSchemaError` or the class it cares about.
+"""
+
+
+class RagSchemaError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Args:
+        message: One sentence saying what is wrong. Never holds a password.
+        remedy: One sentence saying what to do next.
+        evidence: Lines that support the message, such as a server's own words.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str = "", evidence: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.evidence = evidence
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.message, self.remedy, self.evidence) if part)
+
+
+class UsageError(RagSchemaError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class DatabaseAhead(RagSchemaError):
+    """The database is at a revision this package does not know."""
+
+    exit_code = 6
+
+
+class DatabaseUnreachable(RagSchemaError):
+    """No connection could be made to the database."""
+
+    exit_code = 69
+
+
+class LockNotObtained(RagSchemaError):
+    """Another deployer, or a blocking session, held on for too long; nothing is broken, run again."""
+
+    exit_code = 75
+
+
+class ConfigurationError(RagSchemaError):
+    """A setting is missing, unreadable or refused."""
+
+    exit_code = 78
+
+
+class DataLossRefused(RagSchemaError):
+    """A step would destroy rows or values, and was not told that it may."""
+
+
+class UnmanagedDatabase(RagSchemaError):
+    """The database has our tables, but no version row says which revision they are."""
+
+    exit_code = 78

@@ -1,0 +1,151 @@
+"""One embedded server a run, one template database at head, a clone of it for each test that asks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ragschema import embedded, migrations
+from ragschema.settings import Database
+
+ROOT = Path(__file__).resolve().parents[1]
+CLEARED = ("DATABASE_URL", "DB_", "PG", "RAG_")
+
+_numbers = count()
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without anything that says which database to use."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
+
+
+@pytest.fixture(autouse=True)
+def _no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(CLEARED):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """libpq keywords of the run's server, as its superuser."""
+    with embedded.running(tmp_path_factory.mktemp("server") / "postgres") as parameters:
+        with connect(Database(parameters, "the tests")) as connection:
+            for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
+                connection.execute(f"ALTER SYSTEM SET {setting}")
+            connection.execute("SELECT pg_reload_conf()")
+        yield parameters
+
+
+def connect(database: Database) -> psycopg.Connection[psycopg.rows.TupleRow]:
+    """Connect with psycopg, each statement a transaction of its own."""
+    return psycopg.connect(database.libpq_url(), autocommit=True)
+
+
+@contextmanager
+def made_database(server: Mapping[str, str], template: str | None = None) -> Iterator[Database]:
+    """Make a database, empty or a clone, and drop it afterwards."""
+    name = f"test_{next(_numbers)}"
+    with connect(Database(server, "the tests")) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
+        try:
+            yield Database({**server, "dbname": name}, "the tests")
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database(server: Mapping[str, str]) -> Iterator[Database]:
+    with made_database(server) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def template(server: Mapping[str, str]) -> Iterator[str]:
+    with made_database(server) as database:
+        migrations.upgrade(database)
+        yield database.parameters["dbname"]
+
+
+@pytest.fixture
+def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
+    """A database at head."""
+    with made_database(server, template) as database:
+        yield database
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[sa.Engine]:
+    """An engine on a database at head."""
+    engine = sa.create_engine(database.url())
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(engine: sa.Engine) -> Iterator[Session]:
+    with Session(engine) as session:
+        yield session
+
+
+def dump_schema(database: Database, *, without_version_table: bool = True) -> str:
+    """Return what pg_dump says of a database's schema, without what differs from run to run."""
+    options = ["--exclude-table=rag_alembic_version"] if without_version_table else []
+    text = subprocess.check_output(
+        [
+            embedded.program("pg_dump"),
+            "--schema-only",
+            "--no-owner",
+            *options,
+            f"--dbname={database.libpq_url()}",
+        ],
+        text=True,
+    )
+    noise = ("--", "\\restrict", "\\unrestrict", "SET ", "SELECT pg_catalog.set_config")
+    return "\n".join(line for line in text.splitlines() if line and not line.startswith(noise)) + "\n"
+
+
+def run_psql(database: Database, sql: str) -> str:
+    """Run a script through psql, stopping at its first error; return what psql prints."""
+    return subprocess.run(
+        [embedded.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", database.libpq_url()],
+        input=sql,
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Command:
+    """Run a command as a user would: its own process, an empty working directory, nothing in the environment.
+
+    ``run("rag", "migrate", DATABASE_URL=...)`` runs the installed script; keywords are environment variables.
+    """
+
+    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        program, *rest = arguments
+        return subprocess.run(
+            [str(Path(sys.executable).with_name(program)), *rest],
+            cwd=cwd,
+            env=clean_environment() | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
