@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,18 @@ from sqlalchemy.orm import Session
 
 from ragschema import embedded, migrations
 from ragschema.settings import Database
+from schema_dump import dump_schema
+
+__all__ = [
+    "ROOT",
+    "Command",
+    "clean_environment",
+    "connect",
+    "copy_checkout",
+    "dump_schema",
+    "made_database",
+    "run_psql",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 CLEARED = ("DATABASE_URL", "DB_", "PG", "RAG_")
@@ -98,23 +111,6 @@ def session(engine: sa.Engine) -> Iterator[Session]:
         yield session
 
 
-def dump_schema(database: Database, *, without_version_table: bool = True) -> str:
-    """Return what pg_dump says of a database's schema, without what differs from run to run."""
-    options = ["--exclude-table=rag_alembic_version"] if without_version_table else []
-    text = subprocess.check_output(
-        [
-            embedded.program("pg_dump"),
-            "--schema-only",
-            "--no-owner",
-            *options,
-            f"--dbname={database.libpq_url()}",
-        ],
-        text=True,
-    )
-    noise = ("--", "\\restrict", "\\unrestrict", "SET ", "SELECT pg_catalog.set_config")
-    return "\n".join(line for line in text.splitlines() if line and not line.startswith(noise)) + "\n"
-
-
 def run_psql(database: Database, sql: str) -> str:
     """Run a script through psql, stopping at its first error; return what psql prints."""
     return subprocess.run(
@@ -124,6 +120,16 @@ def run_psql(database: Database, sql: str) -> str:
         capture_output=True,
         check=True,
     ).stdout
+
+
+def copy_checkout(directory: Path) -> Path:
+    """Copy what runs from the checkout, to add revisions to; its ``src`` goes into PYTHONPATH."""
+    copy = directory / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("src", "alembic"):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    shutil.copy(ROOT / "alembic.ini", copy)
+    return copy
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

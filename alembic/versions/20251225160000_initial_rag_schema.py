@@ -116,7 +116,7 @@ def upgrade() -> None:
     chunk_event_type = postgresql.ENUM(
         "added", "updated", "deleted", "unchanged", name="chunk_event_type", create_type=False
     )
-    chunk_event_type.create(op.get_bind())
+    chunk_event_type.create(op.get_bind(), checkfirst=False)
     op.create_table(
         "rag_chunk_events",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -144,7 +144,7 @@ def upgrade() -> None:
     job_status = postgresql.ENUM(
         "new", "processing", "completed", "failed", name="job_status", create_type=False
     )
-    job_status.create(op.get_bind())
+    job_status.create(op.get_bind(), checkfirst=False)
     op.create_table(
         "rag_jobs",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),

@@ -53,8 +53,10 @@ def _finish_directives(
     for directive in directives:
         if not re.fullmatch(r"\d{14}", directive.rev_id or ""):
             directive.rev_id = new_revision_id()
-    if getattr(context.config and context.config.cmd_opts, "autogenerate", False) and all(
-        directive.upgrade_ops is not None and directive.upgrade_ops.is_empty() for directive in directives
+    arguments = context.opts["revision_context"].command_args
+    drafted = arguments["autogenerate"] and arguments["message"] is not None  # `alembic check` has none
+    if drafted and all(
+        directive.upgrade_ops and directive.upgrade_ops.is_empty() for directive in directives
     ):
         directives.clear()
 

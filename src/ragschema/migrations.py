@@ -5,9 +5,10 @@ Alembic keeps its environment in module globals, so one lock lets one thread of 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -173,8 +174,7 @@ def create(
             "Clone the repository and run `uv run rag migrate create` there.",
         )
     run = Run(_resolve(database) if with_autogenerate else None)
-    with _running_alembic(make_config(run)) as config:
-        config.print_stdout = lambda *arguments: None  # type: ignore[method-assign]
+    with _running_alembic(make_config(run)) as config, redirect_stdout(sys.stderr):
         script = command.revision(
             config, message, autogenerate=with_autogenerate, rev_id=autogenerate.new_revision_id()
         )

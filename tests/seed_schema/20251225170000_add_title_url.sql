@@ -1,0 +1,3 @@
+ALTER TABLE rag_document_versions
+ADD COLUMN title TEXT,
+ADD COLUMN url TEXT;
