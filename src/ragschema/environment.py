@@ -201,8 +201,10 @@ class _Command:
     def __init__(self, options: dict[str, Any]) -> None:
         self.steps: Callable[..., Iterable[Any]] = options["fn"]
         self.changes_the_database = "destination_rev" in options  # upgrade, downgrade, stamp
-        revision = options.get("revision_context")  # revision, check
-        self.writes_only_a_file = revision is not None and not revision.command_args["autogenerate"]
+        revision = options.get("revision_context")  # revision, check; merge has none
+        self.writes_only_a_file = "template_args" in options and not (
+            revision and revision.command_args["autogenerate"]
+        )
 
 
 def _run_offline() -> None:
