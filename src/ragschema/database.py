@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_random
 
+import ragschema.embedding  # noqa: F401  first: engines made after it bind embeddings in binary
 from ragschema import embedded
 from ragschema.errors import ConfigurationError, DatabaseUnreachable, LockNotObtained
 from ragschema.settings import Database, find_database

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, TypeAlias
 
 import numpy as np
+import pgvector
 import psycopg
 from numpy.typing import ArrayLike, NDArray
 from pgvector.sqlalchemy import VECTOR
-from psycopg.adapt import Dumper
+from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 from sqlalchemy import ColumnElement, Dialect, LargeBinary, func, type_coerce
 from sqlalchemy.exc import DontWrapMixin
 
 from ragschema.errors import RagSchemaError
+
+log = logging.getLogger(__name__)
 
 EMBEDDING_DIMENSION = 768
 
@@ -27,12 +31,13 @@ class EmbeddingError(RagSchemaError, ValueError, DontWrapMixin):
 class Embedding(VECTOR):
     """A pgvector ``vector(dimension)`` column of finite float32 numbers.
 
-    Takes any sequence or array of shape ``(dimension,)`` and returns a float32 numpy array of that shape.
-    All distance operators of `pgvector.sqlalchemy` and its ``avg`` and ``sum`` work on it.
+    Takes any sequence or array of real numbers of shape ``(dimension,)``, converts it to float32, and returns
+    a float32 numpy array of that shape. None is NULL. The distance operators of `pgvector.sqlalchemy` and its
+    ``avg`` and ``sum`` work on it.
 
     Values travel in pgvector's binary format: bound as such over psycopg 3, and read through
-    ``vector_send``, because psycopg asks for text results. An engine made before this module was imported,
-    or one of another driver, binds them as text: slower, the same rows.
+    ``vector_send``, because psycopg asks for text results. An engine that was made before this module was
+    imported, or one of another driver, binds them as text: slower, the same rows.
 
     Args:
         dim: The dimension; `EMBEDDING_DIMENSION` in this schema.
@@ -53,62 +58,76 @@ class Embedding(VECTOR):
         """Return a value as a float32 array of shape ``(dim,)``.
 
         Raises:
-            EmbeddingError: It is not one: another dimension, not numbers, NaN or infinity.
+            EmbeddingError: It is not one: another dimension, not real numbers, NaN or infinity.
         """
         try:
-            with np.errstate(
-                over="ignore"
-            ):  # a float64 too large for float32 becomes infinity, refused below
-                array = np.asarray(value, dtype=np.float32)
-        except (TypeError, ValueError) as exc:
-            raise EmbeddingError(
-                f"An embedding must be {self.dim} numbers, not {type(value).__name__}.",
-                "Pass a list of numbers or a numpy array.",
-            ) from exc
-        if array.shape != (self.dim,):
-            dimension = "x".join(map(str, array.shape)) or "no"
+            given = np.asarray(value)
+        except (TypeError, ValueError) as exc:  # a list of lists of unequal lengths, for one
+            raise self._not_numbers(type(value).__name__) from exc
+        if given.dtype.kind not in "fiu":
+            raise self._not_numbers(f"{type(value).__name__} of {given.dtype}")
+        if given.shape != (self.dim,):
+            dimension = "x".join(map(str, given.shape)) or "no"
             raise EmbeddingError(
                 f"An embedding has {dimension} dimensions, the column takes {self.dim}.",
                 "Use the embedding model that the column was made for.",
             )
-        if not np.isfinite(array).all():
-            place = int(np.flatnonzero(~np.isfinite(array))[0])
+        with np.errstate(all="ignore"):  # what overflows float32 becomes infinity, refused below
+            array = given.astype(np.float32, copy=False)
+        finite = np.isfinite(array)
+        if not finite.all():
+            place = int(np.argmin(finite))
             raise EmbeddingError(
-                f"An embedding of {self.dim} dimensions holds {array[place]} at position {place}; "
-                f"the column takes {self.dim} finite numbers.",
-                "Look at the model's output: pgvector stores no NaN and no infinity.",
+                f"An embedding of {self.dim} dimensions holds {given[place]} at position {place}; "
+                f"the column takes {self.dim} finite float32 numbers.",
+                "Look at the model's output: NaN, infinity and numbers beyond 3.4e38 cannot be stored.",
             )
         return array
 
+    def _not_numbers(self, what: str) -> EmbeddingError:
+        return EmbeddingError(
+            f"An embedding must be {self.dim} real numbers, not {what}.",
+            "Pass a list of numbers or a numpy array.",
+        )
+
     def bind_processor(self, dialect: Dialect) -> Any:
         if _binds_binary(dialect):
-            prefix = self.dim.to_bytes(2, "big") + b"\0\0"
+            header = self.dim.to_bytes(2, "big") + b"\0\0"
             return lambda value: (
-                None if value is None else _Binary(prefix + self.check(value).astype(">f4").tobytes())
+                None if value is None else _Binary(header + self.check(value).astype(">f4").tobytes())
             )
-        return lambda value: None if value is None else self._to_text(value)
+        return lambda value: None if value is None else _to_text(self.check(value))
 
     def literal_processor(self, dialect: Dialect) -> Any:
-        return lambda value: f"'{self._to_text(value)}'"
-
-    def _to_text(self, value: ArrayLike) -> str:
-        return "[" + ",".join(map(str, self.check(value).tolist())) + "]"
+        return lambda value: f"'{_to_text(self.check(value))}'"
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         return type_coerce(func.vector_send(column, type_=LargeBinary()), self)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        def process(value: bytes | str | None) -> Vector | None:
+        def process(value: Any) -> Vector | None:
             if value is None:
                 return None
             if isinstance(value, str):  # raw SQL, declared with this type, past column_expression
                 return np.array(value[1:-1].split(","), dtype=np.float32)
+            if isinstance(value, pgvector.Vector):  # the same, on a connection with register_vector
+                return value.to_numpy()
             return np.frombuffer(value, dtype=">f4", offset=4).astype(np.float32)
 
         return process
 
     def compare_values(self, x: Any, y: Any) -> bool:
-        return x is y or (x is not None and y is not None and np.array_equal(x, y))
+        """Whether the column would hold the same for both, so that a flush need not write it."""
+        if x is y or x is None or y is None:
+            return x is y
+        try:
+            return np.array_equal(self.check(x), self.check(y))
+        except EmbeddingError:  # written, and so refused where it is bound
+            return False
+
+
+def _to_text(vector: Vector) -> str:
+    return "[" + ",".join(map(str, vector.tolist())) + "]"
 
 
 class _Binary:
@@ -128,7 +147,15 @@ class _BinaryDumper(Dumper):
         return obj.data
 
 
-psycopg.adapters.register_dumper(_Binary, _BinaryDumper)
+class _TextDumper(Dumper):
+    """For psycopg's ClientCursor, which writes values into the statement."""
+
+    def dump(self, obj: _Binary) -> bytes:
+        return _to_text(np.frombuffer(obj.data, dtype=">f4", offset=4)).encode()
+
+
+psycopg.adapters.register_dumper(_Binary, _TextDumper)
+psycopg.adapters.register_dumper(_Binary, _BinaryDumper)  # the last one is preferred
 
 
 def _binds_binary(dialect: Dialect) -> bool:
@@ -137,7 +164,11 @@ def _binds_binary(dialect: Dialect) -> bool:
     if adapters is None:
         return False
     try:
-        adapters.get_dumper(_Binary, psycopg.adapt.PyFormat.AUTO)
+        adapters.get_dumper(_Binary, PyFormat.AUTO)
     except psycopg.ProgrammingError:
+        log.warning(
+            "This engine was made before ragschema.embedding was imported, so embeddings travel as text, "
+            "several times slower. Import ragschema.models before create_engine()."
+        )
         return False
     return True

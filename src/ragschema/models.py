@@ -1,7 +1,9 @@
 """The five tables: documents, their immutable versions, chunks, the events between versions, and jobs.
 
 Every default is the database's, so rows written in SQL and rows written here are alike. Relationships load
-lazily; with AsyncSession use ``selectinload`` or ``await row.awaitable_attrs.name``.
+lazily; with AsyncSession use ``selectinload`` or ``await row.awaitable_attrs.name``. Deleting a document or a
+version leaves what hangs from it to the database's ON DELETE CASCADE. A dict column is written when it is
+assigned; a change inside the dict is not noticed.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from ragschema.models import Chunk, Document
 def nearest_chunks(embedding: ArrayLike, *, limit: int = 10) -> Select[tuple[Chunk, float]]:
     """Select the chunks of current versions nearest to an embedding, nearest first.
 
+    A chunk that has no embedding yet is left out.
+
     Args:
         embedding: Shape ``(768,)``.
         limit: Rows to return at most.
@@ -22,6 +24,7 @@ def nearest_chunks(embedding: ArrayLike, *, limit: int = 10) -> Select[tuple[Chu
     return (
         select(Chunk, distance)
         .join(Document, Document.current_version_id == Chunk.version_id)
+        .where(Chunk.embedding.is_not(None))
         .order_by(distance)
         .limit(limit)
     )
