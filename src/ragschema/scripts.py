@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
 from io import StringIO
 from pathlib import Path
 from typing import Literal
@@ -12,37 +12,13 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import Script, ScriptDirectory
 
+from ragschema.locations import checkout as checkout
+from ragschema.locations import script_location as script_location
+
 RUN_ATTRIBUTE = "ragschema"  # the key of the run in alembic's Config.attributes
 
 Direction = Literal["upgrade", "downgrade"]
 DIRECTIONS: tuple[Direction, Direction] = ("upgrade", "downgrade")
-
-_PACKAGE = Path(__file__).resolve().parent
-
-
-@dataclass(frozen=True)
-class Revision:
-    """A revision of this package.
-
-    Attributes:
-        revision: Its id, 14 digits.
-        summary: The first line of its docstring.
-    """
-
-    revision: str
-    summary: str
-
-
-def script_location() -> Path:
-    """Return the directory of env.py and versions/: in the package if installed, else beside src/."""
-    packaged = _PACKAGE / "alembic"
-    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "alembic"
-
-
-def checkout() -> Path | None:
-    """Return the root of the checkout, or None where the package is installed from a wheel."""
-    root = script_location().parent
-    return root if (root / "alembic.ini").is_file() and root != _PACKAGE else None
 
 
 def make_config(run: object = None, *, output: StringIO | None = None) -> Config:
@@ -64,9 +40,9 @@ def script_directory() -> ScriptDirectory:
     return ScriptDirectory.from_config(make_config())
 
 
-def read_revision(script: Script) -> Revision:
-    """Return what a revision says of itself."""
-    return Revision(script.revision, script.doc)
+def script_checksum(script: Script) -> str:
+    """Return the SHA-256 of a revision's file, in hexadecimal."""
+    return hashlib.sha256(Path(script.path).read_text(encoding="utf-8").encode()).hexdigest()
 
 
 def offline_sql(script: Script, direction: Direction) -> str:

