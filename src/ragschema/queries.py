@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 from ragschema.models import Chunk, Document
 
 
-def nearest_chunks(embedding: ArrayLike, *, limit: int = 10) -> Select[tuple[Chunk, float]]:
+def nearest_chunks(embedding: ArrayLike, *, limit: int = 10) -> Select[Chunk, float]:
     """Select the chunks of current versions nearest to an embedding, nearest first.
 
     A chunk that has no embedding yet is left out.
