@@ -45,9 +45,9 @@ def script_checksum(script: Script) -> str:
     return hashlib.sha256(Path(script.path).read_text(encoding="utf-8").encode()).hexdigest()
 
 
-def offline_sql(script: Script, direction: Direction) -> str:
-    """Return the SQL of one revision, without a database."""
-    output = StringIO()
+def offline_sql(script: Script, direction: Direction, output: StringIO | None = None) -> str:
+    """Return the SQL of one revision, without a database; each statement is one write to ``output``."""
+    output = output or StringIO()
     options = {"as_sql": True, "literal_binds": True, "output_buffer": output}
     context = MigrationContext.configure(
         dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, opts=options
