@@ -87,9 +87,13 @@ def test_json_is_all_there_is_on_standard_output(run: Command, empty_database: D
         "current": None,
         "head": HEAD,
         "pending": [
-            {"revision": "20251225160000", "summary": "Initial RAG schema"},
-            {"revision": HEAD, "summary": "Add title and url to document versions"},
+            {"revision": "20251225160000", "summary": "Initial RAG schema", "deploy": "expand"},
+            {"revision": HEAD, "summary": "Add title and url to document versions", "deploy": "expand"},
         ],
+        "written_by": None,
+        "invalid_indexes": [],
+        "edited": [],
+        "last_failure": None,
     }
     migrated = document()
     assert isinstance(migrated, dict)
@@ -108,7 +112,7 @@ def test_a_stop_before_head_is_pending(run: Command, empty_database: Database) -
     assert run("rag", "migrate", "--to", "20251225160000", "--database-url", url).returncode == 0
     status = run("rag", "migrate", "status", "--database-url", url).stdout.splitlines()
     assert status[0].split() == ["state", "PENDING"]
-    assert status[-1].split("\t") == ["pending", HEAD, "Add title and url to document versions"]
+    assert status[-1].split("\t") == ["pending", HEAD, "expand: Add title and url to document versions"]
 
 
 def test_sql_is_printed_and_no_database_is_spoken_to(run: Command) -> None:

@@ -12,8 +12,10 @@ import pytest
 
 from conftest import ROOT, Command, clean_environment, connect
 from ragschema import migrations
-from ragschema.database import deployer_lock_key, migration_connection, take_deployer_lock
+from ragschema.connections import opened
 from ragschema.errors import LockNotObtained
+from ragschema.locks import deployer_lock_key, take_deployer_lock
+from ragschema.options import Options
 from ragschema.settings import Database
 
 
@@ -56,7 +58,8 @@ def test_a_wait_that_ends_without_the_lock_changes_nothing(empty_database: Datab
     with connect(empty_database) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", (deployer_lock_key("public"),))
         with (
-            migration_connection(empty_database) as connection,
+            opened(Options(empty_database)) as at,
+            at.connection as connection,
             pytest.raises(LockNotObtained, match="Another deployer has held the lock") as refused,
         ):
             take_deployer_lock(connection, "public", wait=0.2)
@@ -67,9 +70,10 @@ def test_a_wait_that_ends_without_the_lock_changes_nothing(empty_database: Datab
 def test_a_killed_deployer_leaves_no_lock_behind(empty_database: Database) -> None:
     key = deployer_lock_key("public")
     script = (
-        "import sys, time; from ragschema.database import *; from ragschema.settings import find_database\n"
-        "with migration_connection(find_database()) as connection:\n"
-        "    take_deployer_lock(connection, 'public'); print('held', flush=True); time.sleep(600)"
+        "import time; from ragschema.connections import opened; from ragschema.locks import take_deployer_lock\n"
+        "from ragschema.options import find_options\n"
+        "with opened(find_options()) as at:\n"
+        "    take_deployer_lock(at.connection, 'public', wait=60); print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],

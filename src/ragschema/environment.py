@@ -1,205 +1,70 @@
 """What ``alembic/env.py`` runs, so that ``rag migrate`` and bare ``alembic`` obey the same rules.
 
-Those rules: the same settings, one connection with the deployer lock before the heads are read, one
-transaction per revision, the version table `VERSION_TABLE` in an explicit schema.
+Those rules: the same settings; one connection with the deployer lock, taken before the heads are read; one
+transaction per revision, retried when it meets a lock; the version table in an explicit schema; a history.
 """
 
 from __future__ import annotations
 
 import logging.config
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import chain
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
-from alembic.runtime.migration import MigrationContext, RevisionStep
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ragschema import autogenerate
-from ragschema.data_loss import Drop, count_losses, find_drops, lock_tables
-from ragschema.database import (
-    LOCK_WAIT,
-    VERSION_TABLE,
-    find_schemas,
-    migration_connection,
-    take_deployer_lock,
-)
-from ragschema.errors import DatabaseAhead, DataLossRefused, RagSchemaError, UnmanagedDatabase
-from ragschema.scripts import RUN_ATTRIBUTE, Direction
-from ragschema.settings import Database, find_database
+from ragschema import autogenerate, connections
+from ragschema.connections import Opened, opened, prepare
+from ragschema.errors import RagSchemaError
+from ragschema.locks import take_deployer_lock
+from ragschema.options import Options, find_options
+from ragschema.runner import LOCK_CONFLICTS, Applied, Run
+from ragschema.scripts import RUN_ATTRIBUTE
+from ragschema.server import VERSION_TABLE, Connection
+from ragschema.watch import Watch, watching
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Applied:
-    """A revision that was applied, or reversed, and committed.
-
-    Attributes:
-        revision: Its id.
-        summary: The first line of its docstring.
-        direction: ``upgrade`` or ``downgrade``.
-        seconds: How long it took.
-    """
-
-    revision: str
-    summary: str
-    direction: Direction
-    seconds: float
-
-
-def _log_applied(applied: Applied) -> None:
-    log.info("%s %s: %s (%.2f s)", applied.direction, applied.revision, applied.summary, applied.seconds)
-
-
-@dataclass
-class Run:
-    """One run of the environment: what it is told, and what it tells.
-
-    Attributes:
-        database: The database; the settings decide by default.
-        lock_wait: Seconds to wait for another deployer.
-        allow_data_loss: Whether steps may destroy rows and column values.
-        report: Called after each revision.
-        applied: The revisions applied so far, in order.
-        current: The revision the database is at when the run has ended, None at base.
-    """
-
-    database: Database | None = None
-    lock_wait: float = LOCK_WAIT
-    allow_data_loss: bool = False
-    report: Callable[[Applied], None] = _log_applied
-    applied: list[Applied] = field(default_factory=list)
-    current: str | None = None
-    _drops: Mapping[tuple[str, Direction], list[Drop]] = field(default_factory=dict)
-    _step: object = None
-    _started: float = 0.0
-
-    def find_drops(self, scripts: ScriptDirectory) -> None:
-        """Find beforehand what steps would drop, unless they may destroy it."""
-        if not self.allow_data_loss:
-            self._drops = find_drops(scripts)
-
-    def watch(self, find_steps: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
-        """Wrap alembic's function of steps: check them all before the first, then time each."""
-
-        def watched(heads: Any, migration_context: MigrationContext) -> Iterator[Any]:
-            _check_heads(heads, migration_context)
-            steps = list(find_steps(heads, migration_context))
-            self._check_steps(steps, heads, migration_context)
-            for step in steps:
-                self._step, self._started = step, time.monotonic()
-                yield step
-                self._finish(step)
-
-        return watched
-
-    def _check_steps(self, steps: list[Any], heads: Any, migration_context: MigrationContext) -> None:
-        connection = migration_context.connection
-        revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        if not revisions or connection is None:
-            return
-        if not heads and sa.inspect(connection).has_table("rag_documents"):
-            raise UnmanagedDatabase(
-                f"The database has our tables, but {VERSION_TABLE} does not say at which revision.",
-                "Nothing was changed. State the revision with `alembic stamp REVISION`, then run this again.",
-            )
-        drops = [self._drops.get((step.revision.revision, _direction(step)), []) for step in revisions]
-        _refuse_data_loss(connection, list(chain.from_iterable(drops)))
-        for step, dropped in zip(revisions, drops, strict=True):
-            if dropped:
-                step.migration_fn = _guarded(step, dropped, connection)
-
-    def _finish(self, step: object) -> None:
-        self._step = None
-        if isinstance(step, RevisionStep):
-            applied = Applied(
-                revision=step.revision.revision,
-                summary=step.revision.doc or "",
-                direction=_direction(step),
-                seconds=time.monotonic() - self._started,
-            )
-            self.applied.append(applied)
-            self.report(applied)
-
-    def failure(self, exc: DBAPIError) -> RagSchemaError:
-        """Say which revision failed, in which statement, and what is left."""
-        step, committed = self._step, ", ".join(applied.revision for applied in self.applied) or "none"
-        what = f"Revision {step.revision.revision}" if isinstance(step, RevisionStep) else "The migration"
-        return RagSchemaError(
-            f"{what} failed and was rolled back; revisions committed before it in this run: {committed}.",
-            "Mend the cause below, then run the same command again.",
-            f"{str(exc.orig).strip()}\nStatement: {(exc.statement or '').strip()}",
-        )
-
-
-def _direction(step: RevisionStep) -> Direction:
-    return "upgrade" if step.is_upgrade else "downgrade"
-
-
-def _check_heads(heads: Any, migration_context: MigrationContext) -> None:
-    script = migration_context.script
-    known = {revision.revision for revision in script.walk_revisions()} if script else set()
-    if unknown := [head for head in heads if head not in known]:
-        raise DatabaseAhead(
-            f"The database is at revision {', '.join(unknown)}, which this ragschema does not know.",
-            "Nothing was changed. Deploy with the ragschema that wrote it, or a newer one.",
-        )
-
-
-def _refuse_data_loss(connection: sa.Connection, drops: list[Drop]) -> None:
-    if losses := count_losses(connection, drops):
-        raise DataLossRefused(
-            "This would destroy data, so nothing was changed.",
-            "To destroy it all the same: `rag migrate rollback ... --allow-data-loss`, or"
-            " `alembic -x allow-data-loss=yes downgrade ...`.",
-            "\n".join(map(str, losses)),
-        )
-
-
-def _guarded(step: RevisionStep, drops: list[Drop], connection: sa.Connection) -> Callable[..., None]:
-    """Check once more inside the step's transaction, with the tables locked: rows may have come meanwhile."""
-    migrate: Callable[..., None] = step.migration_fn
-
-    def guarded(**arguments: Any) -> None:
-        lock_tables(connection, drops)
-        _refuse_data_loss(connection, drops)
-        migrate(**arguments)
-
-    return guarded
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: psycopg cancels the running statement for it as for Ctrl-C."""
 
 
 def run() -> None:
-    """Run the environment: alembic calls this through env.py."""
+    """Run the environment: Alembic calls this through env.py."""
     config = context.config
-    if config.cmd_opts is not None and config.config_file_name is not None:
+    is_told = config.attributes.get(RUN_ATTRIBUTE) is not None
+    if not is_told and config.cmd_opts is not None and config.config_file_name is not None:
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
-    current = config.attributes.get(RUN_ATTRIBUTE)
     context.configure(dialect_name="postgresql")  # only to see what the command asks for
     command = _Command(context.get_context().opts)
     try:
         if context.is_offline_mode():
-            _run_offline()
+            _run_offline(command)
         elif command.writes_only_a_file:
             _run_detached()
         else:
-            _run_online(current or Run(allow_data_loss=_is_told_to_lose_data()), command)
+            current = config.attributes[RUN_ATTRIBUTE] if is_told else _run_of_bare_alembic()
+            _run_online(current, command)
     except RagSchemaError as exc:
-        if current is not None:
+        if is_told:
             raise
         raise CommandError(str(exc)) from exc
 
 
 class _Command:
-    """What alembic's command asks of the environment."""
+    """What Alembic's command asks of the environment."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.steps: Callable[..., Iterable[Any]] = options["fn"]
+        self.steps: Callable[..., Iterable[Any]] | None = options.get("fn")
         self.changes_the_database = "destination_rev" in options  # upgrade, downgrade, stamp
         revision = options.get("revision_context")  # revision, check; merge has none
         self.writes_only_a_file = "template_args" in options and not (
@@ -207,13 +72,35 @@ class _Command:
         )
 
 
-def _run_offline() -> None:
+def _run_of_bare_alembic() -> Run:
+    told = context.get_x_argument(as_dictionary=True)
+    return Run(
+        find_options(),
+        allow_data_loss=_says_yes(told.get("allow-data-loss")),
+        expand_only=_says_yes(told.get("expand-only")),
+        report=_log_applied,
+    )
+
+
+def _says_yes(argument: str | list[str] | None) -> bool:
+    return argument in ("yes", "true", "1")
+
+
+def _log_applied(applied: Applied) -> None:
+    log.info("%s %s: %s (%.2f s)", applied.direction, applied.revision, applied.summary, applied.seconds)
+
+
+def _run_offline(command: _Command) -> None:
+    assert command.steps is not None
+    run = Run()
     context.configure(
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
         literal_binds=True,
         version_table=VERSION_TABLE,
         transaction_per_migration=True,
+        fn=run.watch(command.steps),
+        on_version_apply=run.record,  # type: ignore[arg-type]  # called with keywords
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -225,52 +112,139 @@ def _run_detached() -> None:
 
 
 def _run_online(current: Run, command: _Command) -> None:
-    with migration_connection(current.database or find_database()) as connection:
-        schema = find_schemas(connection).target
-        connection.dialect.default_schema_name = schema
-        if command.changes_the_database:
-            take_deployer_lock(connection, schema, wait=current.lock_wait)
-            current.find_drops(context.script)
-        context.configure(
-            connection=connection,
-            version_table=VERSION_TABLE,
-            version_table_schema=schema,
-            transaction_per_migration=True,
-            fn=current.watch(command.steps),
-            dont_mutate=not command.changes_the_database,
-            **autogenerate.options(),
-        )
-        try:
-            with context.begin_transaction():
+    options = current.options or find_options()
+    with opened(options) as at, _interruptible(current):
+        current.schema = at.schemas.target
+        if not command.changes_the_database:
+            with _sqlalchemy(at.connection) as connection:
+                _configure(connection, current, command)
                 context.run_migrations()
-        except DBAPIError as exc:
-            raise current.failure(exc) from exc
-        if command.changes_the_database:
+            return
+        take_deployer_lock(at.connection, current.schema, wait=options.lock_wait)
+        prepare(at.connection, options)
+        current.find_drops(context.script)
+        with (
+            watching(
+                lambda: _second_connection(at), at.connection.info.backend_pid, current.show_build
+            ) as watch,
+            _sqlalchemy(at.connection) as connection,
+        ):
+            try:
+                _run_with_retries(connection, current, command, watch)
+            except DBAPIError as exc:
+                failure = current.failure(exc, watch.blockers)
+                current.record_failure(connection, str(exc.orig).strip())
+                raise failure from exc
             current.current = _read_result(current, connection)
             if current.applied and current.current is None:
-                _drop_version_table(connection, schema)
+                _drop_version_table(connection, current.schema)
 
 
-def _is_told_to_lose_data() -> bool:
-    return context.get_x_argument(as_dictionary=True).get("allow-data-loss") in ("yes", "true", "1")
+def _run_with_retries(connection: sa.Connection, current: Run, command: _Command, watch: Watch) -> None:
+    """Run the steps; a revision that meets a lock is rolled back and tried again, those before it stay."""
+    options = current.options or find_options()
+
+    def report(state: RetryCallState) -> None:
+        log.info(
+            "Gave way to the sessions in the way; trying again in %.1f s (%d of %d)",
+            state.upcoming_sleep,
+            state.attempt_number,
+            options.retries,
+        )
+
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_lock_conflict),
+        wait=wait_random_exponential(multiplier=0.5, max=15),
+        stop=stop_after_attempt(options.retries + 1),
+        before_sleep=report,
+        reraise=True,
+    ):
+        with attempt:
+            try:
+                _configure(connection, current, command)
+                with context.begin_transaction():
+                    context.run_migrations()
+            finally:
+                if not connection.invalidated:
+                    connection.rollback()
+
+
+def _is_lock_conflict(exc: BaseException) -> bool:
+    return isinstance(exc, DBAPIError) and getattr(exc.orig, "sqlstate", None) in LOCK_CONFLICTS
+
+
+def _configure(connection: sa.Connection, current: Run, command: _Command) -> None:
+    assert command.steps is not None
+    context.configure(
+        connection=connection,
+        version_table=VERSION_TABLE,
+        version_table_schema=current.schema,
+        transaction_per_migration=True,
+        fn=current.watch(command.steps),
+        on_version_apply=current.record,  # type: ignore[arg-type]  # called with keywords
+        dont_mutate=not command.changes_the_database,
+        **autogenerate.options(),
+    )
+
+
+@contextmanager
+def _sqlalchemy(driver: Connection) -> Iterator[sa.Connection]:
+    """Hand an open connection to SQLAlchemy, which closes it."""
+    driver.autocommit = False
+    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def _second_connection(at: Opened) -> Connection:
+    options = Options(at.options.database, application_name="ragschema watch")
+    connection = connections.connect(options, at.database)
+    connections.apply_settings(connection, options)
+    return connection
 
 
 def _read_result(current: Run, connection: sa.Connection) -> str | None:
     """Read from the database itself what the run came to: success is what was committed."""
-    connection.rollback()
     heads = context.get_context().get_current_heads()
     connection.rollback()
     last = current.applied[-1] if current.applied else None
     if last and (last.revision in heads) != (last.direction == "upgrade"):
         raise RagSchemaError(
             f"Revision {last.revision} ran, but the database says it is at {', '.join(heads) or 'base'}.",
-            "Nothing was committed. Report this, with the command you ran.",
+            "Report this, with the command you ran.",
         )
     return ", ".join(heads) or None
 
 
 def _drop_version_table(connection: sa.Connection, schema: str) -> None:
     """Leave no trace after a downgrade to base: the version table is empty then."""
-    table = sa.Table(VERSION_TABLE, sa.MetaData(), schema=schema)
     with connection.begin():
-        table.drop(connection)
+        sa.Table(VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection)
+
+
+@contextmanager
+def _interruptible(current: Run) -> Iterator[None]:
+    """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130."""
+    is_main = threading.current_thread() is threading.main_thread()
+    is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    if is_ours:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        committed = ", ".join(applied.revision for applied in current.applied) or "nothing"
+        log.warning(
+            "Interrupted: the running statement was cancelled and its revision rolled back;"
+            " committed in this run: %s. Run the same command again to go on.",
+            committed,
+        )
+        if not is_main or not is_ours:
+            raise
+        sys.exit(143 if isinstance(exc, Terminated) else 130)
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

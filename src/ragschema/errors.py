@@ -64,3 +64,23 @@ class UnmanagedDatabase(RagSchemaError):
     """The database has our tables, but no version row says which revision they are."""
 
     exit_code = 78
+
+
+class RevisionRefused(RagSchemaError):
+    """A revision's own check, before or after it, found rows that it cannot work with."""
+
+
+class DriftFound(RagSchemaError):
+    """The database is not what its revision says."""
+
+    exit_code = 4
+
+
+class PlanStale(RagSchemaError):
+    """The database is not what it was when the plan was made."""
+
+
+class PendingRevisions(RagSchemaError):
+    """The database is not yet at the revision that is needed."""
+
+    exit_code = 3

@@ -1,33 +1,46 @@
 """Migrations as plain functions: what ``rag migrate`` calls, and what a service may.
 
-Alembic keeps its environment in module globals, so one lock lets one thread of a process migrate at a time.
+Importing this module imports neither Alembic nor SQLAlchemy; functions that run revisions do. Alembic keeps its
+environment in module globals, so one lock lets one thread of a process run it at a time.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.util import CommandError
+from ragschema import history as history_table
+from ragschema.connections import opened, reachable
+from ragschema.errors import (
+    ConfigurationError,
+    DatabaseAhead,
+    DatabaseUnreachable,
+    PendingRevisions,
+    RagSchemaError,
+    UsageError,
+)
+from ragschema.history import Entry
+from ragschema.locations import checkout
+from ragschema.manifest import Revision, read_manifest
+from ragschema.options import Options, find_options
+from ragschema.server import VERSION_TABLE
+from ragschema.settings import Database
+from ragschema.standing import Status, read_current, read_status
 
-from ragschema import autogenerate
-from ragschema.database import VERSION_TABLE, find_schemas, migration_connection
-from ragschema.environment import Applied, Run
-from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
-from ragschema.scripts import Revision, checkout, make_config, read_revision, script_directory
-from ragschema.settings import Database, find_database
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from alembic.config import Config
 
-State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY"]
+    from ragschema.runner import Applied, Run
+
+Target = Database | Options | str | None
 
 _alembic = threading.Lock()
 
@@ -46,68 +59,68 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Status:
-    """Where a database stands.
-
-    Attributes:
-        state: OK at head; PENDING before it; AHEAD at a revision this package does not know; UNMANAGED with
-            our tables but no version row; EMPTY with neither.
-        current: The revision the database is at, or None.
-        head: The revision this package ends at.
-        pending: The revisions between, in the order they will run.
-    """
-
-    state: State
-    current: str | None
-    head: str
-    pending: list[Revision] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class HistoryEntry(Revision):
-    """A revision, and whether the database has it.
+    """A revision, whether the database has it, and the attempts at it.
 
     Attributes:
         is_applied: True up to and including the database's current revision.
+        attempts: What the history table recorded, oldest first.
     """
 
     is_applied: bool
+    attempts: tuple[Entry, ...] = ()
 
 
 def upgrade(
-    database: Database | str | None = None,
+    database: Target = None,
     revision: str = "head",
     *,
+    schema: str | None = None,
+    expand_only: bool = False,
     report: Callable[[Applied], None] | None = None,
+    **told: Any,
 ) -> Result:
     """Upgrade a database, to head by default.
 
+    At head it takes no lock and writes nothing.
+
     Args:
-        database: A database or its URL; the settings decide by default.
+        database: A database, its URL, or `Options`; the settings decide by default.
         revision: Where to stop: a revision id, ``head`` or ``+N``.
+        schema: The schema of the tables; the first of the search_path by default.
+        expand_only: Stop before the first contract revision.
         report: Called after each revision.
+        told: Further fields of `ragschema.runner.Run`.
 
     Raises:
         UsageError: There is no such revision.
         DatabaseAhead: The database is at a revision this package does not know.
-        LockNotObtained: Another deployer held the lock for too long.
+        LockNotObtained: Another deployer held the lock for too long, or a session the tables.
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
-    return _migrate(command.upgrade, database, revision, report=report)
+    options = _options(database, schema)
+    with reachable(options.database) as found:
+        options = replace(options, database=found)
+        if (current := _current_if_there(options, revision)) is not None:
+            return Result([], current)
+        options = replace(options, is_announced=True)
+        return _migrate("upgrade", options, revision, expand_only=expand_only, report=report, **told)
 
 
 def downgrade(
-    database: Database | str | None,
+    database: Target,
     revision: str,
     *,
+    schema: str | None = None,
     allow_data_loss: bool = False,
     report: Callable[[Applied], None] | None = None,
 ) -> Result:
     """Downgrade a database to a revision, ``base``, or ``-N`` steps.
 
     Args:
-        database: A database or its URL; the settings decide where it is None.
+        database: A database, its URL, or `Options`; the settings decide where it is None.
         revision: The revision that stays; those after it are reversed.
+        schema: The schema of the tables; the first of the search_path by default.
         allow_data_loss: Whether rows and column values may be destroyed.
         report: Called after each revision.
 
@@ -115,49 +128,128 @@ def downgrade(
         DataLossRefused: Rows or values would be destroyed without ``allow_data_loss``; nothing changed.
         UsageError: There is no such revision.
     """
-    return _migrate(command.downgrade, database, revision, allow_data_loss=allow_data_loss, report=report)
+    options = _options(database, schema)
+    return _migrate("downgrade", options, revision, allow_data_loss=allow_data_loss, report=report)
 
 
-def status(database: Database | str | None = None) -> Status:
+def stamp(database: Target, revision: str, *, schema: str | None = None) -> Result:
+    """Say which revision a database is at, without running any; writes the version table and the history."""
+    return _migrate("stamp", _options(database, schema), revision)
+
+
+def status(database: Target = None, *, schema: str | None = None) -> Status:
     """Return where a database stands; reads only, takes no lock."""
-    current, has_tables = _read_current(database)
-    scripts = script_directory()
-    head = scripts.get_current_head() or ""
-    revisions = [read_revision(script) for script in reversed(list(scripts.walk_revisions()))]
-    ids = [revision.revision for revision in revisions]
-    if current is None:
-        return Status("UNMANAGED" if has_tables else "EMPTY", None, head, revisions)
-    if current not in ids:
-        return Status("AHEAD", current, head)
-    pending = revisions[ids.index(current) + 1 :]
-    return Status("PENDING" if pending else "OK", current, head, pending)
+    manifest = read_manifest()
+    with opened(_options(database, schema)) as at, at.connection:
+        return read_status(at, manifest)
 
 
-def history(database: Database | str | None = None) -> list[HistoryEntry]:
-    """Return every revision, oldest first, and whether the database has it; reads only."""
-    current, _ = _read_current(database)
-    scripts = script_directory()
-    known = {script.revision for script in scripts.walk_revisions()}
-    applied = (
-        {script.revision for script in scripts.walk_revisions("base", current)} if current in known else set()
-    )
-    return [
-        HistoryEntry(script.revision, script.doc, script.revision in applied)
-        for script in reversed(list(scripts.walk_revisions()))
+def wait(
+    database: Target = None, *, timeout: float, minimum: str | None = None, schema: str | None = None
+) -> Status:
+    """Wait until a database is at head, or at a revision after ``minimum``; reads only.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        timeout: Seconds.
+        minimum: The revision that is enough; head by default.
+        schema: The schema of the tables; the first of the search_path by default.
+
+    Raises:
+        PendingRevisions: It still is not.
+        DatabaseUnreachable: It still does not answer.
+        DatabaseAhead: It is at a revision this package does not know.
+    """
+    deadline = time.monotonic() + timeout
+    options = _options(database, schema)
+    while True:
+        unreachable: DatabaseUnreachable | None = None
+        try:
+            found = status(options)
+        except DatabaseUnreachable as exc:
+            unreachable = exc
+        else:
+            if found.state == "AHEAD":
+                raise DatabaseAhead(
+                    f"The database is at {found.current}, which this ragschema does not know.",
+                    "Deploy the service with the ragschema that wrote it, or a newer one.",
+                )
+            missing = {revision.revision for revision in found.pending}
+            if not missing if minimum is None else found.current is not None and minimum not in missing:
+                return found
+        if time.monotonic() >= deadline:
+            if unreachable is not None:
+                raise unreachable
+            raise PendingRevisions(
+                f"After {timeout:g} s the database is at {found.current or 'no revision'}, not at"
+                f" {minimum or found.head}.",
+                "Run `rag migrate`, or look why it has not run.",
+            )
+        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
+
+
+def assert_current(connection: sa.Connection, minimum: str | None = None) -> str:
+    """Assert that a service's database is new enough for it; one SELECT, no Alembic.
+
+    Args:
+        connection: A SQLAlchemy connection, or a session's ``session.connection()``.
+        minimum: The oldest revision the service works with; this package's head by default. A database that
+            is further ahead is fine.
+
+    Returns:
+        The revision the database is at.
+
+    Raises:
+        PendingRevisions: The database is older, or not migrated at all.
+    """
+    from sqlalchemy.exc import ProgrammingError
+
+    needed = minimum or read_manifest().head
+    try:
+        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
+    except ProgrammingError as exc:
+        if getattr(exc.orig, "sqlstate", None) != "42P01":  # undefined_table: not migrated at all
+            raise
+        found = None
+    if found is None or str(found) < needed:  # ids are UTC timestamps: text order is time order
+        raise PendingRevisions(
+            f"The database is at {found or 'no revision'}; this service needs {needed}.",
+            "Run `rag migrate` before the service, or `rag migrate wait` in its start-up.",
+        )
+    return str(found)
+
+
+def history(database: Target = None, *, schema: str | None = None) -> list[HistoryEntry]:
+    """Return every revision, oldest first, whether the database has it, and the attempts at it; reads only."""
+    manifest = read_manifest()
+    with opened(_options(database, schema)) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+        attempts = history_table.read(at.connection, at.schemas.target)
+    pending = {revision.revision for revision in manifest.after(current) or ()}
+    known = [
+        HistoryEntry(
+            revision.revision,
+            revision.summary,
+            revision.deploy,
+            is_applied=current is not None and revision.revision not in pending,
+            attempts=tuple(attempt for attempt in attempts if attempt.revision == revision.revision),
+        )
+        for revision in manifest.revisions
     ]
+    if current is not None and manifest.after(current) is None:
+        known.append(HistoryEntry(current, "(not in this package)", "expand", is_applied=True))
+    return known
 
 
 def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     """Return the SQL of an upgrade from one revision to another, without a database."""
     output = StringIO()
-    with _running_alembic(make_config(Run(), output=output)) as config:
+    with _alembic_config(None, output) as (command, config):
         command.upgrade(config, f"{start}:{revision}" if start != "base" else revision, sql=True)
     return output.getvalue()
 
 
-def create(
-    message: str, *, with_autogenerate: bool = False, database: Database | str | None = None
-) -> Path | None:
+def create(message: str, *, with_autogenerate: bool = False, database: Target = None) -> Path | None:
     """Write a new revision in a checkout; return its path, or None where autogenerate found no difference.
 
     Args:
@@ -173,56 +265,63 @@ def create(
             "Revisions are written in a checkout of ragschema, and this is an installed package.",
             "Clone the repository and run `uv run rag migrate create` there.",
         )
-    run = Run(_resolve(database) if with_autogenerate else None)
-    with _running_alembic(make_config(run)) as config, redirect_stdout(sys.stderr):
-        script = command.revision(
-            config, message, autogenerate=with_autogenerate, rev_id=autogenerate.new_revision_id()
-        )
+    from ragschema.autogenerate import new_revision_id
+    from ragschema.runner import Run
+
+    run = Run(_options(database, None) if with_autogenerate else None)
+    with _alembic_config(run) as (command, config), redirect_stdout(sys.stderr):
+        script = command.revision(config, message, autogenerate=with_autogenerate, rev_id=new_revision_id())
     scripts = script if isinstance(script, list) else [script]
     return next((Path(script.path) for script in scripts if script is not None), None)
 
 
-def _migrate(
-    alembic_command: Callable[[Config, str], None],
-    database: Database | str | None,
-    revision: str,
-    *,
-    allow_data_loss: bool = False,
-    report: Callable[[Applied], None] | None,
-) -> Result:
-    run = Run(_resolve(database), allow_data_loss=allow_data_loss)
-    if report is not None:
-        run.report = report
-    with _running_alembic(make_config(run)) as config:
-        alembic_command(config, revision)
+def _current_if_there(options: Options, revision: str) -> str | None:
+    """Return the current revision if the upgrade has nothing to do, by psycopg alone."""
+    manifest = read_manifest()
+    with opened(options) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+    pending = manifest.after(current)
+    if current is None or pending is None:
+        return None
+    is_there = not pending if revision in ("head", "heads") else _has(revision, current, manifest.revisions)
+    return current if is_there else None
+
+
+def _has(revision: str, current: str, revisions: tuple[Revision, ...]) -> bool:
+    ids = [each.revision for each in revisions]
+    return revision in ids and ids.index(revision) <= ids.index(current)
+
+
+def _migrate(name: str, options: Options, revision: str, **told: Any) -> Result:
+    from ragschema.runner import Run
+
+    run = Run(options, **{key: value for key, value in told.items() if value is not None})
+    with _alembic_config(run) as (command, config):
+        getattr(command, name)(config, revision)
     return Result(run.applied, run.current)
 
 
 @contextmanager
-def _running_alembic(config: Config) -> Iterator[Config]:
-    """Let one thread use alembic, and turn its errors into ours."""
+def _alembic_config(run: Run | None, output: StringIO | None = None) -> Iterator[tuple[Any, Config]]:
+    """Let one thread use Alembic, and turn its errors into ours."""
+    from alembic import command
+    from alembic.util import CommandError
+
+    from ragschema.runner import Run as EmptyRun
+    from ragschema.scripts import make_config
+
     with _alembic:
         try:
-            yield config
+            yield command, make_config(run or EmptyRun(), output=output)
         except CommandError as exc:
+            if isinstance(exc.__cause__, RagSchemaError):
+                raise exc.__cause__ from exc
             raise UsageError(
                 f"{str(exc).rstrip('.')}.", "Run `rag migrate history` to see the revisions."
             ) from exc
 
 
-def _resolve(database: Database | str | None) -> Database:
-    return database if isinstance(database, Database) else find_database(database)
-
-
-def _read_current(database: Database | str | None) -> tuple[str | None, bool]:
-    """Return the current revision, and whether our tables exist."""
-    with migration_connection(_resolve(database)) as connection:
-        schema = find_schemas(connection).target
-        options = {"version_table": VERSION_TABLE, "version_table_schema": schema}
-        heads = MigrationContext.configure(connection, opts=options).get_current_heads()
-        if len(heads) > 1:
-            raise RagSchemaError(
-                f"{VERSION_TABLE} has {len(heads)} rows: {', '.join(heads)}.",
-                "Find out who wrote the second, and delete the wrong one.",
-            )
-        return (heads[0] if heads else None), sa.inspect(connection).has_table("rag_documents", schema=schema)
+def _options(database: Target, schema: str | None) -> Options:
+    if isinstance(database, Options):
+        return replace(database, schema=schema) if schema is not None else database
+    return find_options(database, schema=schema)

@@ -6,38 +6,38 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ragschema.errors import RagSchemaError
+from ragschema.errors import RagSchemaError, UsageError
 
-_debug = False
+_is_debugging = False
 
 
-def _set_debug(value: bool) -> bool:
-    global _debug
-    _debug = _debug or value
+def set_debug(value: bool) -> bool:
+    """Remember ``--debug``; a Typer callback."""
+    global _is_debugging
+    _is_debugging = _is_debugging or value
     return value
 
 
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(help="The database; DATABASE_URL, DB_HOST ..., .env or the embedded server by default."),
-]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")
 ]
 Debug = Annotated[
     bool,
-    typer.Option("--debug", callback=_set_debug, expose_value=False, help="Show the traceback of an error."),
+    typer.Option("--debug", callback=set_debug, expose_value=False, help="Show the traceback of an error."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def wants_traceback() -> bool:
     """Whether ``--debug`` was given."""
-    return _debug
+    return _is_debugging
 
 
 def show_progress() -> None:
@@ -58,15 +58,25 @@ def print_error(exc: RagSchemaError) -> None:
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document."""
-    typer.echo(json.dumps(document, indent=2))
+    """Print one JSON document: dataclasses as objects, times as ISO 8601."""
+    typer.echo(json.dumps(document, indent=2, default=_plain))
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not for JSON")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows: a table on a terminal, tab-separated elsewhere."""
     if not sys.stdout.isatty():
         for row in rows:
-            typer.echo("\t".join(str(value) for value in row))
+            typer.echo("\t".join(str(value) for value in row).rstrip("\t"))
         return
     from rich.console import Console
     from rich.table import Table
@@ -74,7 +84,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(str(value) for value in row))
-    Console().print(table)
+    Console().print(table, markup=False)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -83,8 +93,6 @@ def confirm(question: str, *, yes: bool) -> None:
     Raises:
         UsageError: There is no terminal to ask on, and no ``--yes``.
     """
-    from ragschema.errors import UsageError
-
     if yes:
         return
     if not sys.stdin.isatty():

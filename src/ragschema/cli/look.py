@@ -1,0 +1,84 @@
+"""The verbs of ``rag migrate`` that only look."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ragschema.cli.arguments import Target, duration, takes_target
+from ragschema.cli.migrate import app
+from ragschema.cli.output import Debug, Json, print_json, print_table
+
+PENDING = 3
+
+
+@app.command()
+@takes_target
+def status(
+    target: Target,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 3 when revisions are pending.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say where the database stands: state, current revision, head, and what is pending."""
+    from ragschema import migrations
+
+    found = migrations.status(target.options())
+    if json:
+        print_json(found)
+    else:
+        rows: list[tuple[str, str, str]] = [("state", found.state, "")]
+        rows += [("current", found.current or "none", ""), ("head", found.head, "")]
+        rows += [("pending", each.revision, f"{each.deploy}: {each.summary}") for each in found.pending]
+        rows += [("written by", f"ragschema {found.written_by}", "")] if found.written_by else []
+        rows += [("invalid index", name, "run `rag migrate repair`") for name in found.invalid_indexes]
+        rows += [("edited", revision, "its file is not what was applied") for revision in found.edited]
+        if found.last_failure is not None:
+            failure = found.last_failure
+            rows.append(("last failure", failure.revision, (failure.error or "").partition("\n")[0]))
+        print_table(("", "", ""), rows)
+    if exit_code and found.state != "OK":
+        raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
+
+
+@app.command()
+@takes_target
+def history(target: Target, json: Json = False, debug: Debug = False) -> None:
+    """List every revision, oldest first, whether the database has it, and who applied it when."""
+    from ragschema import migrations
+
+    entries = migrations.history(target.options())
+    if json:
+        print_json(entries)
+        return
+    rows = []
+    for entry in entries:
+        rows.append((entry.revision, "applied" if entry.is_applied else "pending", entry.summary, ""))
+        for attempt in entry.attempts:
+            outcome = f"{attempt.direction}{'' if attempt.succeeded else ' failed'}"
+            by = f"{attempt.migrated_by}, ragschema {attempt.package_version}, {attempt.seconds:.2f} s"
+            rows.append(("", outcome, f"{attempt.started_at:%Y-%m-%d %H:%M:%S %Z}", by))
+    print_table(("revision", "", "summary", ""), rows)
+
+
+@app.command()
+@takes_target
+def wait(
+    target: Target,
+    timeout: Annotated[
+        float | None, duration("--timeout", help="Give up after this long; 5m by default.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Wait until the database is at head: for a service's start-up. Exit 3 if it still is not."""
+    from ragschema import migrations
+
+    found = migrations.wait(target.options(), timeout=300.0 if timeout is None else timeout)
+    if json:
+        print_json(found)
+    else:
+        typer.echo(f"The database is at {found.current}.")

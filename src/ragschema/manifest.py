@@ -1,0 +1,80 @@
+"""The revisions of this package as a list, read from their files without Alembic."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ragschema.errors import RagSchemaError
+from ragschema.revision_files import find_heads, read_revision_files, two_heads, versions_directory
+
+Deploy = Literal["expand", "contract"]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision of this package.
+
+    Attributes:
+        revision: Its id, 14 digits.
+        summary: The first line of its docstring.
+        deploy: ``expand``: goes before the code that needs it; ``contract``: after the last that used what goes.
+    """
+
+    revision: str
+    summary: str
+    deploy: Deploy
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All revisions, oldest first.
+
+    Attributes:
+        revisions: The revisions.
+        checksums: SHA-256 of each revision's file, in hexadecimal.
+    """
+
+    revisions: tuple[Revision, ...]
+    checksums: dict[str, str]
+
+    @property
+    def head(self) -> str:
+        """The revision this package ends at."""
+        return self.revisions[-1].revision
+
+    def after(self, current: str | None) -> tuple[Revision, ...] | None:
+        """Return the revisions after one, all of them after None; None where that one is not known."""
+        if current is None:
+            return self.revisions
+        ids = [revision.revision for revision in self.revisions]
+        return self.revisions[ids.index(current) + 1 :] if current in ids else None
+
+
+def read_manifest() -> Manifest:
+    """Read the packaged revisions.
+
+    Raises:
+        RagSchemaError: They have two heads.
+    """
+    files = read_revision_files(versions_directory())
+    if len(heads := find_heads(files)) > 1:
+        raise RagSchemaError(*two_heads(heads))
+    return Manifest(
+        tuple(
+            Revision(str(file.revision), file.docstring.partition("\n")[0], deploy_label(file.docstring))
+            for file in files
+        ),
+        {str(file.revision): hashlib.sha256(file.source.encode()).hexdigest() for file in files},
+    )
+
+
+def deploy_label(docstring: str) -> Deploy:
+    """Return what a revision's docstring says of its place in a deploy."""
+    return (
+        "contract"
+        if re.search(r"^\s*Deploy:\s*contract\b|\bDeploy: contract\b", docstring, re.M)
+        else "expand"
+    )

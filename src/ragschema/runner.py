@@ -1,0 +1,282 @@
+"""One run of Alembic's steps: what each must pass before, and what is written of it after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, takewhile
+from typing import Any, cast
+
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy.exc import DBAPIError
+
+from ragschema import history
+from ragschema.data_loss import Drop, count_losses, find_drops, lock_tables
+from ragschema.errors import (
+    DatabaseAhead,
+    DataLossRefused,
+    LockNotObtained,
+    RagSchemaError,
+    RevisionRefused,
+    UnmanagedDatabase,
+)
+from ragschema.manifest import deploy_label
+from ragschema.options import Options
+from ragschema.scripts import Direction, script_checksum
+from ragschema.server import VERSION_TABLE
+from ragschema.watch import Blocker, Build
+
+LOCK_CONFLICTS = ("55P03", "40P01")  # lock_not_available, deadlock_detected
+_UNDEFINED = (
+    "42P01",
+    "42703",
+    "42704",
+    "42883",
+)  # table, column, object, function: an earlier revision makes it
+_ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A revision that was applied, or reversed, and committed.
+
+    Attributes:
+        revision: Its id.
+        summary: The first line of its docstring.
+        direction: ``upgrade`` or ``downgrade``.
+        seconds: How long it took.
+    """
+
+    revision: str
+    summary: str
+    direction: Direction
+    seconds: float
+
+
+@dataclass
+class Run:
+    """One run: what it is told, and what it tells.
+
+    Attributes:
+        options: How to speak to the database; the settings decide by default.
+        allow_data_loss: Whether steps may destroy rows and column values.
+        expand_only: Whether to stop before the first contract revision.
+        report: Called after each revision.
+        show_build: Shows the progress of an index build; lines are logged by default.
+        check: Called with the connection before anything changes, the lock held; raises to refuse.
+        applied: The revisions applied so far, in order.
+        current: The revision the database is at when the run has ended, None at base.
+    """
+
+    options: Options | None = None
+    allow_data_loss: bool = False
+    expand_only: bool = False
+    report: Callable[[Applied], None] = lambda applied: None
+    show_build: Callable[[Build | None], None] | None = None
+    check: Callable[[sa.Connection, str], None] | None = None
+    applied: list[Applied] = field(default_factory=list)
+    current: str | None = None
+    schema: str = "public"
+    _drops: Mapping[tuple[str, Direction], list[Drop]] = field(default_factory=dict)
+    _step: object = None
+    _started: float = 0.0
+
+    def find_drops(self, scripts: ScriptDirectory) -> None:
+        """Find beforehand what steps would drop, unless they may destroy it."""
+        if not self.allow_data_loss:
+            self._drops = find_drops(scripts)
+
+    def watch(self, find_steps: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
+        """Wrap Alembic's function of steps: check them all before the first, then each in its turn."""
+
+        def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
+            _check_heads(heads, context)
+            steps = list(find_steps(heads, context))
+            if self.expand_only:
+                steps = list(takewhile(lambda step: not _contracts(step), steps))
+            connection = context.connection
+            if steps and connection is not None and not context.as_sql:
+                self._check(steps, heads, connection)
+            if steps:
+                context.execute(history.create_table(None if context.as_sql else self.schema))
+            for step in steps:
+                self._step, self._started = step, time.monotonic()
+                yield step
+                self._step = None
+                self._finish(step)
+
+        return watched
+
+    def record(self, *, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
+        """Write the history of a step, in its own transaction: Alembic calls this before it commits."""
+        if step.up_revision is None:
+            return
+        attempt = history.attempt(
+            step.up_revision.revision,
+            "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
+            seconds=0.0 if ctx.as_sql else time.monotonic() - self._started,
+            checksum=script_checksum(cast(Script, step.up_revision)),
+        )
+        ctx.execute(_plain(history.insert(None if ctx.as_sql else self.schema, attempt)))
+
+    def record_failure(self, connection: sa.Connection, error: str) -> None:
+        """Write the history of the step that failed, in a transaction of its own, if the connection lives."""
+        if not isinstance(self._step, RevisionStep) or connection.invalidated or connection.closed:
+            return
+        attempt = history.attempt(
+            self._step.revision.revision,
+            direction_of(self._step),
+            seconds=time.monotonic() - self._started,
+            checksum=script_checksum(self._step.revision),
+            error=error,
+        )
+        connection.exec_driver_sql(history.create_table(self.schema))
+        connection.execute(_plain(history.insert(self.schema, attempt)))
+        connection.commit()
+
+    def failure(self, exc: DBAPIError, blockers: list[Blocker]) -> RagSchemaError:
+        """Say which revision failed, in which statement, what is committed, and what to do next."""
+        step, orig = self._step, exc.orig
+        diagnosis = getattr(orig, "diag", None)
+        sqlstate = getattr(orig, "sqlstate", None)
+        what = f"Revision {step.revision.revision}" if isinstance(step, RevisionStep) else "The migration"
+        committed = ", ".join(applied.revision for applied in self.applied) or "nothing"
+        if sqlstate in LOCK_CONFLICTS:
+            return LockNotObtained(
+                f"{what} could not get its locks and was rolled back; committed in this run: {committed}.",
+                "Wait until the sessions below have finished, or end them yourself, then run the same command again.",
+                "\n".join(f"Blocked by {blocker}" for blocker in blockers) or str(orig).strip(),
+            )
+        evidence = [
+            f"SQLSTATE: {sqlstate or 'none, the connection was lost'}",
+            f"Message: {getattr(diagnosis, 'message_primary', None) or str(orig).strip()}",
+            *(f"{name}: {text}" for name, text in _diagnosis(diagnosis)),
+            f"Statement: {(exc.statement or '').strip()}",
+        ]
+        return RagSchemaError(
+            f"{what} failed and was rolled back; committed in this run: {committed}.",
+            "Mend the cause below, then run the same command again; `rag migrate status` says where it stands.",
+            "\n".join(evidence),
+        )
+
+    def _check(self, steps: list[Any], heads: Any, connection: sa.Connection) -> None:
+        """Refuse, before anything runs, what can be known to be wrong."""
+        revisions = [step for step in steps if isinstance(step, RevisionStep)]
+        if not revisions:
+            return
+        if not heads and sa.inspect(connection).has_table("rag_documents", schema=self.schema):
+            raise UnmanagedDatabase(
+                f"The database has our tables, but {VERSION_TABLE} does not say at which revision.",
+                "Nothing was changed. Run `rag migrate adopt`: it finds the revision and stamps it.",
+            )
+        if self.check is not None and not self.applied:
+            self.check(connection, self.schema)
+        drops = [self._drops.get((step.revision.revision, direction_of(step)), []) for step in revisions]
+        _refuse_data_loss(connection, list(chain.from_iterable(drops)))
+        for step in revisions:
+            _precheck(step, connection, is_first_look=True)
+        for step, dropped in zip(revisions, drops, strict=True):
+            step.migration_fn = _guarded(step, dropped, connection)
+
+    def _finish(self, step: object) -> None:
+        if isinstance(step, RevisionStep):
+            seconds = time.monotonic() - self._started
+            applied = Applied(step.revision.revision, step.revision.doc or "", direction_of(step), seconds)
+            self.applied.append(applied)
+            self.report(applied)
+
+
+def _plain(statement: str) -> sa.TextClause:
+    return sa.text(statement.replace(":", "\\:"))  # a colon is not the start of a parameter
+
+
+def direction_of(step: RevisionStep) -> Direction:
+    """Return which way a step goes."""
+    return "upgrade" if step.is_upgrade else "downgrade"
+
+
+def _contracts(step: object) -> bool:
+    return (
+        isinstance(step, RevisionStep)
+        and step.is_upgrade
+        and deploy_label(step.revision.module.__doc__ or "") == "contract"
+    )
+
+
+def _check_heads(heads: Any, context: MigrationContext) -> None:
+    known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
+    if unknown := [head for head in heads if head not in known]:
+        raise DatabaseAhead(
+            f"The database is at revision {', '.join(unknown)}, which this ragschema does not know.",
+            "Nothing was changed. Deploy with the ragschema that wrote it, or a newer one.",
+        )
+
+
+def _refuse_data_loss(connection: sa.Connection, drops: list[Drop]) -> None:
+    if losses := count_losses(connection, drops):
+        raise DataLossRefused(
+            "This would destroy data, so nothing was changed.",
+            "To destroy it all the same: `rag migrate rollback ... --allow-data-loss`, or"
+            " `alembic -x allow-data-loss=yes downgrade ...`.",
+            "\n".join(map(str, losses)),
+        )
+
+
+def _precheck(step: RevisionStep, connection: sa.Connection, *, is_first_look: bool = False) -> None:
+    """Run ``precheck(connection)`` of an upgrade: rows that it returns are in the way."""
+    precheck = getattr(step.revision.module, "precheck", None)
+    if precheck is None or not step.is_upgrade:
+        return
+    try:
+        with connection.begin_nested():
+            rows = list(precheck(connection) or ())
+    except DBAPIError as exc:
+        if is_first_look and getattr(exc.orig, "sqlstate", None) in _UNDEFINED:
+            return  # it asks of what an earlier pending revision makes: asked again in its turn
+        raise
+    if rows:
+        raise RevisionRefused(
+            f"Revision {step.revision.revision} cannot be applied: {len(rows)} rows or more are in its way.",
+            "It changed nothing. Mend these rows, then run the same command again.",
+            _show(rows),
+        )
+
+
+def _verify(step: RevisionStep, connection: sa.Connection) -> None:
+    """Run ``verify(connection)`` of an upgrade before the commit: rows that it returns are wrong."""
+    verify = getattr(step.revision.module, "verify", None)
+    if verify is not None and step.is_upgrade and (rows := list(verify(connection) or ())):
+        raise RevisionRefused(
+            f"Revision {step.revision.revision} was rolled back: its own check found {len(rows)} rows wrong.",
+            "Report this with the rows below; the database is as it was before this revision.",
+            _show(rows),
+        )
+
+
+def _show(rows: list[Any]) -> str:
+    shown = [", ".join(map(str, row)) if isinstance(row, tuple | sa.Row) else str(row) for row in rows]
+    return "\n".join(shown[:_ROWS_SHOWN] + (["..."] if len(shown) > _ROWS_SHOWN else []))
+
+
+def _guarded(step: RevisionStep, drops: list[Drop], connection: sa.Connection) -> Callable[..., None]:
+    """Wrap a step's function, to check inside its transaction: rows may have come meanwhile."""
+    migrate: Callable[..., None] = step.migration_fn
+
+    def guarded(**arguments: Any) -> None:
+        if drops:
+            lock_tables(connection, drops)
+            _refuse_data_loss(connection, drops)
+        _precheck(step, connection)
+        migrate(**arguments)
+        _verify(step, connection)
+
+    return guarded
+
+
+def _diagnosis(diagnosis: Any) -> Iterator[tuple[str, str]]:
+    for title, name in (("Detail", "message_detail"), ("Hint", "message_hint"), ("Context", "context")):
+        if text := getattr(diagnosis, name, None):
+            yield title, text

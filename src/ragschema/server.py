@@ -1,0 +1,205 @@
+"""What a server is and offers, asked through psycopg alone: a status imports no SQLAlchemy and no Alembic."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from ragschema.errors import ConfigurationError
+
+Connection = psycopg.Connection[TupleRow]
+
+VERSION_TABLE = "rag_alembic_version"
+HISTORY_TABLE = "rag_migration_history"
+BOOKKEEPING = (VERSION_TABLE, HISTORY_TABLE)
+
+MINIMUM_SERVER = 140000
+MINIMUM_PGVECTOR = (0, 7)
+ADVISED_PGVECTOR = (0, 8, 4)  # 0.8.2 to 0.8.4 fix an HNSW build overflow and index corruption
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The extension ``vector`` on a server.
+
+    Attributes:
+        installed: Its version in this database, or None.
+        available: The version the server can create, or None where its files are missing.
+        schema: The schema it is installed in, or None.
+    """
+
+    installed: str | None
+    available: str | None
+    schema: str | None
+
+
+@dataclass(frozen=True)
+class Schemas:
+    """Where our tables are or will be, and where pgvector is.
+
+    Attributes:
+        target: The schema of our tables.
+        target_exists: Whether it is there yet.
+        extension: What the server has of pgvector.
+    """
+
+    target: str
+    target_exists: bool
+    extension: Extension
+
+    @property
+    def search_path(self) -> str:
+        """The search_path that a migration runs with: our schema, then pgvector's."""
+        names = dict.fromkeys([self.target, self.extension.schema or "public"])
+        return ", ".join(sql.Identifier(name).as_string() for name in names)
+
+
+def find_extension(connection: Connection) -> Extension:
+    """Find pgvector in the database and among what the server can create."""
+    row = connection.execute(
+        "SELECT e.extversion, a.default_version, n.nspname"
+        " FROM (SELECT 1) one"
+        " LEFT JOIN pg_available_extensions a ON a.name = 'vector'"
+        " LEFT JOIN pg_extension e ON e.extname = 'vector'"
+        " LEFT JOIN pg_namespace n ON n.oid = e.extnamespace"
+    ).fetchone()
+    assert row is not None
+    return Extension(*row)
+
+
+def find_schemas(connection: Connection, schema: str | None = None) -> Schemas:
+    """Find the target schema and pgvector.
+
+    Without a schema named, it is the first of the search_path, and that must be unambiguous: it exists, and
+    no other schema of the search_path has our version table.
+
+    Raises:
+        ConfigurationError: It is not clear which schema is meant; the remedy names the two ways to say it.
+    """
+    extension = find_extension(connection)
+    row = connection.execute(
+        "SELECT current_schema(), current_setting('search_path'), current_user,"
+        " ARRAY(SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        "  WHERE c.relname = %(table)s AND n.nspname = ANY (current_schemas(false))),"
+        " EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s)",
+        {"table": VERSION_TABLE, "schema": schema},
+    ).fetchone()
+    assert row is not None
+    current, search_path, user, migrated, schema_exists = row
+    if schema is not None:
+        return Schemas(schema, schema_exists, extension)
+    first = _first_name(search_path)
+    if first != "$user" and first != current:
+        raise ConfigurationError(
+            f"The search_path is {search_path}, but there is no schema {first}.",
+            f"Add `--schema {first}` (or RAG_SCHEMA={first}) to create it, or set search_path to a schema"
+            " that exists.",
+        )
+    if current is None:
+        raise ConfigurationError(
+            f"No schema of the search_path ({search_path}) exists for user {user}.",
+            "Add `--schema NAME` (or RAG_SCHEMA=NAME): it is created if it is missing.",
+        )
+    if migrated and current not in migrated:
+        raise ConfigurationError(
+            f"The search_path ({search_path}) starts with {current}, but schema {migrated[0]} has the tables.",
+            f"Say which you mean: `--schema {migrated[0]}`, or `--schema {current}` for a second set.",
+        )
+    return Schemas(current, True, extension)
+
+
+def check_server(connection: Connection) -> None:
+    """Refuse a server that is too old.
+
+    Raises:
+        ConfigurationError: It is older than PostgreSQL 14.
+    """
+    if connection.info.server_version < MINIMUM_SERVER:
+        raise ConfigurationError(
+            f"The server is PostgreSQL {connection.info.server_version // 10000}; ragschema needs 14.",
+            "Upgrade the server.",
+        )
+
+
+def check_extension(extension: Extension) -> str | None:
+    """Refuse a pgvector that is missing or too old; return a warning for one with known faults.
+
+    Raises:
+        ConfigurationError: The server has none, or one before 0.7.
+    """
+    version = extension.installed or extension.available
+    if version is None:
+        raise ConfigurationError(
+            "The server does not have the extension vector (pgvector).",
+            "Install pgvector on the server (Debian: postgresql-18-pgvector), or use an image that has it"
+            " (pgvector/pgvector:pg18), then run this again.",
+        )
+    numbers = version_numbers(version)
+    if numbers < MINIMUM_PGVECTOR:
+        update = (
+            "Run `ALTER EXTENSION vector UPDATE;`"
+            if extension.installed and version_numbers(extension.available or "0") >= MINIMUM_PGVECTOR
+            else "Upgrade pgvector on the server, then run `ALTER EXTENSION vector UPDATE;`"
+        )
+        raise ConfigurationError(
+            f"pgvector is {version}; ragschema needs 0.7 or later.", f"{update}, then run this again."
+        )
+    if numbers < ADVISED_PGVECTOR:
+        return (
+            f"pgvector {version} has faults in HNSW builds that 0.8.4 fixes: upgrade it when you can"
+            " (`ALTER EXTENSION vector UPDATE;` after the server has the files)."
+        )
+    return None
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version: ``0.8.4`` is ``(0, 8, 4)``."""
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def create_extension(connection: Connection, schema: str) -> None:
+    """Create pgvector in a schema.
+
+    Raises:
+        ConfigurationError: This role may not; the remedy is the one line for somebody who may.
+    """
+    statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA {}").format(sql.Identifier(schema))
+    try:
+        connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise ConfigurationError(
+            f"The role {connection.info.user} may not create the extension vector.",
+            "Ask an administrator of the database to run this once, then run this again:",
+            f"{statement.as_string()};",
+        ) from exc
+
+
+def create_schema(connection: Connection, schema: str) -> None:
+    """Create a schema.
+
+    Raises:
+        ConfigurationError: This role may not; the remedy is the one line for somebody who may.
+    """
+    statement = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+    try:
+        connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(
+            sql.Identifier(schema), sql.Identifier(connection.info.user)
+        )
+        raise ConfigurationError(
+            f"The role {connection.info.user} may not create the schema {schema}.",
+            "Ask an administrator of the database to run this once, then run this again:",
+            f"{grant.as_string()};",
+        ) from exc
+
+
+def _first_name(search_path: str) -> str:
+    """Return the first schema of a search_path: names are folded to lower case unless quoted."""
+    match = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^,\s]*))', search_path)
+    assert match is not None
+    return match[1].replace('""', '"') if match[1] is not None else match[2].lower()
