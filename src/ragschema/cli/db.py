@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import DatabaseUnreachable
+
+if TYPE_CHECKING:
+    from ragschema.settings import Database
+
+_VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+_ELSEWHERE = ("PGHOSTADDR", "PGSERVICE", "PGPASSWORD")  # would lead psql to another server
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -25,7 +31,10 @@ def db() -> None:
 
 @app.command()
 def start(json: Json = False, debug: Debug = False) -> None:
-    """Start the server, leave it running, and print its URL."""
+    """Start the server, leave it running, and print its URL.
+
+    --json: {"url": URL, "directory": PATH}
+    """
     from ragschema import embedded
 
     data = _data()
@@ -35,7 +44,10 @@ def start(json: Json = False, debug: Debug = False) -> None:
 
 @app.command()
 def url(json: Json = False, debug: Debug = False) -> None:
-    """Print the URL of the running server."""
+    """Print the URL of the running server.
+
+    --json: {"url": URL, "directory": PATH}
+    """
     from ragschema import embedded
 
     data = _data()
@@ -47,6 +59,7 @@ def url(json: Json = False, debug: Debug = False) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to psql.")] = None) -> None:
     """Open psql on the server, starting it meanwhile; every argument but --help goes to psql."""
+    import os
     import shutil
     import signal
     import subprocess
@@ -55,28 +68,40 @@ def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to p
 
     data = _data()
     executable = shutil.which("psql") or str(embedded.program("psql"))
-    with embedded.running(data):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C cancels psql's query, not us
-        child = subprocess.run([executable, _libpq_url(data), *(arguments or [])], check=False)
+    with embedded.running(data) as parameters:
+        typer.echo(f"Database: {_database(data)}", err=True)
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C cancels psql's query, not us
+        # through the environment: as an argument it would lose its place to a -d or a database name
+        environ = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+        environ |= {_VARIABLES[name]: value for name, value in parameters.items()}
+        child = subprocess.run([executable, *(arguments or [])], env=environ, check=False)
     sys.exit(child.returncode)
 
 
 @app.command()
 def stop(json: Json = False, debug: Debug = False) -> None:
-    """Stop the server; the data stays."""
+    """Stop the server; the data stays.
+
+    --json: {"directory": PATH, "was_running": BOOLEAN}
+    """
     from ragschema import embedded
 
     data = _data()
     was_running = embedded.stop(data)
     if json:
         print_json({"directory": str(data), "was_running": was_running})
-    elif not was_running:
+    elif was_running:
+        typer.echo(f"Stopped: the data stays in {data}.")
+    else:
         typer.echo("Nothing to do: the server is not running.")
 
 
 @app.command()
 def destroy(yes: Yes = False, json: Json = False, debug: Debug = False) -> None:
-    """Stop the server and delete its data, every row of it."""
+    """Stop the server and delete its data, every row of it.
+
+    --json: {"directory": PATH}
+    """
     from ragschema import embedded
 
     data = _data()
@@ -94,15 +119,15 @@ def _data() -> Path:
     return embedded_directory()
 
 
-def _libpq_url(data: Path) -> str:
+def _database(data: Path) -> Database:
     from ragschema import embedded
     from ragschema.settings import Database
 
-    return Database(embedded.parameters(data), "the embedded server").libpq_url()
+    return Database(embedded.parameters(data), "the embedded server", embedded=data)
 
 
 def _print_url(data: Path, *, json: bool) -> None:
-    location = _libpq_url(data)
+    location = _database(data).libpq_url()
     if json:
         print_json({"url": location, "directory": str(data)})
     else:
