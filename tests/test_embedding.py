@@ -558,6 +558,18 @@ def test_it_passes_through_every_shape_of_statement(
     assert {type(value) for value in found} == {np.ndarray}
 
 
+def test_statements_are_compiled_once(session: Session) -> None:
+    hits: list[str] = []
+    event.listen(
+        session.connection(),
+        "before_cursor_execute",
+        lambda *arguments: hits.append(arguments[4].cache_hit.name),
+    )
+    for embedding in NUMBERS[:3]:
+        session.execute(nearest_chunks(embedding))
+    assert hits[1:] == ["CACHE_HIT", "CACHE_HIT"]
+
+
 def test_statements_of_two_dimensions_do_not_share_a_cache(session: Session) -> None:
     for dim in (2, 3, 2):
         numbers = list(range(dim))
@@ -624,6 +636,7 @@ def test_setting_what_cannot_be_stored_or_is_sql_is_left_to_the_flush(
     assert chunk.embedding is not None
     np.testing.assert_allclose(chunk.embedding, FIRST / np.linalg.norm(FIRST), rtol=1e-5)
     chunk.embedding = np.full(768, np.nan)
+    assert session.is_modified(chunk)
     with pytest.raises(EmbeddingError, match="768 dimensions holds nan at position 0"):
         session.flush()
 
@@ -637,6 +650,7 @@ def test_nearest_chunks_reads_current_versions_nearest_first(session: Session) -
     add_chunks(session, current.id)
     add_chunks(session, old.id)
     session.execute(insert(Chunk), row(current.id, None, 50))
+    session.execute(text("SET LOCAL enable_indexscan = off"))  # the HNSW index has no NULL to leave out
     found = session.execute(nearest_chunks(FIRST.tolist())).all()
     assert {chunk.version_id for chunk, _ in found} == {current.id}
     distances = 1 - NUMBERS @ FIRST / (np.linalg.norm(NUMBERS, axis=1) * np.linalg.norm(FIRST))

@@ -103,7 +103,11 @@ class DocumentVersion(Base):
 
 
 class Chunk(Base):
-    """A piece of a version's text, with its embedding."""
+    """A piece of a version's text, with its embedding.
+
+    Many are written fastest by ``session.execute(insert(Chunk), rows)``: ``session.add`` takes a round trip for
+    each, which brings its id and time back.
+    """
 
     __tablename__ = "rag_chunks"
     __table_args__ = (
