@@ -24,6 +24,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from ragschema import autogenerate, connections
 from ragschema.connections import Opened, opened, prepare
 from ragschema.errors import RagSchemaError
+from ragschema.integrity import check_single_head
 from ragschema.locks import take_deployer_lock
 from ragschema.options import Options, find_options
 from ragschema.runner import LOCK_CONFLICTS, Applied, Run
@@ -112,6 +113,8 @@ def _run_detached() -> None:
 
 
 def _run_online(current: Run, command: _Command) -> None:
+    if command.changes_the_database:
+        check_single_head(context.script)
     options = current.options or find_options()
     with opened(options) as at, _interruptible(current):
         current.schema = at.schemas.target

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+from ragschema.checksums import file_checksum
 from ragschema.errors import RagSchemaError
 from ragschema.revision_files import find_heads, read_revision_files, two_heads, versions_directory
 
@@ -67,7 +67,7 @@ def read_manifest() -> Manifest:
             Revision(str(file.revision), file.docstring.partition("\n")[0], deploy_label(file.docstring))
             for file in files
         ),
-        {str(file.revision): hashlib.sha256(file.source.encode()).hexdigest() for file in files},
+        {str(file.revision): file_checksum(file.path) for file in files},
     )
 
 

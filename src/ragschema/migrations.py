@@ -6,6 +6,7 @@ environment in module globals, so one lock lets one thread of a process run it a
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -17,20 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragschema import history as history_table
+from ragschema.adoption import Adoption, find_adoption
+from ragschema.checksums import add_revision
 from ragschema.connections import opened, reachable
+from ragschema.drift import Drift, find_drift
 from ragschema.errors import (
     ConfigurationError,
     DatabaseAhead,
     DatabaseUnreachable,
     PendingRevisions,
     RagSchemaError,
+    UnmanagedDatabase,
     UsageError,
 )
 from ragschema.history import Entry
-from ragschema.locations import checkout
+from ragschema.locations import checkout, script_location
 from ragschema.manifest import Revision, read_manifest
 from ragschema.options import Options, find_options
-from ragschema.server import VERSION_TABLE
+from ragschema.server import VERSION_TABLE, version_numbers
 from ragschema.settings import Database
 from ragschema.standing import Status, read_current, read_status
 
@@ -135,6 +140,63 @@ def downgrade(
 def stamp(database: Target, revision: str, *, schema: str | None = None) -> Result:
     """Say which revision a database is at, without running any; writes the version table and the history."""
     return _migrate("stamp", _options(database, schema), revision)
+
+
+def adopt(database: Target = None, *, baseline: str | None = None, schema: str | None = None) -> Adoption:
+    """Stamp a database that has our tables and no version row, with the revision that its catalogue fits.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        baseline: The revision it is said to be at; verified all the same.
+        schema: The schema of the tables; the first of the search_path by default.
+
+    Raises:
+        DriftFound: It fits no revision, or not the one stated; nothing was stamped.
+    """
+    options = _options(database, schema)
+    with reachable(options.database) as found:
+        options = replace(options, database=found)
+        adoption = find_adoption(options, baseline)
+        if not adoption.was_managed:
+            stamp(replace(options, is_announced=True), adoption.revision)
+        return adoption
+
+
+def verify(database: Target = None, *, schema: str | None = None) -> Drift:
+    """Compare a database with what its revision says; reads only, needs no second database.
+
+    Raises:
+        UnmanagedDatabase: It says no revision.
+        DatabaseAhead: This package does not know its revision.
+    """
+    manifest = read_manifest()
+    with opened(_options(database, schema)) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+        if current is None:
+            raise UnmanagedDatabase(
+                "The database says no revision, so there is nothing to compare it with.",
+                "Run `rag migrate` if it is empty, `rag migrate adopt` if it has our tables.",
+            )
+        if manifest.after(current) is None:
+            raise DatabaseAhead(
+                f"The database is at {current}, which this ragschema does not know.",
+                "Verify it with the ragschema that wrote it.",
+            )
+        return find_drift(at.connection, at.schemas.target, current)
+
+
+def revision_of_release(version: str) -> str:
+    """Return the head of a released package version, for ``rollback --to-version``.
+
+    Raises:
+        UsageError: There is no such release.
+    """
+    releases: dict[str, str] = json.loads((script_location() / "releases.json").read_text())
+    numbers = version_numbers(version)
+    fitting = [name for name in releases if version_numbers(name)[: len(numbers)] == numbers]
+    if not fitting:
+        raise UsageError(f"There is no release {version}.", f"Released are {', '.join(releases)}.")
+    return releases[max(fitting, key=version_numbers)]
 
 
 def status(database: Target = None, *, schema: str | None = None) -> Status:
@@ -272,7 +334,10 @@ def create(message: str, *, with_autogenerate: bool = False, database: Target = 
     with _alembic_config(run) as (command, config), redirect_stdout(sys.stderr):
         script = command.revision(config, message, autogenerate=with_autogenerate, rev_id=new_revision_id())
     scripts = script if isinstance(script, list) else [script]
-    return next((Path(script.path) for script in scripts if script is not None), None)
+    path = next((Path(each.path) for each in scripts if each is not None), None)
+    if path is not None:
+        add_revision(path)
+    return path
 
 
 def _current_if_there(options: Options, revision: str) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
@@ -15,9 +16,11 @@ from sqlalchemy.exc import DBAPIError
 
 from ragschema import history
 from ragschema.data_loss import Drop, count_losses, find_drops, lock_tables
+from ragschema.drift import find_drift
 from ragschema.errors import (
     DatabaseAhead,
     DataLossRefused,
+    DriftFound,
     LockNotObtained,
     RagSchemaError,
     RevisionRefused,
@@ -26,8 +29,12 @@ from ragschema.errors import (
 from ragschema.manifest import deploy_label
 from ragschema.options import Options
 from ragschema.scripts import Direction, script_checksum
-from ragschema.server import VERSION_TABLE
+from ragschema.server import VERSION_TABLE, Connection
 from ragschema.watch import Blocker, Build
+
+log = logging.getLogger(__name__)
+
+CheckDrift = Literal["fail", "warn", "off"]
 
 LOCK_CONFLICTS = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 _UNDEFINED = (
@@ -66,6 +73,7 @@ class Run:
         expand_only: Whether to stop before the first contract revision.
         report: Called after each revision.
         show_build: Shows the progress of an index build; lines are logged by default.
+        check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
         check: Called with the connection before anything changes, the lock held; raises to refuse.
         applied: The revisions applied so far, in order.
         current: The revision the database is at when the run has ended, None at base.
@@ -76,6 +84,7 @@ class Run:
     expand_only: bool = False
     report: Callable[[Applied], None] = lambda applied: None
     show_build: Callable[[Build | None], None] | None = None
+    check_drift: CheckDrift = "warn"
     check: Callable[[sa.Connection, str], None] | None = None
     applied: list[Applied] = field(default_factory=list)
     current: str | None = None
@@ -174,12 +183,37 @@ class Run:
             )
         if self.check is not None and not self.applied:
             self.check(connection, self.schema)
+        if heads and not self.applied:
+            self._look_for_drift(connection, heads[0])
         drops = [self._drops.get((step.revision.revision, direction_of(step)), []) for step in revisions]
         _refuse_data_loss(connection, list(chain.from_iterable(drops)))
         for step in revisions:
             _precheck(step, connection, is_first_look=True)
         for step, dropped in zip(revisions, drops, strict=True):
             step.migration_fn = _guarded(step, dropped, connection)
+
+    def _look_for_drift(self, connection: sa.Connection, revision: str) -> None:
+        if self.check_drift == "off":
+            return
+        try:
+            drift = find_drift(
+                cast(Connection, connection.connection.driver_connection), self.schema, revision
+            )
+        except RagSchemaError as exc:  # a revision without an expected catalogue
+            if self.check_drift == "fail":
+                raise
+            log.warning("Drift is not looked for: %s", exc.message)
+            return
+        if drift.is_clean:
+            return
+        evidence = "\n".join(map(str, drift.differences))
+        if self.check_drift == "fail":
+            raise DriftFound(
+                f"The database is not what revision {revision} says: {len(drift.differences)} objects differ.",
+                "Nothing was changed. Mend the differences below, or add --check-drift=warn.",
+                evidence,
+            )
+        log.warning("Drift: the database is not what revision %s says.\n%s", revision, evidence)
 
     def _finish(self, step: object) -> None:
         if isinstance(step, RevisionStep):

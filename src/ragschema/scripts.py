@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from io import StringIO
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import Script, ScriptDirectory
 
+from ragschema.checksums import file_checksum
 from ragschema.locations import checkout as checkout
 from ragschema.locations import script_location as script_location
 
@@ -42,7 +42,7 @@ def script_directory() -> ScriptDirectory:
 
 def script_checksum(script: Script) -> str:
     """Return the SHA-256 of a revision's file, in hexadecimal."""
-    return hashlib.sha256(Path(script.path).read_text(encoding="utf-8").encode()).hexdigest()
+    return file_checksum(Path(script.path))
 
 
 def offline_sql(script: Script, direction: Direction, output: StringIO | None = None) -> str:

@@ -7,12 +7,13 @@ from typing import NoReturn
 
 import typer
 
-from ragschema.cli import author, db, look, migrate, output  # noqa: F401  they fill migrate.app
+from ragschema.cli import author, db, look, manage, migrate, output  # noqa: F401  they fill migrate.app
 from ragschema.errors import RagSchemaError
 
 EXIT_CODES = """\
-Exit codes: 0 ok; 1 failed; 2 wrong usage; 6 the database is ahead of this package; 69 database unreachable;
-75 another deployer holds the lock, run again later; 78 a setting is missing or refused.
+Exit codes: 0 ok; 1 failed; 2 wrong usage; 3 revisions pending; 4 drift; 5 lint findings or hazards;
+6 the database is ahead of this package; 69 database unreachable; 75 a lock was not obtained, run again later;
+78 a setting is missing or refused; 130, 143 interrupted.
 """
 
 app = typer.Typer(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,15 @@ from ragschema.errors import UsageError
 if TYPE_CHECKING:
     from ragschema.options import Options
     from ragschema.settings import Database
+
+
+class CheckDrift(StrEnum):
+    """What to do where the database is not what its revision says."""
+
+    fail = "fail"
+    warn = "warn"
+    off = "off"
+
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
@@ -128,28 +138,94 @@ _ANNOTATIONS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Upgrade:
+    """How far and how carefully to upgrade; what a command line leaves out is the default of `Options`."""
+
+    to: str | None = None
+    expand_only: bool = False
+    lock_wait: float | None = None
+    lock_timeout: float | None = None
+    retries: int | None = None
+    check_drift: CheckDrift = CheckDrift.warn
+    maintenance_work_mem: str | None = None
+    parallel_workers: int | None = None
+
+
+_UPGRADE_ANNOTATIONS: dict[str, Any] = {
+    "to": Annotated[
+        str | None, typer.Option("--to", metavar="REVISION", help="Stop at this revision; head by default.")
+    ],
+    "expand_only": Annotated[
+        bool, typer.Option("--expand-only", help="Stop before the first contract revision.")
+    ],
+    "lock_wait": Annotated[
+        float | None, duration("--wait-lock", help="Wait this long for another deployer; 5m by default.")
+    ],
+    "lock_timeout": Annotated[
+        float | None,
+        duration("--lock-timeout", help="Let a statement wait this long for a table; 2s by default."),
+    ],
+    "retries": Annotated[
+        int | None,
+        typer.Option(min=0, help="Try a revision that met a lock again, this often; 10 by default."),
+    ],
+    "check_drift": Annotated[
+        CheckDrift, typer.Option("--check-drift", help="Where the database is not what its revision says.")
+    ],
+    "maintenance_work_mem": Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory for index builds, such as 2GB.")
+    ],
+    "parallel_workers": Annotated[
+        int | None, typer.Option(min=0, help="Parallel workers of an index build.")
+    ],
+}
+
+
 def takes_target(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `Target`, and itself a `Target` as the argument ``target``."""
+
+    def make(context: typer.Context, **arguments: Any) -> Target:
+        target = Target(**arguments)
+        if isinstance(context.obj, Target):  # options of the group stand for those the command leaves out
+            target = target.over(context.obj)
+        context.obj = target
+        return target
+
+    return _takes(command, "target", make, {name: (each, None) for name, each in _ANNOTATIONS.items()})
+
+
+def takes_upgrade(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Upgrade`, and itself an `Upgrade` as the argument ``upgrade``."""
+    defaults = {field.name: field.default for field in fields(Upgrade)}
+    parameters = {name: (each, defaults[name]) for name, each in _UPGRADE_ANNOTATIONS.items()}
+    return _takes(command, "upgrade", lambda _context, **arguments: Upgrade(**arguments), parameters)
+
+
+def _takes(
+    command: Callable[..., None],
+    name: str,
+    make: Callable[..., object],
+    shared: Mapping[str, tuple[Any, object]],
+) -> Callable[..., None]:
+    """Replace one parameter of a command, in the signature that Typer reads, by the options it is made of."""
     signature = inspect.signature(command, eval_str=True)
-    own = [parameter for parameter in signature.parameters.values() if parameter.name != "target"]
+    own = [each for each in signature.parameters.values() if each.name not in (name, "context")]
 
     @functools.wraps(command)
     def wrapper(context: typer.Context, **arguments: Any) -> None:
-        target = Target(**{name: arguments.pop(name) for name in _ANNOTATIONS})
-        if isinstance(context.obj, Target):
-            target = target.over(context.obj)
-        context.obj = target
-        command(
-            target=target, **({"context": context} if "context" in signature.parameters else {}), **arguments
-        )
+        made = make(context, **{key: arguments.pop(key) for key in shared})
+        passed = {"context": context} if "context" in signature.parameters else {}
+        command(**passed, **{name: made}, **arguments)
 
-    shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _ANNOTATIONS.items()
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own),
+        *(
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (annotation, default) in shared.items()
+        ),
     ]
-    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    parameters = [first, *(parameter for parameter in own if parameter.name != "context")]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters] + shared
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
     return wrapper

@@ -10,6 +10,9 @@ from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 
+DRIFT = 4
+LINT = 5
+
 
 @app.command()
 @takes_target
@@ -33,3 +36,99 @@ def create(
         typer.echo("Nothing to do: the models and the database do not differ.")
     else:
         typer.echo(path)
+
+
+@app.command("hash")
+def hash_(json: Json = False, debug: Debug = False) -> None:
+    """Write rag.sum and HEAD anew from the files of the revisions, and say what changed."""
+    from dataclasses import asdict
+
+    from ragschema.checksums import write_sum
+
+    change = write_sum()
+    if json:
+        print_json(change)
+        return
+    named = [(what, name) for what in ("added", "changed", "removed") for name in asdict(change)[what]]
+    for what, name in named:
+        typer.echo(f"{what} {name}")
+    if not change:
+        typer.echo("Nothing to do: rag.sum fits the files.")
+    elif change.is_damaged:
+        typer.echo("rag.sum itself was damaged, and is written anew.")
+
+
+@app.command("syntax-check")
+def syntax_check(json: Json = False, debug: Debug = False) -> None:
+    """Check the files of the revisions, without a database. Exit 1 when something is wrong."""
+    _report(_problems_of_files(), json=json)
+
+
+@app.command()
+@takes_target
+def validate(target: Target, json: Json = False, debug: Debug = False) -> None:
+    """Check the files of the revisions and, where a database is set, that they are what was applied to it.
+
+    Exit 1 when something is wrong, 4 on drift.
+    """
+    problems = _problems_of_files()
+    has_drift = False
+    if _names_a_database(target):
+        found, has_drift = _problems_of_database(target)
+        problems += found
+    _report(problems, json=json, code=DRIFT if has_drift else 1)
+
+
+@app.command()
+def lint(
+    revisions: Annotated[list[str] | None, typer.Argument(metavar="[REVISION]...")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look for what is unsafe on tables with rows: squawk on the SQL, and rules of our own. Exit 5 on findings."""
+    from ragschema.lint import lint as find
+
+    findings = find(revisions or None)
+    if json:
+        print_json({"findings": findings})
+    else:
+        for finding in findings:
+            typer.echo(f"{finding}\n")
+        typer.echo(f"{len(findings)} findings." if findings else "No findings.")
+    if findings:
+        raise typer.Exit(LINT)
+
+
+def _problems_of_files() -> list[str]:
+    from ragschema.integrity import validate as check
+
+    return [str(problem) for problem in check()]
+
+
+def _problems_of_database(target: Target) -> tuple[list[str], bool]:
+    from ragschema import migrations
+
+    options = target.options()
+    status = migrations.status(options)
+    problems = [
+        f"Revision {revision} was edited after it was applied to this database." for revision in status.edited
+    ]
+    if status.current is None or status.state == "AHEAD":
+        return problems, False
+    drift = migrations.verify(options)
+    return problems + [f"Drift: {difference}" for difference in drift.differences], not drift.is_clean
+
+
+def _names_a_database(target: Target) -> bool:
+    return target != Target() or target.options().database.embedded is None
+
+
+def _report(problems: list[str], *, json: bool, code: int = 1) -> None:
+    if json:
+        print_json({"problems": problems})
+    else:
+        for problem in problems:
+            typer.echo(problem)
+        typer.echo(f"{len(problems)} problems." if problems else "Nothing is wrong.")
+    if problems:
+        raise typer.Exit(code)

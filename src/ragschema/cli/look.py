@@ -11,6 +11,8 @@ from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json, print_table
 
 PENDING = 3
+DRIFT = 4
+REFUSED = 78
 
 
 @app.command()
@@ -82,3 +84,45 @@ def wait(
         print_json(found)
     else:
         typer.echo(f"The database is at {found.current}.")
+
+
+@app.command()
+@takes_target
+def verify(target: Target, json: Json = False, debug: Debug = False) -> None:
+    """Compare the database with what its revision says. Exit 4 on drift; notes are not drift."""
+    from ragschema import migrations
+
+    drift = migrations.verify(target.options())
+    if json:
+        print_json(drift)
+    else:
+        for note in drift.notes:
+            typer.echo(f"note: {note}")
+        for repaired in drift.repaired_later:
+            typer.echo(f"repaired by a later revision: {repaired}")
+        for difference in drift.differences:
+            typer.echo(f"drift: {difference}")
+        found = f"{len(drift.differences)} objects differ from" if drift.differences else "No drift from"
+        typer.echo(f"{found} revision {drift.revision}.")
+    if drift.differences:
+        raise typer.Exit(DRIFT)
+
+
+@app.command()
+@takes_target
+def health(target: Target, json: Json = False, debug: Debug = False) -> None:
+    """Look at everything a migration needs: server, pgvector, rights, pooler, pending, drift, indexes.
+
+    Exit 69 where the server cannot be reached, 78 where something refuses a migration.
+    """
+    from ragschema.health import check_health
+
+    checks = check_health(target.options())
+    if json:
+        print_json({"checks": checks})
+    else:
+        print_table(
+            ("", "", "", ""), [(each.verdict, each.name, each.finding, each.remedy) for each in checks]
+        )
+    if any(each.verdict == "refused" for each in checks):
+        raise typer.Exit(REFUSED)

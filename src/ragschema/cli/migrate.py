@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragschema.cli.arguments import Target, duration, takes_target
+from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import UsageError
 
@@ -16,42 +16,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
-To = Annotated[str, typer.Option("--to", metavar="REVISION", help="Stop at this revision.")]
-ExpandOnly = Annotated[bool, typer.Option("--expand-only", help="Stop before the first contract revision.")]
-LockWait = Annotated[
-    float | None, duration("--wait-lock", help="Wait this long for another deployer; 5m by default.")
-]
-LockTimeout = Annotated[
-    float | None,
-    duration("--lock-timeout", help="Let a statement wait this long for a table; 2s by default."),
-]
-Retries = Annotated[
-    int | None, typer.Option(min=0, help="Try a revision that met a lock again, this often; 10 by default.")
-]
-MaintenanceWorkMem = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Memory for index builds, such as 2GB.")
-]
-ParallelWorkers = Annotated[int | None, typer.Option(min=0, help="Parallel workers of an index build.")]
-
 
 @app.callback(invoke_without_command=True)
 @takes_target
+@takes_upgrade
 def migrate(
     context: typer.Context,
     target: Target,
-    to: To = "head",
-    expand_only: ExpandOnly = False,
+    upgrade: Upgrade,
     sql: Annotated[
         bool, typer.Option("--sql", help="Print the SQL instead of running it; no database.")
     ] = False,
     start: Annotated[
         str, typer.Option("--from", metavar="REVISION", help="With --sql: start here.")
     ] = "base",
-    lock_wait: LockWait = None,
-    lock_timeout: LockTimeout = None,
-    retries: Retries = None,
-    maintenance_work_mem: MaintenanceWorkMem = None,
-    parallel_workers: ParallelWorkers = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -62,7 +40,7 @@ def migrate(
     """
     show_progress()
     if context.invoked_subcommand is not None:
-        if to != "head" or expand_only or sql or start != "base" or json:
+        if upgrade != Upgrade() or sql or start != "base" or json:
             raise UsageError(
                 f"Options between `migrate` and `{context.invoked_subcommand}` belong to the upgrade.",
                 f"Write them after `{context.invoked_subcommand}`.",
@@ -71,77 +49,40 @@ def migrate(
     if sql:
         from ragschema import migrations
 
-        typer.echo(migrations.upgrade_sql(to, start=start), nl=False)
+        typer.echo(migrations.upgrade_sql(upgrade.to or "head", start=start), nl=False)
         return
     if start != "base":
         raise UsageError("--from goes with --sql.", "An upgrade starts where the database is.")
-    _apply(
-        target,
-        to,
-        expand_only,
-        lock_wait,
-        lock_timeout,
-        retries,
-        maintenance_work_mem,
-        parallel_workers,
-        json=json,
-    )
+    _apply(target, upgrade, json=json)
 
 
 @app.command()
 @takes_target
-def apply(
-    target: Target,
-    to: To = "head",
-    expand_only: ExpandOnly = False,
-    lock_wait: LockWait = None,
-    lock_timeout: LockTimeout = None,
-    retries: Retries = None,
-    maintenance_work_mem: MaintenanceWorkMem = None,
-    parallel_workers: ParallelWorkers = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
+@takes_upgrade
+def apply(target: Target, upgrade: Upgrade, json: Json = False, debug: Debug = False) -> None:
     """Upgrade the database to head: the same as `rag migrate` alone."""
-    _apply(
-        target,
-        to,
-        expand_only,
-        lock_wait,
-        lock_timeout,
-        retries,
-        maintenance_work_mem,
-        parallel_workers,
-        json=json,
-    )
+    _apply(target, upgrade, json=json)
 
 
-def _apply(
-    target: Target,
-    to: str,
-    expand_only: bool,
-    lock_wait: float | None,
-    lock_timeout: float | None,
-    retries: int | None,
-    maintenance_work_mem: str | None,
-    parallel_workers: int | None,
-    *,
-    json: bool,
-) -> None:
+def _apply(target: Target, upgrade: Upgrade, *, json: bool) -> None:
     from ragschema import migrations
     from ragschema.cli.progress import showing_builds
 
     options = target.options(
-        lock_wait=lock_wait,
-        lock_timeout=lock_timeout,
-        retries=retries,
-        maintenance_work_mem=maintenance_work_mem,
-        parallel_workers=parallel_workers,
+        lock_wait=upgrade.lock_wait,
+        lock_timeout=upgrade.lock_timeout,
+        retries=upgrade.retries,
+        maintenance_work_mem=upgrade.maintenance_work_mem,
+        parallel_workers=upgrade.parallel_workers,
     )
-    report = None if json else _print_applied
     with showing_builds() as show_build:
         result = migrations.upgrade(
-            options, to, expand_only=expand_only, report=report, show_build=show_build
+            options,
+            upgrade.to or "head",
+            expand_only=upgrade.expand_only,
+            report=None if json else _print_applied,
+            show_build=show_build,
+            check_drift=upgrade.check_drift.value,
         )
     _print_result(result, json=json)
 
@@ -150,7 +91,13 @@ def _apply(
 @takes_target
 def rollback(
     target: Target,
-    revision: Annotated[str, typer.Argument(metavar="REVISION|-N|base", help="The revision that stays.")],
+    revision: Annotated[
+        str | None, typer.Argument(metavar="REVISION|-N|base", help="The revision that stays.")
+    ] = None,
+    to_version: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Or the package version whose head stays, such as 0.3."),
+    ] = None,
     yes: Yes = False,
     allow_data_loss: Annotated[
         bool, typer.Option("--allow-data-loss", help="Destroy the rows and values that the refusal names.")
@@ -161,6 +108,9 @@ def rollback(
     """Reverse the revisions after REVISION, newest first; refuses to destroy rows."""
     from ragschema import migrations
 
+    if (revision is None) == (to_version is None):
+        raise UsageError("Say how far to go back.", "Give a REVISION, -N or base; or --to-version VERSION.")
+    revision = revision or migrations.revision_of_release(to_version or "")
     options = target.options()
     confirm(f"Reverse every revision after {revision}?", yes=yes)
     report = None if json else _print_applied
