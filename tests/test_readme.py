@@ -1,0 +1,137 @@
+"""The README is true: its transcript, its script, its table of commands, its links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Command, clean_environment, copy_checkout
+from ragschema import migrations
+from ragschema.settings import Database
+
+README = (ROOT / "README.md").read_text()
+SECTION = re.compile(r"^## (.+)$", re.M)
+
+
+def section(name: str) -> str:
+    parts = SECTION.split(README)
+    return parts[parts.index(name) + 1]
+
+
+def block(text: str, language: str) -> str:
+    match = re.search(rf"```{language}\n(.*?)```", text, re.S)
+    assert match is not None
+    return match[1]
+
+
+def commands_now() -> list[str]:
+    """The commands of the table's right column."""
+    rows = [line.split("|") for line in section("Deploy").splitlines() if line.startswith("| `")]
+    return [command for row in rows for command in re.findall(r"`(rag [^`]+)`", row[2])]
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_first_run_prints_what_it_shows(tmp_path: Path) -> None:
+    text = block(section("First run"), "console")
+    for transcript in re.split(r"^\$ ", text, flags=re.M)[1:]:
+        command, _, expected = transcript.partition("\n")
+        result = subprocess.run(
+            [str(Path(sys.executable).with_name("rag")), *shlex.split(command.removeprefix("uv run rag "))],
+            cwd=tmp_path,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        printed = result.stdout.replace(str(tmp_path.resolve()), "~/ragschema")
+        printed = re.sub(r"/tmp/ragschema-[-\w]+(?=:5432)", "~/ragschema/.ragschema/postgres", printed)
+        printed = re.sub(
+            r"^Made .* passable .*\n", "", printed, flags=re.M
+        )  # as root, below a private directory
+        in_order = sorted(re.sub(r"\(\d+\.\d+ s\)", "(0.00 s)", printed).splitlines())
+        assert in_order == sorted(re.sub(r"\(\d+\.\d+ s\)", "(0.00 s)", expected).splitlines())
+
+
+def test_the_script_of_a_service_runs(tmp_path: Path, database: Database) -> None:
+    script = block(section("From a service"), "python")
+    imports = re.findall(r"^(?:from|import) (\w+)", script, re.M)
+    assert imports == ["ragschema"]
+    expected = re.findall(r"print\(.*# (.+)$", script, re.M)
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=clean_environment() | {"DATABASE_URL": database.libpq_url()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == expected
+
+
+@pytest.mark.parametrize("command", commands_now())
+def test_every_command_of_the_table_works(
+    command: str, tmp_path: Path, run: Command, empty_database: Database
+) -> None:
+    url = empty_database.libpq_url()
+    arguments = shlex.split(command)[1:]
+    verb = next((word for word in arguments[1:] if not word.startswith("-")), "")
+    if verb in ("status", "history", "rollback", "health", "adopt", "create") or arguments[:1] == ["db"]:
+        migrations.upgrade(empty_database, "20251225170000" if verb in ("adopt", "rollback") else "head")
+    if verb == "rollback":
+        arguments.append("--yes")
+    if verb == "adopt":
+        migrations.stamp(empty_database, "base")
+    environment = {"DATABASE_URL": url}
+    if "--host" in arguments:  # the same options, for the server of the tests
+        values = {"--host": "host", "--port": "port", "--database": "dbname", "--user": "user"}
+        for option, name in values.items():
+            arguments[arguments.index(option) + 1] = empty_database.parameters[name]
+        environment = {}
+    if arguments[:1] == ["db"]:
+        arguments += ["-c", "SELECT 1"]
+    if verb in ("create", "hash"):
+        copy = copy_checkout(tmp_path)
+        environment["PYTHONPATH"] = str(copy / "src")
+        result = run("python", "-m", "ragschema", *arguments, cwd=copy, **environment)
+    else:
+        result = run("rag", *arguments, **environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_every_command_of_the_development_section_exists() -> None:
+    commands = re.findall(r"^\$ uv run (.+)$", block(section("Develop"), "console"), re.M)
+    assert commands[0] == "pytest"
+    assert "uv run pytest" in (ROOT / ".ci" / "run").read_text().splitlines()
+    for command in commands:
+        for part in command.split(" && uv run "):
+            program, *arguments = shlex.split(part)
+            if program == "python" and arguments[0] != "-m":
+                assert (ROOT / arguments[0]).is_file()
+            else:
+                assert Path(sys.executable).with_name(program).is_file()
+
+
+def test_its_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_its_exit_codes_are_those_of_the_command(run: Command) -> None:
+    described = " ".join(run("rag", "--help").stdout.split())
+    codes = re.search(r"Exit codes: (.*?interrupted)", " ".join(README.split()))
+    assert codes is not None
+    for code in re.findall(r"(?<!\d)(\d+)(?= |,)", codes[1]):
+        assert re.search(rf"\b{code}\b", described), code
