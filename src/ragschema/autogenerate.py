@@ -10,11 +10,22 @@ from typing import Any, Literal
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
+from alembic_postgresql_enum import Config, set_configuration
 from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import Enum
 from sqlalchemy.schema import SchemaItem
 
 from ragschema import models  # noqa: F401  fills Base.metadata
 from ragschema.base import Base
+
+_OUR_ENUMS = {
+    column.type.name
+    for table in Base.metadata.tables.values()
+    for column in table.columns
+    if isinstance(column.type, Enum)
+}
+# importing alembic_postgresql_enum makes autogenerate compare enum types; it would drop those it does not know
+set_configuration(Config(drop_unused_enums=False, include_name=lambda name: name in _OUR_ENUMS))
 
 
 def options() -> dict[str, Any]:
@@ -26,6 +37,7 @@ def options() -> dict[str, Any]:
         "include_object": _is_ours,
         "render_item": _render_item,
         "process_revision_directives": _finish_directives,
+        "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
     }
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ragschema import autogenerate, connections
+from ragschema import connections
 from ragschema.connections import Opened, opened, prepare
 from ragschema.errors import RagSchemaError
 from ragschema.integrity import check_single_head
@@ -108,7 +108,7 @@ def _run_offline(command: _Command) -> None:
 
 
 def _run_detached() -> None:
-    context.configure(dialect_name="postgresql", as_sql=True, **autogenerate.options())
+    context.configure(dialect_name="postgresql", as_sql=True, **_autogenerate_options())
     context.run_migrations()
 
 
@@ -178,6 +178,7 @@ def _is_lock_conflict(exc: BaseException) -> bool:
 
 def _configure(connection: sa.Connection, current: Run, command: _Command) -> None:
     assert command.steps is not None
+    options = {} if command.changes_the_database else _autogenerate_options()
     context.configure(
         connection=connection,
         version_table=VERSION_TABLE,
@@ -186,8 +187,14 @@ def _configure(connection: sa.Connection, current: Run, command: _Command) -> No
         fn=current.watch(command.steps),
         on_version_apply=current.record,  # type: ignore[arg-type]  # called with keywords
         dont_mutate=not command.changes_the_database,
-        **autogenerate.options(),
+        **options,
     )
+
+
+def _autogenerate_options() -> dict[str, Any]:
+    from ragschema import autogenerate  # with the models: an upgrade does without them
+
+    return autogenerate.options()
 
 
 @contextmanager
