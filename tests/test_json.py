@@ -1,0 +1,114 @@
+"""Every command's ``--json`` is one document of its schema, and nothing else is on standard output."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import jsonschema
+import pytest
+import typer
+
+from conftest import ROOT, Command, connect, copy_checkout
+from ragschema import migrations
+from ragschema.cli import app
+from ragschema.settings import Database
+
+SCHEMAS = json.loads((ROOT / "src" / "ragschema" / "cli" / "json_schemas.json").read_text())
+
+
+def check(command: str, text: str) -> object:
+    document = json.loads(text)
+    schema = {"$defs": SCHEMAS["$defs"], **SCHEMAS["commands"][command]}
+    jsonschema.Draft202012Validator(schema).validate(document)
+    return document
+
+
+def test_every_command_that_has_json_has_a_schema() -> None:
+    found = set()
+    root = typer.main.get_command(app)
+    for group_name, group in root.commands.items():  # type: ignore[attr-defined]
+        commands = {f"{group_name} {name}": command for name, command in group.commands.items()}
+        for name, command in {group_name: group, **commands}.items():
+            if any("--json" in parameter.opts for parameter in command.params):
+                found.add(name)
+    assert found == set(SCHEMAS["commands"])
+
+
+def test_schemas_are_schemas() -> None:
+    for schema in SCHEMAS["commands"].values():
+        jsonschema.Draft202012Validator.check_schema({"$defs": SCHEMAS["$defs"], **schema})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "migrate",
+        "migrate apply",
+        "migrate rollback 20251225160000 --yes",
+        "migrate stamp 20251225160000",
+        "migrate status",
+        "migrate wait --timeout 1s",
+        "migrate history",
+        "migrate verify",
+        "migrate health",
+        "migrate adopt",
+        "migrate init",
+        "migrate repair",
+        "migrate validate",
+        "migrate syntax-check",
+        "migrate lint",
+        "migrate plan",
+    ],
+)
+def test_json_at_head(command: str, run: Command, database: Database) -> None:
+    result = run("rag", *shlex.split(command), "--json", DATABASE_URL=database.libpq_url())
+    assert result.returncode == 0, result.stderr
+    check(" ".join(word for word in command.split()[:2] if not word.startswith("-")), result.stdout)
+
+
+def test_json_of_what_is_not_well(run: Command, empty_database: Database) -> None:
+    url = empty_database.libpq_url()
+    migrations.upgrade(empty_database, "20251225170000")
+    with connect(empty_database) as connection:
+        connection.execute("DROP TABLE rag_jobs")
+        connection.execute("CREATE INDEX theirs ON rag_chunks (created_at)")
+        connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'theirs'::regclass")
+    failed = run("rag", "migrate", "--json", DATABASE_URL=url)
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    status = check("migrate status", run("rag", "migrate", "status", "--json", DATABASE_URL=url).stdout)
+    assert isinstance(status, dict)
+    assert status["state"] == "PENDING"
+    assert status["last_failure"]["revision"] == "20261121100500"
+    assert status["invalid_indexes"] == ["theirs"]
+    drift = check("migrate verify", run("rag", "migrate", "verify", "--json", DATABASE_URL=url).stdout)
+    assert isinstance(drift, dict)
+    assert drift["differences"]
+    health = check("migrate health", run("rag", "migrate", "health", "--json", DATABASE_URL=url).stdout)
+    assert isinstance(health, dict)
+    assert "warning" in {each["verdict"] for each in health["checks"]}
+
+
+def test_json_of_adopting(run: Command, database: Database) -> None:
+    migrations.stamp(database, "base")
+    result = run("rag", "migrate", "adopt", "--json", DATABASE_URL=database.libpq_url())
+    assert result.returncode == 0, result.stderr
+    check("migrate adopt", result.stdout)
+
+
+def test_json_of_writing_a_revision(tmp_path: Path, run: Command) -> None:
+    copy = copy_checkout(tmp_path)
+    for command in ("migrate create Note", "migrate hash"):
+        arguments = [*command.split(), "--json"]
+        result = run("python", "-m", "ragschema", *arguments, cwd=copy, PYTHONPATH=str(copy / "src"))
+        assert result.returncode == 0, result.stderr
+        check(" ".join(command.split()[:2]), result.stdout)
+
+
+def test_json_of_the_embedded_server(run: Command) -> None:
+    for command in ("db start", "db url", "db stop", "db destroy --yes"):
+        result = run("rag", *command.split(), "--json")
+        assert result.returncode == 0, result.stderr
+        check(" ".join(command.split()[:2]), result.stdout)
