@@ -18,11 +18,20 @@ if TYPE_CHECKING:
     from ragschema.settings import Database, find_database
 
 _MODULES = {
-    "base": ("Base",),
     "database": ("create_async_engine", "create_engine", "session_factory"),
     "embedding": ("EMBEDDING_DIMENSION", "Embedding", "EmbeddingError"),
     "errors": ("RagSchemaError",),
-    "models": ("Chunk", "ChunkEvent", "ChunkEventType", "Document", "DocumentVersion", "Job", "JobStatus"),
+    # Base with them: its metadata is empty before they are imported
+    "models": (
+        "Base",
+        "Chunk",
+        "ChunkEvent",
+        "ChunkEventType",
+        "Document",
+        "DocumentVersion",
+        "Job",
+        "JobStatus",
+    ),
     "queries": ("nearest_chunks",),
     "settings": ("Database", "find_database"),
 }

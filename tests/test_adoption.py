@@ -1,0 +1,195 @@
+"""Moving in: databases made by hand or by create_all are taken over, with their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+import pytest
+import sqlalchemy as sa
+
+from conftest import ROOT, Command, connect, dump_schema, made_database, run_psql
+from ragschema import Base, migrations
+from ragschema.errors import DriftFound, UnmanagedDatabase, UsageError
+from ragschema.settings import Database
+
+UUID_OSSP = (
+    "CREATE FUNCTION public.uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()';\n"
+)
+ROWS = """
+INSERT INTO rag_documents (article_id) VALUES ('a'), ('b');
+INSERT INTO rag_document_versions (document_id, version_number, source_hash, chunker_version, embedder_version)
+SELECT id, n, 'h', 'c', 'e' FROM rag_documents, generate_series(1, 2) n;
+UPDATE rag_documents d SET current_version_id = v.id
+FROM rag_document_versions v WHERE v.document_id = d.id AND v.version_number = 2;
+INSERT INTO rag_chunks (version_id, ordinal, content, embedding)
+SELECT id, n, 'text', array_fill(n, ARRAY[768])::vector FROM rag_document_versions, generate_series(1, 3) n;
+INSERT INTO rag_chunk_events (version_id, chunk_id, ordinal, event_type)
+SELECT version_id, id, ordinal, 'added' FROM rag_chunks;
+INSERT INTO rag_jobs (job_type, payload) SELECT 'embed', '{}' FROM generate_series(1, 5);
+"""
+TABLES = ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events", "rag_jobs")
+
+
+@pytest.fixture
+def by_hand(server: Mapping[str, str]) -> Iterator[Database]:
+    """A database made by the hand-written SQL, with rows, as Atlas left it."""
+    with made_database(server) as database:
+        run_psql(database, UUID_OSSP)
+        for file in sorted((ROOT / "tests" / "seed_schema").glob("*.sql")):
+            run_psql(database, file.read_text().replace('CREATE EXTENSION IF NOT EXISTS "uuid-ossp";', ""))
+        run_psql(database, ROWS)
+        run_psql(
+            database,
+            "CREATE TABLE atlas_schema_revisions (version text PRIMARY KEY);"
+            "INSERT INTO atlas_schema_revisions VALUES ('20251225170000')",
+        )
+        yield database
+
+
+def content(database: Database) -> list[object]:
+    with connect(database) as connection:
+        return [
+            connection.execute(f"SELECT t::text FROM {table} t ORDER BY 1".encode()).fetchall()
+            for table in (*TABLES, "atlas_schema_revisions")
+        ]
+
+
+def test_a_hand_made_schema_is_adopted_and_ends_like_a_fresh_one(
+    by_hand: Database, database: Database
+) -> None:
+    before = content(by_hand)
+    adoption = migrations.adopt(by_hand)
+    assert (adoption.revision, adoption.was_managed) == ("20251225170000", False)
+    assert adoption.drift is not None
+    assert len(adoption.drift.repaired_later) == 5
+    migrations.upgrade(by_hand)
+    assert content(by_hand) == before
+    run_psql(by_hand, "DROP FUNCTION uuid_generate_v4(); DROP TABLE atlas_schema_revisions")
+    assert dump_schema(by_hand) == dump_schema(database)
+    assert migrations.verify(by_hand).differences == ()
+
+
+def test_create_all_is_adopted_at_a_revision_that_fits(empty_database: Database) -> None:
+    Base.metadata.create_all(sa.create_engine(empty_database.url(), poolclass=sa.NullPool))
+    adoption = migrations.adopt(empty_database)
+    assert adoption.drift is not None
+    assert adoption.drift.is_clean
+    migrations.upgrade(empty_database)
+    assert migrations.verify(empty_database).differences == ()
+
+
+def test_the_base_alone_is_adopted_as_the_base(server: Mapping[str, str]) -> None:
+    with made_database(server) as database:
+        migrations.upgrade(database, "20251225160000")
+        run_psql(database, "DROP TABLE rag_alembic_version, rag_migration_history")
+        assert migrations.adopt(database).revision == "20251225160000"
+
+
+def test_a_baseline_is_verified(by_hand: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DriftFound, match="not those of the baseline, 20251225160000") as refused:
+        migrations.adopt(by_hand, baseline="20251225160000")
+    assert "rag_document_versions.title" in refused.value.evidence
+    assert migrations.status(by_hand).state == "UNMANAGED"
+    with pytest.raises(UsageError, match="There is no revision 1"):
+        migrations.adopt(by_hand, baseline="1")
+    monkeypatch.setenv("MIGRATE_BASELINE_VERSION", "20251225170000")
+    assert migrations.adopt(by_hand).revision == "20251225170000"
+
+
+def test_what_fits_nothing_is_shown_and_not_stamped(by_hand: Database, run: Command) -> None:
+    run_psql(by_hand, "ALTER TABLE rag_jobs DROP COLUMN error_message; DROP INDEX rag_chunks_embedding_idx")
+    result = run("rag", "migrate", "adopt", DATABASE_URL=by_hand.libpq_url())
+    assert result.returncode == 4
+    assert "rag_jobs.error_message is missing" in result.stderr
+    assert "rag_chunks_embedding_idx" in result.stderr
+    assert migrations.status(by_hand).state == "UNMANAGED"
+
+
+def test_migrate_refuses_and_names_adopt(by_hand: Database, run: Command) -> None:
+    for command in (("rag", "migrate"), ("alembic", "upgrade", "head")):
+        result = run(*command, cwd=ROOT, DATABASE_URL=by_hand.libpq_url())
+        assert result.returncode != 0
+        assert "rag migrate adopt" in result.stdout + result.stderr
+    with connect(by_hand) as connection:
+        assert connection.execute("SELECT to_regclass('rag_alembic_version')").fetchone() == (None,)
+
+
+def test_an_empty_database_and_a_managed_one_are_not_adopted(
+    empty_database: Database, database: Database
+) -> None:
+    with pytest.raises(UnmanagedDatabase, match="nothing to adopt"):
+        migrations.adopt(empty_database)
+    assert migrations.adopt(database).was_managed
+
+
+def test_a_stamp_touches_our_row_only_and_is_recorded(database: Database, run: Command) -> None:
+    run_psql(
+        database,
+        "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('theirs')",
+    )
+    result = run("rag", "migrate", "stamp", "20251225170000", "--json", DATABASE_URL=database.libpq_url())
+    assert json.loads(result.stdout)["current"] == "20251225170000"
+    with connect(database) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("theirs",)]
+    assert migrations.history(database)[-1].attempts[-1].direction == "stamp"
+
+
+def test_init_prepares_and_does_nothing_else(empty_database: Database, run: Command) -> None:
+    url = empty_database.libpq_url()
+    assert run("rag", "migrate", "init", DATABASE_URL=url).stdout == "Made: extension, version table.\n"
+    assert run("rag", "migrate", "init", DATABASE_URL=url).stdout.startswith("Nothing to do")
+    assert migrations.status(empty_database).state == "EMPTY"
+    assert run("rag", "migrate", DATABASE_URL=url).returncode == 0
+
+
+def test_init_creates_the_database_and_the_schema(server: Mapping[str, str], run: Command) -> None:
+    new = Database({**server, "dbname": "made by init"}, "the tests")
+    arguments = ("migrate", "init", "--create-db", "--schema", "my rag")
+    try:
+        made = run("rag", *arguments, DATABASE_URL=new.libpq_url())
+        assert made.stdout == "Made: database, schema, extension, version table.\n", made.stderr
+        assert run("rag", *arguments, DATABASE_URL=new.libpq_url()).stdout.startswith("Nothing to do")
+    finally:
+        with connect(Database(server, "the tests")) as connection:
+            connection.execute('DROP DATABASE IF EXISTS "made by init" WITH (FORCE)')
+
+
+def test_repair_heals_an_invalid_index_and_an_unvalidated_constraint(
+    database: Database, run: Command
+) -> None:
+    run_psql(
+        database,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rag_jobs_status_created_at_idx'::regclass;"
+        "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_fkey;"
+        "ALTER TABLE rag_chunk_events ADD CONSTRAINT rag_chunk_events_chunk_id_fkey"
+        " FOREIGN KEY (chunk_id) REFERENCES rag_chunks NOT VALID",
+    )
+    assert len(migrations.verify(database).differences) == 2
+    result = run("rag", "migrate", "repair", DATABASE_URL=database.libpq_url())
+    assert result.stdout.splitlines() == [
+        "rebuilt rag_jobs_status_created_at_idx",
+        "validated rag_chunk_events.rag_chunk_events_chunk_id_fkey",
+    ]
+    assert migrations.verify(database).differences == ()
+
+
+def test_a_rollback_to_a_package_version_goes_to_its_head(database: Database, run: Command) -> None:
+    head = migrations.status(database).head
+    result = run(
+        "rag", "migrate", "rollback", "--to-version", "0.1", "--yes", DATABASE_URL=database.libpq_url()
+    )
+    assert result.stdout == f"Nothing to do: the database is at {head}.\n"
+    unknown = run(
+        "rag", "migrate", "rollback", "--to-version", "9.9", "--yes", DATABASE_URL=database.libpq_url()
+    )
+    assert unknown.returncode == 2
+    assert "There is no release 9.9" in unknown.stderr
+
+
+def test_the_package_version_is_released_at_head() -> None:
+    from importlib.metadata import version
+
+    from ragschema.manifest import read_manifest
+
+    assert migrations.revision_of_release(version("ragschema")) == read_manifest().head
