@@ -52,9 +52,7 @@ def running(programs: Path, data: Path) -> Iterator[Mapping[str, str]]:
         os.chown(data, *user)
     _run(programs, "initdb", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     options = " ".join(f"-c {setting}" for setting in _SETTINGS)
-    _run(
-        programs, "pg_ctl", data, "-w", "-l", str(data / "log"), "-o", f"-h '' -k {data} {options}", "start"
-    )
+    _run(programs, "pg_ctl", data, "-w", "-l", str(data / "log"), "-o", f"-h '' -k {data} {options}", "start")
     try:
         yield {"host": str(data), "port": "5432", "user": "postgres", "dbname": "postgres"}
     finally:

@@ -1,0 +1,409 @@
+"""Manual drifts, each on its own: what somebody runs on a database, and what must be named for it."""
+
+from __future__ import annotations
+
+# The script, then every object that must be named, with what is found of it.
+DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
+    "table dropped": ("DROP TABLE rag_jobs", {"table rag_jobs": None}),
+    "table renamed": ("ALTER TABLE rag_jobs RENAME TO rag_tasks", {"table rag_jobs": None}),
+    "table unlogged": ("ALTER TABLE rag_jobs SET UNLOGGED", {"table rag_jobs": "unlogged table"}),
+    "table replaced by a view": (
+        "DROP TABLE rag_jobs; CREATE VIEW rag_jobs AS SELECT 1 AS id",
+        {
+            "column rag_jobs.created_at": None,
+            "column rag_jobs.error_message": None,
+            "column rag_jobs.id": "integer",
+            "column rag_jobs.job_type": None,
+            "column rag_jobs.payload": None,
+            "column rag_jobs.status": None,
+            "column rag_jobs.updated_at": None,
+            "constraint rag_jobs.rag_jobs_pkey": None,
+            "index rag_jobs.rag_jobs_status_created_at_idx": None,
+            "table rag_jobs": "view",
+        },
+    ),
+    "replica identity": (
+        "ALTER TABLE rag_jobs REPLICA IDENTITY FULL",
+        {"table rag_jobs": "table REPLICA IDENTITY FULL"},
+    ),
+    "column dropped": (
+        "ALTER TABLE rag_document_versions DROP COLUMN title",
+        {"column rag_document_versions.title": None},
+    ),
+    "column type": (
+        "ALTER TABLE rag_chunks ALTER ordinal TYPE bigint",
+        {"column rag_chunks.ordinal": "bigint NOT NULL"},
+    ),
+    "column type modifier": (
+        "ALTER TABLE rag_document_versions ALTER title TYPE varchar(200)",
+        {"column rag_document_versions.title": "character varying(200)"},
+    ),
+    "vector dimension": (
+        "ALTER TABLE rag_chunks ALTER embedding TYPE vector(1024)",
+        {"column rag_chunks.embedding": "vector(1024)"},
+    ),
+    "timestamp without time zone": (
+        "ALTER TABLE rag_jobs ALTER updated_at TYPE timestamp",
+        {"column rag_jobs.updated_at": "timestamp without time zone DEFAULT CURRENT_TIMESTAMP"},
+    ),
+    "collation": (
+        'ALTER TABLE rag_documents ALTER article_id TYPE text COLLATE "C"',
+        {"column rag_documents.article_id": 'text COLLATE "C" NOT NULL'},
+    ),
+    "default changed": (
+        "ALTER TABLE rag_jobs ALTER status SET DEFAULT 'processing'",
+        {"column rag_jobs.status": "job_status NOT NULL DEFAULT 'processing'::job_status"},
+    ),
+    "default dropped": (
+        "ALTER TABLE rag_chunks ALTER id DROP DEFAULT",
+        {"column rag_chunks.id": "uuid NOT NULL"},
+    ),
+    "default added": (
+        "ALTER TABLE rag_chunks ALTER ordinal SET DEFAULT 0",
+        {"column rag_chunks.ordinal": "integer NOT NULL DEFAULT 0"},
+    ),
+    "now() is not CURRENT_TIMESTAMP": (
+        "ALTER TABLE rag_chunks ALTER created_at SET DEFAULT now()",
+        {"column rag_chunks.created_at": "timestamp with time zone DEFAULT now()"},
+    ),
+    "NOT NULL dropped": (
+        "ALTER TABLE rag_chunks ALTER content DROP NOT NULL",
+        {"column rag_chunks.content": "text"},
+    ),
+    "NOT NULL added": (
+        "ALTER TABLE rag_chunks ALTER embedding SET NOT NULL",
+        {"column rag_chunks.embedding": "vector(768) NOT NULL"},
+    ),
+    "identity": (
+        "ALTER TABLE rag_chunks ALTER ordinal ADD GENERATED ALWAYS AS IDENTITY",
+        {"column rag_chunks.ordinal": "integer NOT NULL GENERATED ALWAYS AS IDENTITY"},
+    ),
+    "generated column": (
+        "ALTER TABLE rag_document_versions DROP url, ADD url text GENERATED ALWAYS AS (title || '/') STORED",
+        {"column rag_document_versions.url": "text GENERATED ALWAYS AS ((title || '/'::text)) STORED"},
+    ),
+    "column storage": (
+        "ALTER TABLE rag_chunks ALTER embedding SET STORAGE PLAIN",
+        {"column rag_chunks.embedding": "vector(768) STORAGE PLAIN"},
+    ),
+    "column compression": (
+        "ALTER TABLE rag_chunks ALTER content SET COMPRESSION pglz",
+        {"column rag_chunks.content": "text NOT NULL COMPRESSION pglz"},
+    ),
+    "required column added": (
+        "ALTER TABLE rag_jobs ADD owner text NOT NULL",
+        {"column rag_jobs.owner": "text NOT NULL"},
+    ),
+    "primary key dropped": (
+        "ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey",
+        {"constraint rag_jobs.rag_jobs_pkey": None},
+    ),
+    "primary key on other columns": (
+        "ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey, ADD CONSTRAINT rag_jobs_pkey PRIMARY KEY (id, status)",
+        {"constraint rag_jobs.rag_jobs_pkey": "PRIMARY KEY (id, status)"},
+    ),
+    "primary key's index invalid": (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rag_jobs_pkey'::regclass",
+        {"constraint rag_jobs.rag_jobs_pkey": "PRIMARY KEY (id) INVALID"},
+    ),
+    "unique dropped": (
+        "ALTER TABLE rag_documents DROP CONSTRAINT rag_documents_article_id_key",
+        {"constraint rag_documents.rag_documents_article_id_key": None},
+    ),
+    "unique constraint made an index": (
+        "ALTER TABLE rag_documents DROP CONSTRAINT rag_documents_article_id_key;"
+        "CREATE UNIQUE INDEX rag_documents_article_id_key ON rag_documents (article_id)",
+        {"constraint rag_documents.rag_documents_article_id_key": None},
+    ),
+    "unique constraint's storage parameter": (
+        "ALTER INDEX rag_documents_article_id_key SET (fillfactor = 50)",
+        {"constraint rag_documents.rag_documents_article_id_key": "UNIQUE (article_id) WITH (fillfactor=50)"},
+    ),
+    "unique made deferrable": (
+        "ALTER TABLE rag_documents DROP CONSTRAINT rag_documents_article_id_key,"
+        " ADD CONSTRAINT rag_documents_article_id_key UNIQUE (article_id) DEFERRABLE",
+        {"constraint rag_documents.rag_documents_article_id_key": "UNIQUE (article_id) DEFERRABLE"},
+    ),
+    "constraint renamed": (
+        "ALTER TABLE rag_documents RENAME CONSTRAINT fk_current_version TO current_version",
+        {
+            "constraint rag_documents.current_version": "FOREIGN KEY (current_version_id)"
+            " REFERENCES rag_document_versions(id) DEFERRABLE INITIALLY DEFERRED",
+            "constraint rag_documents.fk_current_version": None,
+        },
+    ),
+    "foreign key dropped": (
+        "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_fkey",
+        {"constraint rag_chunk_events.rag_chunk_events_chunk_id_fkey": None},
+    ),
+    "foreign key action": (
+        "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_fkey,"
+        " ADD CONSTRAINT rag_chunk_events_chunk_id_fkey"
+        " FOREIGN KEY (chunk_id) REFERENCES rag_chunks ON DELETE SET NULL",
+        {
+            "constraint rag_chunk_events.rag_chunk_events_chunk_id_fkey": "FOREIGN KEY (chunk_id)"
+            " REFERENCES rag_chunks(id) ON DELETE SET NULL"
+        },
+    ),
+    "foreign key not valid": (
+        "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_fkey,"
+        " ADD CONSTRAINT rag_chunk_events_chunk_id_fkey"
+        " FOREIGN KEY (chunk_id) REFERENCES rag_chunks NOT VALID",
+        {
+            "constraint rag_chunk_events.rag_chunk_events_chunk_id_fkey": "FOREIGN KEY (chunk_id)"
+            " REFERENCES rag_chunks(id) NOT VALID"
+        },
+    ),
+    "foreign key no longer deferred": (
+        "ALTER TABLE rag_documents ALTER CONSTRAINT fk_current_version NOT DEFERRABLE",
+        {
+            "constraint rag_documents.fk_current_version": "FOREIGN KEY (current_version_id)"
+            " REFERENCES rag_document_versions(id)"
+        },
+    ),
+    "foreign key to the table of another schema": (
+        "CREATE SCHEMA other; CREATE TABLE other.rag_chunks (id uuid PRIMARY KEY);"
+        "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_fkey,"
+        " ADD CONSTRAINT rag_chunk_events_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES other.rag_chunks",
+        {
+            "constraint rag_chunk_events.rag_chunk_events_chunk_id_fkey": "FOREIGN KEY (chunk_id)"
+            " REFERENCES other.rag_chunks(id)"
+        },
+    ),
+    "foreign key's triggers disabled": (
+        "ALTER TABLE rag_chunk_events DISABLE TRIGGER ALL",
+        {
+            "constraint rag_chunk_events.rag_chunk_events_chunk_id_fkey": "FOREIGN KEY (chunk_id)"
+            " REFERENCES rag_chunks(id) DISABLED",
+            "constraint rag_chunk_events.rag_chunk_events_version_id_fkey": "FOREIGN KEY (version_id)"
+            " REFERENCES rag_document_versions(id) ON DELETE CASCADE DISABLED",
+        },
+    ),
+    "check added": (
+        "ALTER TABLE rag_chunks ADD CONSTRAINT short CHECK (length(content) < 100) NOT VALID",
+        {"constraint rag_chunks.short": "CHECK ((length(content) < 100)) NOT VALID"},
+    ),
+    "exclusion constraint added": (
+        "ALTER TABLE rag_jobs ADD CONSTRAINT one_of_a_type EXCLUDE (job_type WITH =)",
+        {"constraint rag_jobs.one_of_a_type": "EXCLUDE USING btree (job_type WITH =)"},
+    ),
+    "index dropped": (
+        "DROP INDEX rag_jobs_status_created_at_idx",
+        {"index rag_jobs.rag_jobs_status_created_at_idx": None},
+    ),
+    "index renamed": (
+        "ALTER INDEX rag_jobs_status_created_at_idx RENAME TO rag_jobs_queue",
+        {"index rag_jobs.rag_jobs_status_created_at_idx": None},
+    ),
+    "index columns in another order": (
+        "DROP INDEX rag_jobs_status_created_at_idx;"
+        "CREATE INDEX rag_jobs_status_created_at_idx ON rag_jobs (created_at, status)",
+        {
+            "index rag_jobs.rag_jobs_status_created_at_idx": "CREATE INDEX rag_jobs_status_created_at_idx"
+            " ON rag_jobs USING btree (created_at, status)"
+        },
+    ),
+    "index made unique": (
+        "DROP INDEX rag_jobs_status_created_at_idx;"
+        "CREATE UNIQUE INDEX rag_jobs_status_created_at_idx ON rag_jobs (status, created_at)",
+        {
+            "index rag_jobs.rag_jobs_status_created_at_idx": "CREATE UNIQUE INDEX"
+            " rag_jobs_status_created_at_idx ON rag_jobs USING btree (status, created_at)"
+        },
+    ),
+    "index predicate": (
+        "DROP INDEX rag_jobs_status_created_at_idx;"
+        "CREATE INDEX rag_jobs_status_created_at_idx ON rag_jobs (status, created_at) WHERE status = 'new'",
+        {
+            "index rag_jobs.rag_jobs_status_created_at_idx": "CREATE INDEX rag_jobs_status_created_at_idx"
+            " ON rag_jobs USING btree (status, created_at) WHERE status = 'new'::job_status"
+        },
+    ),
+    "index invalid": (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rag_chunks_embedding_idx'::regclass",
+        {
+            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) INVALID"
+        },
+    ),
+    "index not ready": (
+        "UPDATE pg_index SET indisready = false WHERE indexrelid = 'rag_chunks_embedding_idx'::regclass",
+        {
+            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) INVALID"
+        },
+    ),
+    "HNSW m": (
+        "DROP INDEX rag_chunks_embedding_idx; CREATE INDEX rag_chunks_embedding_idx"
+        " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WITH (m = 8)",
+        {
+            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WITH (m='8')"
+        },
+    ),
+    "HNSW opclass": (
+        "DROP INDEX rag_chunks_embedding_idx; CREATE INDEX rag_chunks_embedding_idx"
+        " ON rag_chunks USING hnsw (embedding vector_l2_ops)",
+        {
+            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_l2_ops)"
+        },
+    ),
+    "index method": (
+        "DROP INDEX rag_chunks_embedding_idx; CREATE INDEX rag_chunks_embedding_idx"
+        " ON rag_chunks USING ivfflat (embedding vector_cosine_ops)",
+        {
+            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
+            " ON rag_chunks USING ivfflat (embedding vector_cosine_ops)"
+        },
+    ),
+    "enum label renamed": (
+        "ALTER TYPE job_status RENAME VALUE 'new' TO 'queued'",
+        {
+            "column rag_jobs.status": "job_status NOT NULL DEFAULT 'queued'::job_status",
+            "type job_status": "enum ('queued', 'processing', 'completed', 'failed')",
+        },
+    ),
+    "enum label added": (
+        "ALTER TYPE job_status ADD VALUE 'cancelled'",
+        {"type job_status": "enum ('new', 'processing', 'completed', 'failed', 'cancelled')"},
+    ),
+    "enum labels in another order": (
+        "ALTER TYPE chunk_event_type RENAME VALUE 'added' TO 'x';"
+        "ALTER TYPE chunk_event_type RENAME VALUE 'updated' TO 'added';"
+        "ALTER TYPE chunk_event_type RENAME VALUE 'x' TO 'updated'",
+        {"type chunk_event_type": "enum ('updated', 'added', 'deleted', 'unchanged')"},
+    ),
+    "enum made text": (
+        "DROP INDEX rag_jobs_status_created_at_idx;"
+        "ALTER TABLE rag_jobs ALTER status DROP DEFAULT, ALTER status TYPE text, ALTER status SET DEFAULT 'new';"
+        "CREATE INDEX rag_jobs_status_created_at_idx ON rag_jobs (status, created_at); DROP TYPE job_status",
+        {"column rag_jobs.status": "text NOT NULL DEFAULT 'new'::text", "type job_status": None},
+    ),
+    "row security on": (
+        "ALTER TABLE rag_chunks ENABLE ROW LEVEL SECURITY",
+        {"row-security rag_chunks": "enabled"},
+    ),
+    "row security forced": (
+        "ALTER TABLE rag_chunks ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        {"row-security rag_chunks": "enabled, forced"},
+    ),
+    "policy added": (
+        "CREATE POLICY mine ON rag_chunks FOR UPDATE USING (ordinal > 0) WITH CHECK (ordinal > 1)",
+        {
+            "policy rag_chunks.mine": "PERMISSIVE FOR UPDATE TO PUBLIC USING ((ordinal > 0)) WITH CHECK ((ordinal > 1))"
+        },
+    ),
+    "rule added": (
+        "CREATE RULE ignore AS ON DELETE TO rag_chunks DO INSTEAD NOTHING",
+        {"rule rag_chunks.ignore": "CREATE RULE ignore AS\n    ON DELETE TO rag_chunks DO INSTEAD NOTHING;"},
+    ),
+    "table storage parameter": (
+        "ALTER TABLE rag_chunks SET (fillfactor = 70)",
+        {"parameter rag_chunks.fillfactor": "70"},
+    ),
+    "extension in a schema off the search_path": (
+        "CREATE SCHEMA elsewhere; ALTER EXTENSION vector SET SCHEMA elsewhere",
+        {"extension vector": 'installed in schema elsewhere, off the search_path "$user", public'},
+    ),
+    "extension dropped": (
+        "DROP EXTENSION vector CASCADE",
+        {
+            "column rag_chunks.embedding": None,
+            "extension vector": None,
+            "index rag_chunks.rag_chunks_embedding_idx": None,
+        },
+    ),
+}
+
+# Objects that the revisions do not make yet, and what somebody does to them.
+FIXTURES = """
+CREATE FUNCTION rag_touch() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT
+    AS $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+CREATE FUNCTION rag_count(wanted job_status, near vector DEFAULT NULL) RETURNS bigint LANGUAGE sql STABLE
+    BEGIN ATOMIC SELECT count(*) FROM rag_jobs j WHERE j.status = wanted; END;
+CREATE FUNCTION rag_other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE UPDATE ON rag_jobs FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status)
+    EXECUTE FUNCTION rag_touch();
+ALTER TABLE rag_jobs ADD CONSTRAINT rag_jobs_type_check CHECK (job_type <> '' AND length(job_type) < 50);
+ALTER TABLE rag_jobs SET (fillfactor = 80);
+ALTER TABLE rag_jobs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everyone ON rag_jobs USING (status <> 'failed');
+CREATE INDEX rag_jobs_new_idx ON rag_jobs (created_at)
+    WHERE status = 'new' AND created_at > '2025-01-01 00:00:00Z';
+COMMENT ON TABLE rag_jobs IS 'Background tasks';
+COMMENT ON COLUMN rag_jobs.payload IS 'What to do';
+CREATE TABLE rag_parts (model text NOT NULL, score double precision DEFAULT 0.1, since timestamptz
+    DEFAULT '2025-01-01 00:00:00Z') PARTITION BY LIST (model);
+ALTER TABLE rag_parts ADD PRIMARY KEY (model);
+CREATE TABLE rag_parts_a PARTITION OF rag_parts FOR VALUES IN ('a');
+CREATE TABLE rag_users (part text REFERENCES rag_parts);
+CREATE TRIGGER touch BEFORE UPDATE ON rag_parts FOR EACH ROW EXECUTE FUNCTION rag_touch();
+"""
+
+_TOUCH = "CREATE TRIGGER touch AFTER UPDATE ON rag_jobs FOR EACH ROW EXECUTE FUNCTION"
+_TYPE_CHECK = "ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_type_check, ADD CONSTRAINT rag_jobs_type_check"
+
+FIXTURE_DRIFTS: dict[str, tuple[str, str]] = {
+    "trigger disabled": ("ALTER TABLE rag_jobs DISABLE TRIGGER touch", "trigger rag_jobs.touch"),
+    "trigger on replicas too": ("ALTER TABLE rag_jobs ENABLE ALWAYS TRIGGER touch", "trigger rag_jobs.touch"),
+    "trigger at another time": (
+        f"DROP TRIGGER touch ON rag_jobs; {_TOUCH} rag_touch()",
+        "trigger rag_jobs.touch",
+    ),
+    "trigger calls another function": (
+        f"DROP TRIGGER touch ON rag_jobs; {_TOUCH.replace('AFTER', 'BEFORE')} rag_other()",
+        "trigger rag_jobs.touch",
+    ),
+    "trigger dropped": ("DROP TRIGGER touch ON rag_jobs", "trigger rag_jobs.touch"),
+    "trigger renamed": ("ALTER TRIGGER touch ON rag_jobs RENAME TO touched", "trigger rag_jobs.touch"),
+    "function body": (
+        "CREATE OR REPLACE FUNCTION rag_other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+        "function rag_other()",
+    ),
+    "function's search_path": ("ALTER FUNCTION rag_touch() RESET search_path", "function rag_touch()"),
+    "function with its owner's rights": (
+        "ALTER FUNCTION rag_other() SECURITY DEFINER",
+        "function rag_other()",
+    ),
+    "function's volatility": (
+        "ALTER FUNCTION rag_count(job_status, vector) VOLATILE",
+        "function rag_count(wanted job_status, near vector)",
+    ),
+    "function dropped": (
+        "DROP FUNCTION rag_count(job_status, vector)",
+        "function rag_count(wanted job_status, near vector)",
+    ),
+    "check text": (
+        f"{_TYPE_CHECK} CHECK (job_type <> '' AND length(job_type) < 60)",
+        "constraint rag_jobs.rag_jobs_type_check",
+    ),
+    "check not valid": (
+        f"{_TYPE_CHECK} CHECK (job_type <> '' AND length(job_type) < 50) NOT VALID",
+        "constraint rag_jobs.rag_jobs_type_check",
+    ),
+    "check dropped": (
+        "ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_type_check",
+        "constraint rag_jobs.rag_jobs_type_check",
+    ),
+    "storage parameter changed": (
+        "ALTER TABLE rag_jobs SET (fillfactor = 90)",
+        "parameter rag_jobs.fillfactor",
+    ),
+    "storage parameter reset": ("ALTER TABLE rag_jobs RESET (fillfactor)", "parameter rag_jobs.fillfactor"),
+    "row security off": ("ALTER TABLE rag_jobs DISABLE ROW LEVEL SECURITY", "row-security rag_jobs"),
+    "policy changed": ("ALTER POLICY everyone ON rag_jobs USING (true)", "policy rag_jobs.everyone"),
+    "policy dropped": ("DROP POLICY everyone ON rag_jobs", "policy rag_jobs.everyone"),
+    "predicate dropped": (
+        "DROP INDEX rag_jobs_new_idx; CREATE INDEX rag_jobs_new_idx ON rag_jobs (created_at)",
+        "index rag_jobs.rag_jobs_new_idx",
+    ),
+    "comment on a table": ("COMMENT ON TABLE rag_jobs IS 'Queue'", "comment rag_jobs"),
+    "comment on a column": ("COMMENT ON COLUMN rag_jobs.payload IS NULL", "comment rag_jobs.payload"),
+    "partition's bounds": (
+        "ALTER TABLE rag_parts DETACH PARTITION rag_parts_a; DROP TABLE rag_parts_a;"
+        "CREATE TABLE rag_parts_a PARTITION OF rag_parts FOR VALUES IN ('a', 'b')",
+        "table rag_parts_a",
+    ),
+    "partition detached": ("ALTER TABLE rag_parts DETACH PARTITION rag_parts_a", "table rag_parts_a"),
+}

@@ -1,0 +1,466 @@
+"""Drift: what differs from a revision is found and named, on every server version there is a wheel of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import dict_row, tuple_row
+
+import servers
+from conftest import connect, made_database, run_psql
+from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES
+from ragschema import fingerprints, migrations
+from ragschema.catalogue import Catalogue, read_catalogue
+from ragschema.drift import Drift, compare, expected, find_drift, nearest_revision
+from ragschema.errors import RagSchemaError, UsageError
+from ragschema.fingerprints import COMMAND, fingerprints_path, read_fingerprints, write_fingerprints
+from ragschema.server import Connection
+from ragschema.settings import Database
+
+BASE, HEAD = next(iter(read_fingerprints())), list(read_fingerprints())[-1]
+
+SEED_SCHEMA = Path(__file__).with_name("seed_schema")
+
+EMBEDDED = "PostgreSQL 18.6, pgvector 0.8.6"
+SERVERS = [pytest.param(None, id=EMBEDDED)] + [
+    pytest.param(
+        programs,
+        id=name,
+        marks=pytest.mark.skipif(programs is None, reason="no wheel of it for this Python and machine"),
+    )
+    for name, programs in servers.find_servers().items()
+]
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def anywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database at head on each server, made by the revisions' SQL; tests roll back what they do to it."""
+    if request.param is None:
+        with made_database(request.getfixturevalue("server")) as database:
+            run_psql(database, migrations.upgrade_sql())
+            yield database
+        return
+    with servers.running(request.param, tmp_path_factory.mktemp("server") / "data") as parameters:
+        database = Database(parameters, "the tests")
+        run_psql(database, migrations.upgrade_sql())
+        yield database
+
+
+@contextmanager
+def transaction(database: Database) -> Iterator[Connection]:
+    """A transaction that is rolled back."""
+    with psycopg.connect(database.libpq_url()) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def connection(anywhere: Database) -> Iterator[Connection]:
+    """A transaction on a database at head, on each server."""
+    with transaction(anywhere) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def head_database(server: Mapping[str, str], template: str) -> Iterator[Database]:
+    with made_database(server, template) as database:
+        yield database
+
+
+@pytest.fixture
+def head(head_database: Database) -> Iterator[Connection]:
+    """A transaction on a database at head, on the embedded server."""
+    with transaction(head_database) as connection:
+        yield connection
+
+
+def run_script(connection: Connection, script: str) -> None:
+    connection.execute(script.encode())  # several statements at once: no parameters
+
+
+def found(drift: Drift) -> dict[str, str | None]:
+    return {difference.object: difference.found for difference in drift.differences}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_a_manual_drift_is_found_and_named(connection: Connection, name: str) -> None:
+    script, objects = DRIFTS[name]
+    run_script(connection, script)
+    drift = find_drift(connection, "public", HEAD)
+    assert found(drift) == objects
+    assert not drift.is_clean
+    assert {d.object: d.expected for d in drift.differences} == {o: expected(HEAD).get(o) for o in objects}
+
+
+@pytest.mark.parametrize("name", FIXTURE_DRIFTS)
+def test_a_drift_of_what_no_revision_has_yet_is_found_and_named(connection: Connection, name: str) -> None:
+    script, named = FIXTURE_DRIFTS[name]
+    run_script(connection, FIXTURES)
+    made = {"1": read_catalogue(connection, "public")}
+    run_script(connection, script)
+    drift = compare(read_catalogue(connection, "public"), "1", made)
+    assert [difference.object for difference in drift.differences] == [named]
+    assert drift.differences[0].expected == made["1"][named]
+
+
+def test_a_clean_database_has_no_drift(connection: Connection) -> None:
+    assert find_drift(connection, "public", HEAD) == Drift(HEAD)
+
+
+@pytest.fixture(scope="session")
+def reference_database(server: Mapping[str, str]) -> Iterator[Database]:
+    """A database at head on the embedded server, with what no revision has yet."""
+    with made_database(server) as database:
+        run_psql(database, f"SET search_path TO public; {migrations.upgrade_sql()} {FIXTURES}")
+        yield database
+
+
+@pytest.fixture(scope="session")
+def reference(reference_database: Database) -> Catalogue:
+    """The catalogue of that database."""
+    with connect(reference_database) as connection:
+        return read_catalogue(connection, "public")
+
+
+@pytest.mark.parametrize(
+    ("schema", "extension"), [("t2", "public"), ("public", "types"), ('Our "rag"', "types")]
+)
+def test_the_catalogue_is_the_same_on_every_server_in_every_schema(
+    anywhere: Database, reference: Catalogue, schema: str, extension: str
+) -> None:
+    path = sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys((schema, extension))))
+    with made_database(anywhere.parameters) as database:
+        with connect(database) as connection:
+            for name in {schema, extension} - {"public"}:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("CREATE EXTENSION vector WITH SCHEMA {}").format(sql.Identifier(extension))
+            )
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} SET search_path TO {}").format(
+                    sql.Identifier(database.parameters["dbname"]), path
+                )
+            )
+        run_psql(database, migrations.upgrade_sql())
+        with connect(database) as connection:
+            assert find_drift(connection, schema, HEAD) == Drift(HEAD)
+        run_psql(database, FIXTURES)
+        with connect(database) as connection:
+            assert read_catalogue(connection, schema) == reference
+
+
+def test_two_schemas_of_a_database_are_apart(head: Connection) -> None:
+    run_script(head, "CREATE SCHEMA t2; CREATE TABLE t2.rag_jobs (id integer)")
+    assert find_drift(head, "public", HEAD) == Drift(HEAD)
+    assert found(find_drift(head, "t2", HEAD))["column rag_jobs.id"] == "integer"
+
+
+def test_an_empty_schema_misses_every_table_and_says_so_once(head: Connection) -> None:
+    run_script(head, "CREATE SCHEMA t2")
+    missing = found(find_drift(head, "t2", HEAD))
+    assert set(missing) == {name for name in expected(HEAD) if name.startswith(("table ", "type "))}
+    assert found(find_drift(head, "nowhere", HEAD)) == missing
+
+
+def test_functions_lose_only_the_schemas_of_what_is_ours(head: Connection) -> None:
+    body = "SELECT 1 FROM {0}rag_jobs j, other.rag_jobs, {0}rag_chunks WHERE public.f() = j.id"
+    run_script(
+        head, "SET check_function_bodies = off; CREATE SCHEMA t2; CREATE TYPE t2.job_status AS ENUM ()"
+    )
+    for schema in ("public", "t2"):
+        run_script(
+            head,
+            f"CREATE FUNCTION {schema}.rag_f(x {schema}.job_status) RETURNS integer LANGUAGE sql"
+            f" SET search_path = {schema}, other, public AS $$ {body.format(schema + '.')} $$",
+        )
+    name = "function rag_f(x job_status)"
+    definition = read_catalogue(head, "t2")[name]
+    assert body.format("") in definition
+    assert " SET search_path TO $schema, other, $extension\n" in definition
+    assert read_catalogue(head, "public")[name] == definition.replace(
+        "other, $extension", "$extension, other"
+    )
+
+
+NOTES = {
+    "index": ("CREATE INDEX mine ON rag_chunks (ordinal)", "index rag_chunks.mine"),
+    "unique index": ("CREATE UNIQUE INDEX mine ON rag_chunks (content)", "index rag_chunks.mine"),
+    "second HNSW index": (
+        "CREATE INDEX mine ON rag_chunks USING hnsw (embedding vector_l2_ops)",
+        "index rag_chunks.mine",
+    ),
+    "invalid index": (
+        "CREATE INDEX mine ON rag_chunks (ordinal);"
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'mine'::regclass",
+        "index rag_chunks.mine",
+    ),
+    "trigger": (
+        "CREATE TRIGGER mine BEFORE UPDATE ON rag_chunks FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "trigger rag_chunks.mine",
+    ),
+    "nullable column": ("ALTER TABLE rag_jobs ADD owner text", "column rag_jobs.owner"),
+    "column with a default": (
+        "ALTER TABLE rag_jobs ADD owner text NOT NULL DEFAULT ''",
+        "column rag_jobs.owner",
+    ),
+    "generated column": (
+        "ALTER TABLE rag_jobs ADD n bigint NOT NULL GENERATED ALWAYS AS IDENTITY",
+        "column rag_jobs.n",
+    ),
+    "comment": ("COMMENT ON COLUMN rag_chunks.content IS 'text'", "comment rag_chunks.content"),
+    "autovacuum": (
+        "ALTER TABLE rag_chunks SET (autovacuum_vacuum_scale_factor = 0.01)",
+        "parameter rag_chunks.autovacuum_vacuum_scale_factor",
+    ),
+    "autovacuum of the TOAST table": (
+        "ALTER TABLE rag_chunks SET (toast.autovacuum_enabled = off)",
+        "parameter rag_chunks.toast.autovacuum_enabled",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_an_addition_that_refuses_nothing_is_a_note(head: Connection, name: str) -> None:
+    script, named = NOTES[name]
+    run_script(head, script)
+    drift = find_drift(head, "public", HEAD)
+    assert drift.is_clean
+    assert [(note.object, note.expected) for note in drift.notes] == [(named, None)]
+    assert ("INVALID" in str(drift.notes[0].found)) == (name == "invalid index")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE rag_mine (id integer PRIMARY KEY, chunk_id uuid REFERENCES rag_chunks); "
+        "CREATE INDEX ON rag_mine (chunk_id); ALTER TABLE rag_mine ENABLE ROW LEVEL SECURITY",
+        "CREATE TABLE alembic_version (version_num text); CREATE TABLE atlas_schema_revisions (version text)",
+        "CREATE VIEW rag_view AS SELECT id FROM rag_chunks; CREATE VIEW jobs AS SELECT * FROM rag_jobs",
+        "CREATE TYPE mood AS ENUM ('good'); CREATE DOMAIN job AS text; CREATE SEQUENCE rag_numbers",
+        "CREATE FUNCTION rag_mine() RETURNS integer LANGUAGE sql AS 'SELECT 1';"
+        "CREATE AGGREGATE rag_sum (integer) (SFUNC = int4pl, STYPE = integer)",
+        "CREATE SCHEMA other; CREATE TABLE other.rag_chunks (id integer)",
+        "ALTER TABLE rag_alembic_version ADD mine text; GRANT SELECT ON rag_chunks TO PUBLIC;"
+        "CREATE ROLE keeper; ALTER TABLE rag_chunks OWNER TO keeper",
+        "ALTER TABLE rag_document_versions DROP title; ALTER TABLE rag_document_versions ADD title text",
+    ],
+)
+def test_what_is_not_ours_is_not_mentioned(head: Connection, script: str) -> None:
+    run_script(head, script)
+    assert find_drift(head, "public", HEAD) == Drift(HEAD)
+
+
+def test_only_18_has_constraints_not_null_and_not_enforced(head: Connection) -> None:
+    run_script(
+        head,
+        "ALTER TABLE rag_chunks ADD CONSTRAINT named NOT NULL embedding NOT VALID;"
+        "ALTER TABLE rag_documents DROP CONSTRAINT fk_current_version, ADD CONSTRAINT fk_current_version"
+        " FOREIGN KEY (current_version_id) REFERENCES rag_document_versions NOT ENFORCED",
+    )
+    assert found(find_drift(head, "public", HEAD)) == {
+        "column rag_chunks.embedding": "vector(768) NOT NULL NOT VALID",
+        "constraint rag_documents.fk_current_version": "FOREIGN KEY (current_version_id)"
+        " REFERENCES rag_document_versions(id) NOT ENFORCED",
+    }
+
+
+def test_the_role_may_keep_pgvector_in_a_schema_of_its_search_path(anywhere: Database) -> None:
+    with made_database(anywhere.parameters) as database:
+        with connect(database) as connection:
+            connection.execute("CREATE SCHEMA extensions")
+            connection.execute("CREATE EXTENSION vector SCHEMA extensions")
+        own = Database({**database.parameters, "options": "-csearch_path=public,extensions"}, "the tests")
+        run_psql(own, migrations.upgrade_sql())
+        with connect(own) as connection:
+            connection.execute("SET search_path TO public")  # what counts is what the connection started with
+            assert find_drift(connection, "public", HEAD) == Drift(HEAD)
+        with connect(database) as connection:
+            connection.execute("SET search_path TO public, extensions")
+            assert list(found(find_drift(connection, "public", HEAD))) == ["extension vector"]
+
+
+SETTINGS = {
+    "search_path": "",
+    "quote_all_identifiers": "on",
+    "DateStyle": "German",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "Asia/Tokyo",
+    "extra_float_digits": "-10",
+    "bytea_output": "escape",
+}
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_reading_neither_obeys_nor_changes_the_settings_of_the_session(
+    reference_database: Database, reference: Catalogue, autocommit: bool
+) -> None:
+    with connect(reference_database) as connection:
+        for name, value in SETTINGS.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        before = [connection.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in SETTINGS]
+        connection.autocommit = autocommit
+        connection.row_factory = dict_row  # type: ignore[assignment]
+        assert read_catalogue(connection, "public") == reference
+        connection.row_factory = tuple_row
+        after = [connection.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in SETTINGS]
+        assert after == before
+
+
+def test_a_role_that_may_only_read_sees_the_same(connection: Connection) -> None:
+    """Even one that may not enter pgvector's schema, where its types are printed with the schema."""
+    run_script(
+        connection,
+        "ALTER TABLE rag_chunks ENABLE ROW LEVEL SECURITY; ALTER TABLE rag_chunks ALTER id DROP DEFAULT;"
+        "CREATE INDEX mine ON rag_chunks USING hnsw ((embedding::real[]::vector(768)) vector_l2_ops);"
+        "CREATE SCHEMA types; ALTER EXTENSION vector SET SCHEMA types;"
+        "CREATE ROLE reader; SET ROLE reader; SET transaction_read_only = on",
+    )
+    drift = find_drift(connection, "public", HEAD)
+    assert set(found(drift)) == {"column rag_chunks.id", "extension vector", "row-security rag_chunks"}
+    assert drift.notes[0].found == (
+        "CREATE INDEX mine ON rag_chunks USING hnsw ((embedding::real[]::vector(768)) vector_l2_ops)"
+    )
+
+
+def test_what_a_later_revision_makes_is_drift_but_for_an_index() -> None:
+    first = {"table rag_a": "table", "column rag_a.id": "uuid"}
+    second = first | {
+        "column rag_a.b": "text",
+        "index rag_a.rag_a_b_idx": "CREATE INDEX rag_a_b_idx ON rag_a USING btree (b)",
+        "table rag_b": "table",
+        "column rag_b.id": "uuid",
+        "type mood": "enum ('good')",
+    }
+    drift = compare(second | {"column rag_a.c": "text"}, "1", {"1": first, "2": second})
+    assert list(found(drift)) == ["column rag_a.b", "table rag_b", "type mood"]
+    assert [note.object for note in drift.notes] == ["column rag_a.c", "index rag_a.rag_a_b_idx"]
+
+
+def alike(revision: str) -> list[str]:
+    """The revisions with the same catalogue, oldest first."""
+    return [other for other in read_fingerprints() if expected(other) == expected(revision)]
+
+
+@pytest.mark.parametrize("revision", read_fingerprints())
+def test_a_database_fits_the_revision_it_is_at_and_no_unlike_one(
+    empty_database: Database, revision: str
+) -> None:
+    run_psql(empty_database, migrations.upgrade_sql(revision))
+    with connect(empty_database) as connection:
+        assert nearest_revision(connection, "public") == Drift(alike(revision)[0])
+        clean = [other for other in read_fingerprints() if find_drift(connection, "public", other).is_clean]
+    assert clean == alike(revision)
+
+
+@pytest.mark.parametrize("revision", read_fingerprints())
+def test_notes_and_one_drift_leave_the_nearest_revision_the_same(
+    empty_database: Database, revision: str
+) -> None:
+    run_psql(empty_database, migrations.upgrade_sql(revision))
+    run_psql(empty_database, "ALTER TABLE rag_jobs ADD mine text; CREATE INDEX mine ON rag_jobs (mine)")
+    with connect(empty_database) as connection:
+        drift = nearest_revision(connection, "public")
+        assert (drift.revision, drift.is_clean, len(drift.notes)) == (alike(revision)[0], True, 2)
+        connection.execute("ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey")
+        drift = nearest_revision(connection, "public")
+        assert drift.revision == alike(revision)[0]
+        assert found(drift) == {"constraint rag_jobs.rag_jobs_pkey": None}
+
+
+UUID_DEFAULTS = """
+CREATE SCHEMA types; CREATE FUNCTION types.uuid_generate_v4() RETURNS uuid LANGUAGE sql
+    AS 'SELECT gen_random_uuid()';
+ALTER TABLE rag_chunks ALTER id SET DEFAULT types.uuid_generate_v4();
+"""
+
+
+def test_defaults_that_a_later_revision_repairs_do_not_stop_adoption(empty_database: Database) -> None:
+    run_psql(empty_database, migrations.upgrade_sql(BASE) + UUID_DEFAULTS)
+    with connect(empty_database) as connection:
+        nearest = nearest_revision(connection, "public")
+        assert nearest == find_drift(connection, "public", BASE)
+        catalogue = read_catalogue(connection, "public") | {"extension uuid-ossp": "installed"}
+    assert (nearest.revision, nearest.differences, nearest.notes) == (BASE, (), ())
+    [repaired] = nearest.repaired_later
+    assert (repaired.object, repaired.found) == (
+        "column rag_chunks.id",
+        "uuid NOT NULL DEFAULT types.uuid_generate_v4()",
+    )
+    drift = compare(catalogue, BASE, is_repaired_later=True)
+    assert [difference.object for difference in drift.repaired_later] == [
+        "column rag_chunks.id",
+        "extension uuid-ossp",
+    ]
+
+
+def test_defaults_that_no_later_revision_repairs_are_drift(head: Connection) -> None:
+    run_script(head, UUID_DEFAULTS)
+    assert found(find_drift(head, "public", HEAD)) == {
+        "column rag_chunks.id": "uuid NOT NULL DEFAULT types.uuid_generate_v4()"
+    }
+    assert (
+        compare(read_catalogue(head, "public") | {"extension uuid-ossp": "installed"}, HEAD).repaired_later
+        == ()
+    )
+
+
+def test_the_hand_written_schema_is_adopted_at_head(empty_database: Database) -> None:
+    script = "".join(path.read_text() for path in sorted(SEED_SCHEMA.glob("*.sql")))
+    assert script.count('CREATE EXTENSION IF NOT EXISTS "uuid-ossp"') == 1
+    script = script.replace(  # no wheel has that extension; what it is used for is one function
+        'CREATE EXTENSION IF NOT EXISTS "uuid-ossp"',
+        "CREATE FUNCTION uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'",
+    )
+    run_psql(empty_database, script)
+    with connect(empty_database) as connection:
+        nearest = nearest_revision(connection, "public")
+    assert (nearest.revision, nearest.differences, nearest.notes) == ("20251225170000", (), ())
+    assert [repaired.object for repaired in nearest.repaired_later] == [
+        f"column {table}.id"
+        for table in ("rag_chunk_events", "rag_chunks", "rag_document_versions", "rag_documents", "rag_jobs")
+    ]
+
+
+def test_a_difference_says_what_was_expected_and_what_was_found(head: Connection) -> None:
+    run_script(
+        head, "DROP TABLE rag_jobs; ALTER TABLE rag_chunks ALTER content DROP NOT NULL, ADD x int NOT NULL"
+    )
+    assert [str(difference) for difference in find_drift(head, "public", HEAD).differences] == [
+        "column rag_chunks.content differs\n  expected: text NOT NULL\n  found:    text",
+        "column rag_chunks.x is not expected: integer NOT NULL",
+        "table rag_jobs is missing; expected: table",
+    ]
+
+
+def test_the_shipped_fingerprints_are_those_of_the_revisions(tmp_path: Path) -> None:
+    written = tmp_path / "fingerprints.json"
+    write_fingerprints(written)
+    assert written.read_text() == fingerprints_path().read_text(), f"Run `{COMMAND}` and commit the file."
+
+
+def test_a_revision_without_a_fingerprint_is_refused_with_the_command_that_makes_it(head: Connection) -> None:
+    with pytest.raises(UsageError, match=COMMAND):
+        find_drift(head, "public", "19990101000000")
+
+
+def test_unreadable_fingerprints_are_an_error_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fingerprints.json").write_text("{")
+    monkeypatch.setattr(fingerprints, "script_location", lambda: tmp_path)
+    with pytest.raises(RagSchemaError, match="Install ragschema again"):
+        read_fingerprints.__wrapped__()
+
+
+def test_finding_drift_imports_neither_sqlalchemy_nor_alembic() -> None:
+    code = "import sys, ragschema.drift; print(sorted({'alembic', 'numpy', 'sqlalchemy', 'typer'} & {*sys.modules}))"
+    output = subprocess.check_output([sys.executable, "-I", "-c", code], text=True)
+    assert output == "[]\n"
