@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -49,10 +50,18 @@ def _no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def _shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory that all processes of this run share: pytest-xdist gives each one below it."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "server"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """libpq keywords of the run's server, as its superuser."""
-    with embedded.running(tmp_path_factory.mktemp("server") / "postgres") as parameters:
+    with embedded.running(_shared_directory(tmp_path_factory) / "postgres") as parameters:
         with connect(Database(parameters, "the tests")) as connection:
             for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
                 connection.execute(f"ALTER SYSTEM SET {setting}")
@@ -68,7 +77,7 @@ def connect(database: Database) -> psycopg.Connection[psycopg.rows.TupleRow]:
 @contextmanager
 def made_database(server: Mapping[str, str], template: str | None = None) -> Iterator[Database]:
     """Make a database, empty or a clone, and drop it afterwards."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.getpid()}_{next(_numbers)}"
     with connect(Database(server, "the tests")) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
         try:
@@ -84,10 +93,17 @@ def empty_database(server: Mapping[str, str]) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def template(server: Mapping[str, str]) -> Iterator[str]:
-    with made_database(server) as database:
-        migrations.upgrade(database)
-        yield database.parameters["dbname"]
+def template(server: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database at head: the first process of the run makes it."""
+    name = "head"
+    with (_shared_directory(tmp_path_factory) / "template.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with connect(Database(server, "the tests")) as connection:
+            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchall():
+                connection.execute("CREATE DATABASE making_head")
+                migrations.upgrade(Database({**server, "dbname": "making_head"}, "the tests"))
+                connection.execute("ALTER DATABASE making_head RENAME TO head")
+    return name
 
 
 @pytest.fixture
