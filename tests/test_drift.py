@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,14 +41,17 @@ SERVERS = [pytest.param(None, id=EMBEDDED)] + [
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def anywhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def anywhere(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database at head on each server, made by the revisions' SQL; tests roll back what they do to it."""
     if request.param is None:
         with made_database(request.getfixturevalue("server")) as database:
             run_psql(database, migrations.upgrade_sql())
             yield database
         return
-    with servers.running(request.param, tmp_path_factory.mktemp("server") / "data") as parameters:
+    with (  # not below pytest's own directory: another run of pytest closes that to the server's user
+        tempfile.TemporaryDirectory(prefix="ragschema-tests-") as directory,
+        servers.running(request.param, Path(directory) / "data") as parameters,
+    ):
         database = Database(parameters, "the tests")
         run_psql(database, migrations.upgrade_sql())
         yield database
