@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 
 from ragschema.scripts import DIRECTIONS, Direction, offline_sql
 
@@ -55,11 +57,19 @@ def find_drops(scripts: ScriptDirectory) -> Mapping[tuple[str, Direction], list[
     return {
         (script.revision, direction): [
             Drop(script.revision, _unquote(match[1] or match[2]), _unquote(match[3]) if match[3] else None)
-            for match in _DROP.finditer(offline_sql(script, direction))
+            for match in _DROP.finditer(_read_sql(script, direction))
         ]
         for script in scripts.walk_revisions()
         for direction in DIRECTIONS
     }
+
+
+def _read_sql(script: Script, direction: Direction) -> str:
+    """Return a step's SQL as far as it goes: a downgrade may raise, to say what to do instead."""
+    output = StringIO()
+    with suppress(Exception):
+        offline_sql(script, direction, output)
+    return output.getvalue()
 
 
 def count_losses(connection: sa.Connection, drops: Iterable[Drop]) -> list[Loss]:
