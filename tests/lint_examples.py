@@ -373,15 +373,15 @@ Add a plain column that whoever writes the row sets, and fill it in for the old 
         safe='op.add_column("rag_chunks", sa.Column("words", postgresql.TSVECTOR()))',
     ),
     "a column that needs quotes": Example(
-        'op.add_column("rag_jobs", sa.Column("order", sa.Integer(), nullable=False))',
+        'op.add_column("rag_jobs", sa.Column("order", sa.Text(), nullable=False))',
         """
 20260101000000_try.py:21: adding-required-field
-  ALTER TABLE rag_jobs ADD COLUMN "order" INTEGER NOT NULL
+  ALTER TABLE rag_jobs ADD COLUMN "order" TEXT NOT NULL
 Fails where rag_jobs has rows; and after it the INSERTs of the code that runs now fail.
 Add it nullable; forbid NULL when the code writes it and every row has a value:
 
     def upgrade() -> None:
-        op.execute('ALTER TABLE rag_jobs ADD COLUMN "order" INTEGER')
+        op.execute('ALTER TABLE rag_jobs ADD COLUMN "order" TEXT')
 
 
     # and in the next revision (`rag migrate create`):
@@ -392,7 +392,7 @@ Add it nullable; forbid NULL when the code writes it and every row has a value:
         backfill("rag_jobs", "\\"order\\" = 'what old rows get'", '"order" IS NULL')
         set_not_null("rag_jobs", "order")
 """,
-        safe='op.add_column("rag_jobs", sa.Column("order", sa.Integer()))',
+        safe='op.add_column("rag_jobs", sa.Column("order", sa.Text()))',
     ),
     "changing-column-type": Example(
         'op.alter_column("rag_jobs", "priority", type_=sa.BigInteger())',
@@ -546,6 +546,9 @@ Give it a revision of its own:
 
 
     # and in the next revision (`rag migrate create`):
+    from ragschema.operations_v1 import concurrent_index
+
+
     def upgrade() -> None:
         concurrent_index("rag_jobs_type_idx", "rag_jobs", ["job_type"])
 """,
@@ -770,7 +773,7 @@ Write out the names that the revision needs:
         'op.get_bind().execute(sa.text("SELECT 1")).scalar()',
         """
 20260101000000_try.py:21: needs-a-database
-`rag migrate --sql` and `rag migrate plan` fail here: AttributeError: 'NoneType' object has no attribute 'scalar'
+Where there is no database, `rag migrate --sql` fails here, and nobody can tell what it drops: AttributeError: 'NoneType' object has no attribute 'scalar'
 Read from the database only where there is one:
 
     if not op.get_context().as_sql:

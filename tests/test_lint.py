@@ -11,9 +11,10 @@ from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+from alembic import command
 from alembic.script import ScriptDirectory
 
-from conftest import ROOT
+from conftest import ROOT, run_psql
 from lint_examples import EXAMPLES, Example
 from ragschema import operations_v1
 from ragschema.errors import ConfigurationError, UsageError
@@ -24,6 +25,10 @@ from ragschema.lint.rules import RULES
 from ragschema.lint.sql import find_created, find_locked, find_removed, read_index
 from ragschema.lint.squawk import EXCLUDED
 from ragschema.lint.tape import split_sql
+from ragschema.options import Options
+from ragschema.runner import Run
+from ragschema.scripts import make_config, script_directory
+from ragschema.settings import Database
 
 NEW = "20260101000000"
 
@@ -140,6 +145,39 @@ def test_the_code_that_is_offered_can_be_pasted_and_has_no_findings(lint_revisio
     tree = ast.parse(code)
     upgrade = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "upgrade")
     assert lint_revision("\n".join(map(ast.unparse, upgrade.body))) == []
+
+
+# What the examples find there, made by hand: columns and indexes that a revision before them would have made.
+STAGE = """
+ALTER TABLE rag_jobs ADD COLUMN document_id uuid, ADD COLUMN priority int, ADD COLUMN old text;
+ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey;
+CREATE UNIQUE INDEX rag_jobs_id_idx ON rag_jobs (id);
+CREATE INDEX rag_jobs_old_idx ON rag_jobs (old);
+ALTER TABLE rag_chunks ADD CONSTRAINT rag_chunks_ordinal_check CHECK (ordinal >= 0) NOT VALID;
+INSERT INTO rag_jobs (job_type, payload, error_message) VALUES ('embed', '{}', 'none');
+"""
+
+
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if offered(example.message)])
+def test_the_code_that_is_offered_runs(scripts: ScriptDirectory, database: Database, name: str) -> None:
+    shutil.copytree(ROOT / "alembic/versions", scripts.versions, dirs_exist_ok=True)
+    config = make_config(Run(Options(database), check_drift="off"))
+    config.set_main_option("script_location", scripts.dir)
+    run_psql(database, STAGE)
+    head = script_directory().get_current_head()
+    for number, code in enumerate(offered(EXAMPLES[name].message), start=1):
+        revision = f"2099010100000{number}"
+        path = Path(scripts.versions, f"{revision}_try.py")
+        path.write_text(
+            f"import sqlalchemy as sa\nfrom alembic import op\n{code.strip()}\n"
+            f'revision = "{revision}"\ndown_revision = "{head}"\n'
+        )
+        if "def downgrade" not in code:
+            path.write_text(f"{path.read_text()}def downgrade() -> None:\n    raise RuntimeError\n")
+        head = revision
+    command.upgrade(config, "head")
+    if "def downgrade" in code:
+        command.downgrade(config, "-1")
 
 
 # What squawk is asked
@@ -268,6 +306,12 @@ def test_the_downgrade_obeys_the_rules_of_transactions_too(lint_revision: Lint) 
         ("autocommit-not-alone", 27),
         ("concurrent-if-not-exists", 28),
     ]
+
+
+def test_a_downgrade_may_raise_but_not_for_want_of_a_database(lint_revision: Lint) -> None:
+    for reads in ("op.get_bind().scalar(sa.text('SELECT 1'))", "raise RuntimeError(\n    'restore'\n)"):
+        findings = lint_revision('op.execute("SELECT 1")', downgrade=f"op.execute('SELECT 1')\n{reads}")
+        assert rules(findings) == ([] if "raise" in reads else [("needs-a-database", 26)])
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,13 @@ def revision(*upgrade: str, downgrade: str = "") -> str:
     functions = [function("upgrade", *upgrade)]
     if downgrade:
         functions.append(function("downgrade", downgrade))
-    text = "\n\n\n".join(functions)
-    helpers = [name for name in operations_v1.__all__ if f" {name}(" in text]
-    return f"from {operations_v1.__name__} import {', '.join(helpers)}\n\n\n{text}" if helpers else text
+    return with_imports("\n\n\n".join(functions))
+
+
+def with_imports(code: str) -> str:
+    """Return code below the import of the helpers it calls."""
+    helpers = [name for name in operations_v1.__all__ if f" {name}(" in code]
+    return f"from {operations_v1.__name__} import {', '.join(helpers)}\n\n\n{code}" if helpers else code
 
 
 def followed_by(first: str, second: str, *, comment: str = NEXT) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from ragschema import models  # noqa: F401  fills Base.metadata
 from ragschema.base import Base
 from ragschema.lint.advice import index_code
-from ragschema.lint.findings import NEXT, Advice, Finding, call, followed_by, function, revision
+from ragschema.lint.findings import NEXT, Advice, Finding, call, followed_by, function, revision, with_imports
 from ragschema.lint.sql import Thing, find_locked, read_index
 from ragschema.lint.subject import Revisions, Subject, find_removals
 from ragschema.lint.tape import Statement
@@ -62,8 +62,7 @@ def _split(subject: Subject, direction: Direction, line: int, lines: set[int]) -
     body = subject.body(direction)
     blocks = [text for place, text in body if lines.intersection(place)]
     others = [text for place, text in body if not lines.intersection(place)]
-    parts = [function(direction, *others)] if others else []
-    parts += [function(direction, block) for block in blocks]
+    parts = [with_imports(function(direction, *lines)) for lines in (others, *([b] for b in blocks)) if lines]
     code = f"\n\n\n{NEXT}\n".join(parts) if len(parts) > 1 else ""
     return subject.finding(
         "autocommit-not-alone",
@@ -211,7 +210,7 @@ def _cut(subject: Subject, statement: Statement) -> str:
     after = [text for place, text in body if place.stop > statement.line]
     if not before or not after:
         return revision(call("op.execute", statement.sql))
-    return followed_by(function("upgrade", *before), function("upgrade", *after))
+    return followed_by(revision(*before), revision(*after))
 
 
 def two_statements(subject: Subject, revisions: Revisions) -> Iterator[Finding]:
@@ -256,14 +255,20 @@ def models_import(subject: Subject, revisions: Revisions) -> Iterator[Finding]:
 
 
 def needs_a_database(subject: Subject, revisions: Revisions) -> Iterator[Finding]:
-    """A revision can be read as SQL."""
-    error = subject.upgrade.error
-    if error is not None:
+    """A revision can be read as SQL; a downgrade may raise, to say what to do instead."""
+    raises = [node for node in ast.walk(subject.file.tree) if isinstance(node, ast.Raise)]
+    for direction, sql in subject.directions():
+        error, line = sql.error, sql.error_line
+        if error is None or (
+            direction == "downgrade" and any(r.lineno <= line <= (r.end_lineno or line) for r in raises)
+        ):
+            continue
         yield subject.finding(
             "needs-a-database",
-            subject.upgrade.error_line or 1,
+            line or 1,
             Advice(
-                f"`rag migrate --sql` and `rag migrate plan` fail here: {type(error).__name__}: {error}",
+                "Where there is no database, `rag migrate --sql` fails here, and nobody can tell what it drops:"
+                f" {type(error).__name__}: {error}",
                 "Read from the database only where there is one:",
                 "if not op.get_context().as_sql:\n    ...",
             ),
