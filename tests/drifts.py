@@ -333,7 +333,7 @@ CREATE INDEX rag_jobs_new_idx ON rag_jobs (created_at)
     WHERE status = 'new' AND created_at > '2025-01-01 00:00:00Z';
 COMMENT ON TABLE rag_jobs IS 'Background tasks';
 COMMENT ON COLUMN rag_jobs.payload IS 'What to do';
-CREATE TABLE rag_parts (model text NOT NULL, score double precision DEFAULT 0.1, since timestamptz
+CREATE TABLE rag_parts (model text NOT NULL, score double precision DEFAULT '0.30000000000000004', since timestamptz
     DEFAULT '2025-01-01 00:00:00Z') PARTITION BY LIST (model);
 ALTER TABLE rag_parts ADD PRIMARY KEY (model);
 CREATE TABLE rag_parts_a PARTITION OF rag_parts FOR VALUES IN ('a');

@@ -90,9 +90,7 @@ def find_drift(connection: Connection, schema: str, revision: str) -> Drift:
         UsageError: The expected catalogue of the revision is not known.
     """
     expected(revision)
-    return compare(
-        read_catalogue(connection, schema), revision, is_repaired_later=_is_repaired_after(revision)
-    )
+    return compare(read_catalogue(connection, schema), revision)
 
 
 def nearest_revision(connection: Connection, schema: str) -> Drift:
@@ -101,29 +99,24 @@ def nearest_revision(connection: Connection, schema: str) -> Drift:
     Of revisions with the same catalogue it is the oldest: what the later ones do to data may be missing. Reads
     only, takes no lock.
     """
-    found = read_catalogue(connection, schema)
-    known = {name for catalogue in read_fingerprints().values() for name in catalogue}
+    return nearest(read_catalogue(connection, schema))
+
+
+def nearest(found: Catalogue, catalogues: Mapping[str, Mapping[str, str]] | None = None) -> Drift:
+    """Compare a catalogue with every revision's, and return the nearest; see `nearest_revision` and `compare`."""
+    catalogues = read_fingerprints() if catalogues is None else catalogues
+    known = {name for catalogue in catalogues.values() for name in catalogue}
 
     def distance(drift: Drift) -> tuple[bool, int]:
-        catalogue = expected(drift.revision)
-        changed = {difference.object for difference in drift.repaired_later}
-        return not drift.is_clean, sum(
-            catalogue.get(name) != found.get(name) for name in known if name not in changed
-        )
+        """Any that fits comes first: an index that a later revision makes does not make it that revision."""
+        wanted = catalogues[drift.revision]
+        return not drift.is_clean, sum(wanted.get(name) != found.get(name) for name in known)
 
-    drifts = [
-        compare(found, revision, is_repaired_later=_is_repaired_after(revision))
-        for revision in read_fingerprints()
-    ]
-    return min(drifts, key=distance)
+    return min((compare(found, revision, catalogues) for revision in catalogues), key=distance)
 
 
 def compare(
-    found: Catalogue,
-    revision: str,
-    catalogues: Mapping[str, Mapping[str, str]] | None = None,
-    *,
-    is_repaired_later: bool = False,
+    found: Catalogue, revision: str, catalogues: Mapping[str, Mapping[str, str]] | None = None
 ) -> Drift:
     """Compare a catalogue with the expected one of a revision.
 
@@ -131,16 +124,15 @@ def compare(
         found: The catalogue of a database.
         revision: A key of ``catalogues``.
         catalogues: The expected catalogue of every revision, oldest first; the shipped ones by default.
-        is_repaired_later: Whether a later revision repairs the defaults of ids.
     """
     catalogues = read_fingerprints() if catalogues is None else catalogues
-    wanted, newest = catalogues[revision], list(catalogues)
-    later = {name for after in newest[newest.index(revision) + 1 :] for name in catalogues[after]}
+    wanted, order = catalogues[revision], list(catalogues)
+    later = {name for after in order[order.index(revision) + 1 :] for name in catalogues[after]}
     groups: dict[_Group, list[Difference]] = {"differences": [], "notes": [], "repaired_later": []}
     for name in sorted({*wanted, *found}):
         difference = Difference(name, wanted.get(name), found.get(name))
         if difference.expected != difference.found and (
-            group := _group(difference, wanted, found, later, is_repaired_later)
+            group := _group(difference, wanted, found, later, is_repaired_later=revision < UUID_REPAIR)
         ):
             groups[group].append(difference)
     return Drift(revision, **{group: tuple(members) for group, members in groups.items()})
@@ -154,6 +146,7 @@ def _group(
     wanted: Mapping[str, str],
     found: Mapping[str, str],
     later: set[str],
+    *,
     is_repaired_later: bool,
 ) -> _Group | None:
     """Return where a difference belongs; None for what is foreign, or said of its table already."""
@@ -179,8 +172,3 @@ def _refuses_nothing(kind: str, name: str, definition: str) -> bool:
     if kind == "parameter":
         return "autovacuum_" in name
     return kind in ("index", "trigger", "comment")
-
-
-def _is_repaired_after(revision: str) -> bool:
-    order = list(read_fingerprints())
-    return order.index(revision) < order.index(UUID_REPAIR)
