@@ -28,7 +28,7 @@ from sqlalchemy.exc import CompileError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from conftest import Command, made_database
+from conftest import ROOT, Command, made_database
 from ragschema import (
     Base,
     Chunk,
@@ -698,3 +698,10 @@ def test_autogenerate_sees_a_column_of_another_dimension(engine: sa.Engine, dime
         assert f"existing_type=VECTOR({dimension})" in code
         assert "type_=VECTOR(768)" in code
         transaction.rollback()
+
+
+def test_the_benchmark_runs(run: Command) -> None:
+    script = ROOT / "benchmarks" / "embedding_insert.py"
+    result = run("python", "-W", "error", str(script), "--rows", "20", "--rounds", "1")
+    assert result.returncode == 0, result.stderr
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[-4:]] == ["| insert"] * 3 + ["| read"]
