@@ -334,7 +334,8 @@ CREATE INDEX rag_jobs_new_idx ON rag_jobs (created_at)
 COMMENT ON TABLE rag_jobs IS 'Background tasks';
 COMMENT ON COLUMN rag_jobs.payload IS 'What to do';
 CREATE TABLE rag_parts (model text NOT NULL, score double precision DEFAULT '0.30000000000000004', since timestamptz
-    DEFAULT '2025-01-01 00:00:00Z') PARTITION BY LIST (model);
+    DEFAULT '2025-01-01 00:00:00Z', pause interval DEFAULT '1 day 02:00', salt bytea DEFAULT '\\x00ff')
+    PARTITION BY LIST (model);
 ALTER TABLE rag_parts ADD PRIMARY KEY (model);
 CREATE TABLE rag_parts_a PARTITION OF rag_parts FOR VALUES IN ('a');
 CREATE TABLE rag_users (part text REFERENCES rag_parts);
