@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal
 
 from ragschema.checksums import file_checksum
-from ragschema.errors import RagSchemaError
+from ragschema.docstrings import Deploy, read_deploy, split_docstring
+from ragschema.errors import ConfigurationError
 from ragschema.revision_files import find_heads, read_revision_files, two_heads, versions_directory
-
-Deploy = Literal["expand", "contract"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,11 @@ def read_manifest() -> Manifest:
     """Read the packaged revisions.
 
     Raises:
-        RagSchemaError: They have two heads.
+        ConfigurationError: They have two heads.
     """
     files = read_revision_files(versions_directory())
     if len(heads := find_heads(files)) > 1:
-        raise RagSchemaError(*two_heads(heads))
+        raise ConfigurationError(*two_heads(heads))
     return Manifest(
         tuple(
             Revision(str(file.revision), file.docstring.partition("\n")[0], deploy_label(file.docstring))
@@ -72,9 +69,5 @@ def read_manifest() -> Manifest:
 
 
 def deploy_label(docstring: str) -> Deploy:
-    """Return what a revision's docstring says of its place in a deploy."""
-    return (
-        "contract"
-        if re.search(r"^\s*Deploy:\s*contract\b|\bDeploy: contract\b", docstring, re.M)
-        else "expand"
-    )
+    """Return what a revision's docstring says of its place in a deploy; expand where it says nothing."""
+    return read_deploy(split_docstring(docstring)["Deploy"]) or "expand"

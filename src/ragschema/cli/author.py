@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
+
+if TYPE_CHECKING:
+    from ragschema.integrity import Problem
 
 DRIFT = 4
 LINT = 5
@@ -99,31 +102,38 @@ def lint(
         raise typer.Exit(LINT)
 
 
-def _problems_of_files() -> list[str]:
+def _problems_of_files() -> list[Problem]:
     from ragschema.integrity import validate as check
 
-    return [str(problem) for problem in check()]
+    return check()
 
 
-def _problems_of_database(target: Target) -> tuple[list[str], bool]:
+def _problems_of_database(target: Target) -> tuple[list[Problem], bool]:
+    """Return what is wrong with the database, and whether that is drift."""
     from ragschema import migrations
+    from ragschema.integrity import Problem
 
     options = target.options()
     status = migrations.status(options)
     problems = [
-        f"Revision {revision} was edited after it was applied to this database." for revision in status.edited
+        Problem(
+            "database", None, f"Revision {revision} was edited after it was applied.", "Restore its file."
+        )
+        for revision in status.edited
     ]
     if status.current is None or status.state == "AHEAD":
         return problems, False
     drift = migrations.verify(options)
-    return problems + [f"Drift: {difference}" for difference in drift.differences], not drift.is_clean
+    remedy = "Run `rag migrate verify`, and mend it in SQL."
+    problems += [Problem("database", None, f"Drift: {each}", remedy) for each in drift.differences]
+    return problems, not drift.is_clean
 
 
 def _names_a_database(target: Target) -> bool:
     return target != Target() or target.options().database.embedded is None
 
 
-def _report(problems: list[str], *, json: bool, code: int = 1) -> None:
+def _report(problems: list[Problem], *, json: bool, code: int = 1) -> None:
     if json:
         print_json({"problems": problems})
     else:
