@@ -13,7 +13,7 @@ from psycopg import sql
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from ragschema import embedded
-from ragschema.errors import ConfigurationError, DatabaseUnreachable
+from ragschema.errors import ConfigurationError, DatabaseUnreachable, LockNotObtained, RagSchemaError
 from ragschema.options import Options
 from ragschema.poolers import Access, find_access, refuse_transaction_pooler
 from ragschema.server import (
@@ -66,11 +66,12 @@ def opened(options: Options) -> Iterator[Opened]:
     Raises:
         DatabaseUnreachable: The server does not answer, or refuses this login.
         ConfigurationError: It is too old, a transaction pooler, or it is not clear which schema is meant.
+        RagSchemaError: The server refused a statement of ours.
     """
     with reachable(options.database) as database:
         if not options.is_announced:
             log.info("Database: %s", database)
-        with connect(options, database) as connection:
+        with connect(options, database) as connection, _explained(connection):
             access = find_access(connection, {"conninfo": database.libpq_url()})
             refuse_transaction_pooler(access)
             check_server(connection)
@@ -78,6 +79,30 @@ def opened(options: Options) -> Iterator[Opened]:
             schemas = find_schemas(connection, options.schema)
             set_search_path(connection, schemas)
             yield Opened(connection, database, options, schemas, access)
+
+
+@contextmanager
+def _explained(connection: Connection) -> Iterator[None]:
+    """Turn the server's errors about our own statements into errors with a remedy; a revision's have theirs."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        message = str(exc).strip()
+        if connection.broken:
+            raise DatabaseUnreachable(
+                "The connection to the database was lost.",
+                "See that the server runs, then run the same command again.",
+                message,
+            ) from exc
+        if exc.sqlstate == "55P03":  # lock_not_available
+            raise LockNotObtained(
+                "A statement waited too long for a lock.", "Run the same command again.", message
+            ) from exc
+        raise RagSchemaError(
+            "The server refused a statement.",
+            "Mend the cause below, then run the same command again.",
+            f"SQLSTATE: {exc.sqlstate}\n{message}",
+        ) from exc
 
 
 def connect(options: Options, database: Database) -> Connection:
@@ -128,15 +153,19 @@ def set_search_path(connection: Connection, schemas: Schemas) -> None:
     connection.execute("SELECT set_config('search_path', %s, false)", (schemas.search_path,))
 
 
-def prepare(connection: Connection, options: Options) -> Schemas:
+def prepare(connection: Connection, schema: str) -> Schemas:
     """Make the schema and the extension that a migration needs, if they are missing.
 
     The extension goes into ``public``, where every schema of the database can use it.
 
+    Args:
+        connection: In autocommit mode.
+        schema: The target schema.
+
     Raises:
         ConfigurationError: One is missing and this role may not create it; or pgvector is missing or too old.
     """
-    schemas = find_schemas(connection, options.schema)
+    schemas = find_schemas(connection, schema)
     if warning := check_extension(schemas.extension):
         log.warning(warning)
     if not schemas.target_exists:

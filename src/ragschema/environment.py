@@ -11,26 +11,28 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ragschema import connections
 from ragschema.connections import Opened, opened, prepare
 from ragschema.errors import RagSchemaError
+from ragschema.failures import is_lock_conflict
 from ragschema.integrity import check_single_head
 from ragschema.locks import take_deployer_lock
 from ragschema.options import Options, find_options
-from ragschema.runner import LOCK_CONFLICTS, Applied, Run
+from ragschema.poolers import find_backend_pid
+from ragschema.runner import Applied, Run
 from ragschema.scripts import RUN_ATTRIBUTE
 from ragschema.server import VERSION_TABLE, Connection
-from ragschema.watch import Watch, watching
+from ragschema.watch import watching
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +118,8 @@ def _run_online(current: Run, command: _Command) -> None:
     if command.changes_the_database:
         check_single_head(context.script)
     options = current.options or find_options()
-    with opened(options) as at, _interruptible(current):
+    current.begin()
+    with _interruptible(current), opened(options) as at:
         current.schema = at.schemas.target
         if not command.changes_the_database:
             with _sqlalchemy(at.connection) as connection:
@@ -124,26 +127,48 @@ def _run_online(current: Run, command: _Command) -> None:
                 context.run_migrations()
             return
         take_deployer_lock(at.connection, current.schema, wait=options.lock_wait)
-        prepare(at.connection, options)
+        prepare(at.connection, current.schema)
         current.find_drops(context.script)
         with (
             watching(
-                lambda: _second_connection(at), at.connection.info.backend_pid, current.show_build
+                lambda: _second_connection(at),
+                find_backend_pid(at.connection),
+                every=options.lock_timeout / 4,
+                show_build=current.show_build,
             ) as watch,
-            _sqlalchemy(at.connection) as connection,
+            _sqlalchemy(at.connection, current.note_commit) as connection,
         ):
             try:
-                _run_with_retries(connection, current, command, watch)
-            except DBAPIError as exc:
-                failure = current.failure(exc, watch.blockers)
-                current.record_failure(connection, str(exc.orig).strip())
-                raise failure from exc
+                _run_with_retries(connection, current, command)
+            except (Exception, KeyboardInterrupt) as exc:
+                _record_failure(at, connection, current, exc)
+                if isinstance(exc, RagSchemaError | CommandError | KeyboardInterrupt):
+                    raise
+                raise current.failure(exc, watch.blockers) from exc
             current.current = _read_result(current, connection)
             if current.applied and current.current is None:
                 _drop_version_table(connection, current.schema)
 
 
-def _run_with_retries(connection: sa.Connection, current: Run, command: _Command, watch: Watch) -> None:
+def _record_failure(at: Opened, connection: sa.Connection, current: Run, exc: BaseException) -> None:
+    """Record a failure, if the database lets us.
+
+    Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
+    """
+    interrupted = "interrupted by SIGTERM" if isinstance(exc, Terminated) else "interrupted by Ctrl-C"
+    error = str(getattr(exc, "orig", exc)).strip() or interrupted
+    with suppress(Exception):
+        if not connection.invalidated:
+            current.record_failure(connection, error)
+            return
+        with connections.connect(at.options, at.database) as driver:
+            connections.apply_settings(driver, at.options)
+            take_deployer_lock(driver, current.schema, wait=0.5, is_quiet=True)
+            with _sqlalchemy(driver) as another:
+                current.record_failure(another, error)
+
+
+def _run_with_retries(connection: sa.Connection, current: Run, command: _Command) -> None:
     """Run the steps; a revision that meets a lock is rolled back and tried again, those before it stay."""
     options = current.options or find_options()
 
@@ -156,7 +181,7 @@ def _run_with_retries(connection: sa.Connection, current: Run, command: _Command
         )
 
     for attempt in Retrying(
-        retry=retry_if_exception(_is_lock_conflict),
+        retry=retry_if_exception(is_lock_conflict),
         wait=wait_random_exponential(multiplier=0.5, max=15),
         stop=stop_after_attempt(options.retries + 1),
         before_sleep=report,
@@ -170,10 +195,6 @@ def _run_with_retries(connection: sa.Connection, current: Run, command: _Command
             finally:
                 if not connection.invalidated:
                     connection.rollback()
-
-
-def _is_lock_conflict(exc: BaseException) -> bool:
-    return isinstance(exc, DBAPIError) and getattr(exc.orig, "sqlstate", None) in LOCK_CONFLICTS
 
 
 def _configure(connection: sa.Connection, current: Run, command: _Command) -> None:
@@ -198,10 +219,36 @@ def _autogenerate_options() -> dict[str, Any]:
 
 
 @contextmanager
-def _sqlalchemy(driver: Connection) -> Iterator[sa.Connection]:
-    """Hand an open connection to SQLAlchemy, which closes it."""
+def _sqlalchemy(
+    driver: Connection, note_commit: Callable[[], None] = lambda: None
+) -> Iterator[sa.Connection]:
+    """Hand an open connection to SQLAlchemy, which closes it.
+
+    In an autocommit block lock_timeout is 0: it would end a concurrent index build that waits for an older
+    transaction, which holds nobody up, and leave the index INVALID.
+    """
     driver.autocommit = False
     engine = sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+
+    before: list[str] = []
+
+    @sa.event.listens_for(engine, "set_connection_execution_options")
+    def _set_lock_timeout(_connection: sa.Connection, told: dict[str, Any]) -> None:
+        if not (level := told.get("isolation_level")):
+            return
+        with suppress(psycopg.Error):  # the connection is lost: the next statement says so
+            if level == "AUTOCOMMIT":
+                row = driver.execute("SELECT current_setting('lock_timeout')").fetchone()
+                before.extend(row or ())
+                driver.execute("SET lock_timeout = 0")
+            elif before:
+                driver.execute("SELECT set_config('lock_timeout', %s, false)", (before.pop(),))
+            driver.commit()
+
+    @sa.event.listens_for(engine, "commit")
+    def _note_commit(_connection: sa.Connection) -> None:
+        note_commit()
+
     with engine.connect() as connection:
         yield connection
 
@@ -246,11 +293,10 @@ def _interruptible(current: Run) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as exc:
-        committed = ", ".join(applied.revision for applied in current.applied) or "nothing"
         log.warning(
-            "Interrupted: the running statement was cancelled and its revision rolled back;"
-            " committed in this run: %s. Run the same command again to go on.",
-            committed,
+            "Interrupted: the running statement was cancelled; %s. Run the same command again to go on;"
+            " `rag migrate status` names an index that a concurrent build has left INVALID.",
+            current.outcome(),
         )
         if not is_main or not is_ours:
             raise

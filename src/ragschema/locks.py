@@ -27,7 +27,7 @@ def deployer_lock_key(schema: str) -> int:
     )
 
 
-def take_deployer_lock(connection: Connection, schema: str, *, wait: float) -> None:
+def take_deployer_lock(connection: Connection, schema: str, *, wait: float, is_quiet: bool = False) -> None:
     """Take the deployer lock of a schema; it is held until the connection closes.
 
     Polls, each poll a transaction of its own: a waiting lock request would hold a snapshot, and a concurrent
@@ -37,6 +37,7 @@ def take_deployer_lock(connection: Connection, schema: str, *, wait: float) -> N
         connection: The connection that will run the DDL, in autocommit mode.
         schema: The target schema.
         wait: Seconds to wait for another deployer.
+        is_quiet: Whether to wait without saying for whom.
 
     Raises:
         LockNotObtained: Another deployer still had it at the end of the wait.
@@ -48,7 +49,7 @@ def take_deployer_lock(connection: Connection, schema: str, *, wait: float) -> N
         nonlocal next_report
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
         obtained = row == (True,)
-        if not obtained and time.monotonic() >= next_report:
+        if not (obtained or is_quiet) and time.monotonic() >= next_report:
             log.info("Waiting for another deployer: %s", describe_holder(connection, key))
             next_report = time.monotonic() + _REPORT_EVERY
         return obtained
@@ -71,8 +72,10 @@ def take_deployer_lock(connection: Connection, schema: str, *, wait: float) -> N
 def describe_holder(connection: Connection, key: int) -> str:
     """Say who holds an advisory lock: pid, application_name, client, and since when it is connected."""
     row = connection.execute(
-        "SELECT a.pid, a.application_name, coalesce(host(a.client_addr), 'the local socket'),"
-        " date_trunc('second', a.backend_start)::text"
+        "SELECT a.pid, a.application_name,"  # of another role's session not all of it is shown
+        " CASE WHEN a.backend_start IS NULL THEN 'an unknown client'"
+        "  ELSE coalesce(host(a.client_addr), 'the local socket') END,"
+        " coalesce(date_trunc('second', a.backend_start)::text, 'an unknown time')"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"

@@ -66,7 +66,7 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
     has_made = with_database and _create_database(options)
     with opened(options) as at, at.connection as connection:
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
-        schemas = prepare(connection, options)
+        schemas = prepare(connection, at.schemas.target)
         table = sql.Identifier(schemas.target, VERSION_TABLE)
         has_table = _exists(connection, "SELECT to_regclass(%s) IS NOT NULL", table.as_string())
         connection.execute(

@@ -381,6 +381,8 @@ def _alembic_config(run: Run | None, output: StringIO | None = None) -> Iterator
         except CommandError as exc:
             if isinstance(exc.__cause__, RagSchemaError):
                 raise exc.__cause__ from exc
+            if run is not None and (remedy := getattr(exc, "remedy", "")):  # an operation of a revision
+                raise run.refusal(exc, remedy) from exc
             raise UsageError(
                 f"{str(exc).rstrip('.')}.", "Run `rag migrate history` to see the revisions."
             ) from exc

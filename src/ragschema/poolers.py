@@ -28,7 +28,7 @@ def find_access(connection: Connection, parameters: Mapping[str, Any]) -> Access
         connection: In autocommit mode.
         parameters: libpq keywords for a second connection, made only where there is a pooler.
     """
-    ours = _backend_pid(connection)
+    ours = find_backend_pid(connection)
     if ours == connection.info.backend_pid:
         return "direct"
     return "transaction pooler" if _shares_backend(connection, parameters, ours) else "session pooler"
@@ -56,7 +56,7 @@ def _shares_backend(connection: Connection, parameters: Mapping[str, Any], ours:
 
     def hold_a_transaction() -> None:
         with contextlib.suppress(psycopg.Error), psycopg.connect(**parameters) as other:
-            pids.append(_backend_pid(other))
+            pids.append(find_backend_pid(other))
             held.set()
             release.wait(_PROBE_TIMEOUT)
 
@@ -64,14 +64,15 @@ def _shares_backend(connection: Connection, parameters: Mapping[str, Any], ours:
     prober.start()
     try:
         held.wait(_PROBE_TIMEOUT)
-        return ours in pids or (bool(pids) and _backend_pid(connection) != ours)
+        return ours in pids or find_backend_pid(connection) != ours
     finally:
         release.set()
         if pids:
             prober.join(_PROBE_TIMEOUT)
 
 
-def _backend_pid(connection: Connection) -> int:
+def find_backend_pid(connection: Connection) -> int:
+    """Return the pid of the server's process behind a connection; a pooler tells its clients another number."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     assert row is not None
     return int(row[0])

@@ -12,7 +12,8 @@ from typing import Any, Literal, cast
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy.exc import DBAPIError
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from ragschema import history
 from ragschema.data_loss import Drop, count_losses, find_drops, lock_tables
@@ -21,11 +22,11 @@ from ragschema.errors import (
     DatabaseAhead,
     DataLossRefused,
     DriftFound,
-    LockNotObtained,
     RagSchemaError,
     RevisionRefused,
     UnmanagedDatabase,
 )
+from ragschema.failures import explain, first_cause
 from ragschema.manifest import deploy_label
 from ragschema.options import Options
 from ragschema.scripts import Direction, script_checksum
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 
 CheckDrift = Literal["fail", "warn", "off"]
 
-LOCK_CONFLICTS = ("55P03", "40P01")  # lock_not_available, deadlock_detected
 _UNDEFINED = (
     "42P01",
     "42703",
@@ -90,8 +90,15 @@ class Run:
     current: str | None = None
     schema: str = "public"
     _drops: Mapping[tuple[str, Direction], list[Drop]] = field(default_factory=dict)
+    _planned: list[Any] | None = None
     _step: object = None
     _started: float = 0.0
+    _is_in_revision: bool = False
+    _has_left_transaction: bool = False
+
+    def begin(self) -> None:
+        """Forget what was run before, where one object serves several commands."""
+        self.applied, self.current, self._planned, self._step = [], None, None, None
 
     def find_drops(self, scripts: ScriptDirectory) -> None:
         """Find beforehand what steps would drop, unless they may destroy it."""
@@ -103,15 +110,17 @@ class Run:
 
         def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
             _check_heads(heads, context)
-            steps = list(find_steps(heads, context))
-            if self.expand_only:
-                steps = list(takewhile(lambda step: not _contracts(step), steps))
-            connection = context.connection
-            if steps and connection is not None and not context.as_sql:
-                self._check(steps, heads, connection)
+            connection = None if context.as_sql else context.connection
+            if is_first := self._planned is None:  # tried again, "+2" would count from where it has come to
+                self._planned = self._plan(find_steps(heads, context), connection)
+            steps = self._planned[len(self.applied) :]
+            if steps and connection is not None:
+                self._check(steps, heads, connection, is_first=is_first)
             if steps:
                 context.execute(history.create_table(None if context.as_sql else self.schema))
             for step in steps:
+                if step is not self._step:
+                    self._has_left_transaction = False
                 self._step, self._started = step, time.monotonic()
                 yield step
                 self._step = None
@@ -132,8 +141,8 @@ class Run:
         ctx.execute(_plain(history.insert(None if ctx.as_sql else self.schema, attempt)))
 
     def record_failure(self, connection: sa.Connection, error: str) -> None:
-        """Write the history of the step that failed, in a transaction of its own, if the connection lives."""
-        if not isinstance(self._step, RevisionStep) or connection.invalidated or connection.closed:
+        """Write the history of the step that failed, in a transaction of its own."""
+        if not isinstance(self._step, RevisionStep):
             return
         attempt = history.attempt(
             self._step.revision.revision,
@@ -146,32 +155,48 @@ class Run:
         connection.execute(_plain(history.insert(self.schema, attempt)))
         connection.commit()
 
-    def failure(self, exc: DBAPIError, blockers: list[Blocker]) -> RagSchemaError:
+    def failure(self, exc: Exception, blockers: list[Blocker]) -> RagSchemaError:
         """Say which revision failed, in which statement, what is committed, and what to do next."""
-        step, orig = self._step, exc.orig
-        diagnosis = getattr(orig, "diag", None)
-        sqlstate = getattr(orig, "sqlstate", None)
-        what = f"Revision {step.revision.revision}" if isinstance(step, RevisionStep) else "The migration"
-        committed = ", ".join(applied.revision for applied in self.applied) or "nothing"
-        if sqlstate in LOCK_CONFLICTS:
-            return LockNotObtained(
-                f"{what} could not get its locks and was rolled back; committed in this run: {committed}.",
-                "Wait until the sessions below have finished, or end them yourself, then run the same command again.",
-                "\n".join(f"Blocked by {blocker}" for blocker in blockers) or str(orig).strip(),
-            )
-        evidence = [
-            f"SQLSTATE: {sqlstate or 'none, the connection was lost'}",
-            f"Message: {getattr(diagnosis, 'message_primary', None) or str(orig).strip()}",
-            *(f"{name}: {text}" for name, text in _diagnosis(diagnosis)),
-            f"Statement: {(exc.statement or '').strip()}",
-        ]
+        if not isinstance(self._step, RevisionStep):
+            return explain(exc, "The migration failed before its first revision", self.outcome(), blockers)
+        fate = (
+            "failed, and what it did outside a transaction stays"
+            if self._has_left_transaction
+            else "failed and was rolled back"
+        )
+        return explain(exc, f"Revision {self._step.revision.revision} {fate}", self.outcome(), blockers)
+
+    def refusal(self, exc: CommandError, remedy: str) -> RagSchemaError:
+        """Return the error to show where an operation of a revision refuses what it is asked."""
+        message, evidence = str(getattr(exc, "message", exc)), str(getattr(exc, "evidence", ""))
+        what = f"Revision {self._step.revision.revision}" if isinstance(self._step, RevisionStep) else "It"
         return RagSchemaError(
-            f"{what} failed and was rolled back; committed in this run: {committed}.",
-            "Mend the cause below, then run the same command again; `rag migrate status` says where it stands.",
-            "\n".join(evidence),
+            f"{what} was stopped; {self.outcome()}. {message}",
+            f"{remedy} Then run the same command again.",
+            evidence,
         )
 
-    def _check(self, steps: list[Any], heads: Any, connection: sa.Connection) -> None:
+    def outcome(self) -> str:
+        """Say what of the run is committed, and what is not."""
+        steps = [step for step in self._planned or () if isinstance(step, RevisionStep)]
+        missing = ", ".join(step.revision.revision for step in steps[len(self.applied) :])
+        committed = ", ".join(applied.revision for applied in self.applied)
+        return f"committed in this run: {committed or 'nothing'}; not committed: {missing or 'nothing'}"
+
+    def note_commit(self) -> None:
+        """Remember that a transaction was committed: inside a revision, what it did before stays."""
+        self._has_left_transaction |= self._is_in_revision
+
+    def _plan(self, steps: Iterable[Any], connection: sa.Connection | None) -> list[Any]:
+        planned = list(steps)
+        if self.expand_only:
+            planned = list(takewhile(lambda step: not _contracts(step), planned))
+        for step in planned:
+            if isinstance(step, RevisionStep) and connection is not None:
+                step.migration_fn = self._guarded(step, connection)
+        return planned
+
+    def _check(self, steps: list[Any], heads: Any, connection: sa.Connection, *, is_first: bool) -> None:
         """Refuse, before anything runs, what can be known to be wrong."""
         revisions = [step for step in steps if isinstance(step, RevisionStep)]
         if not revisions:
@@ -181,16 +206,36 @@ class Run:
                 f"The database has our tables, but {VERSION_TABLE} does not say at which revision.",
                 "Nothing was changed. Run `rag migrate adopt`: it finds the revision and stamps it.",
             )
-        if self.check is not None and not self.applied:
+        if self.check is not None and is_first:
             self.check(connection, self.schema)
-        if heads and not self.applied:
+        if heads and is_first:
             self._look_for_drift(connection, heads[0])
-        drops = [self._drops.get((step.revision.revision, direction_of(step)), []) for step in revisions]
-        _refuse_data_loss(connection, list(chain.from_iterable(drops)))
+        _refuse_data_loss(connection, list(chain.from_iterable(map(self._drops_of, revisions))))
         for step in revisions:
             _precheck(step, connection, is_first_look=True)
-        for step, dropped in zip(revisions, drops, strict=True):
-            step.migration_fn = _guarded(step, dropped, connection)
+
+    def _drops_of(self, step: RevisionStep) -> list[Drop]:
+        return self._drops.get((step.revision.revision, direction_of(step)), [])
+
+    def _guarded(self, step: RevisionStep, connection: sa.Connection) -> Callable[..., None]:
+        """Wrap a step's function, to check inside its transaction: rows may have come meanwhile."""
+        migrate: Callable[..., None] = step.migration_fn
+
+        def guarded(**arguments: Any) -> None:
+            if drops := self._drops_of(step):
+                lock_tables(connection, drops)
+                _refuse_data_loss(connection, drops)
+            _precheck(step, connection)
+            self._is_in_revision = True
+            try:
+                migrate(**arguments)
+                _verify(step, connection)
+            except PendingRollbackError as exc:
+                raise first_cause(exc) from first_cause(exc).__cause__
+            finally:
+                self._is_in_revision = False
+
+        return guarded
 
     def _look_for_drift(self, connection: sa.Connection, revision: str) -> None:
         if self.check_drift == "off":
@@ -293,24 +338,3 @@ def _verify(step: RevisionStep, connection: sa.Connection) -> None:
 def _show(rows: list[Any]) -> str:
     shown = [", ".join(map(str, row)) if isinstance(row, tuple | sa.Row) else str(row) for row in rows]
     return "\n".join(shown[:_ROWS_SHOWN] + (["..."] if len(shown) > _ROWS_SHOWN else []))
-
-
-def _guarded(step: RevisionStep, drops: list[Drop], connection: sa.Connection) -> Callable[..., None]:
-    """Wrap a step's function, to check inside its transaction: rows may have come meanwhile."""
-    migrate: Callable[..., None] = step.migration_fn
-
-    def guarded(**arguments: Any) -> None:
-        if drops:
-            lock_tables(connection, drops)
-            _refuse_data_loss(connection, drops)
-        _precheck(step, connection)
-        migrate(**arguments)
-        _verify(step, connection)
-
-    return guarded
-
-
-def _diagnosis(diagnosis: Any) -> Iterator[tuple[str, str]]:
-    for title, name in (("Detail", "message_detail"), ("Hint", "message_hint"), ("Context", "context")):
-        if text := getattr(diagnosis, name, None):
-            yield title, text

@@ -93,15 +93,15 @@ def find_schemas(connection: Connection, schema: str | None = None) -> Schemas:
     if schema is not None:
         return Schemas(schema, schema_exists, extension)
     first = _first_name(search_path)
-    if first != "$user" and first != current:
+    if first not in ("", "$user", current):
         raise ConfigurationError(
-            f"The search_path is {search_path}, but there is no schema {first}.",
+            f"The search_path is {search_path}, but there is no schema {first} that {user} may use.",
             f"Add `--schema {first}` (or RAG_SCHEMA={first}) to create it, or set search_path to a schema"
             " that exists.",
         )
-    if current is None:
+    if current is None or current.startswith("pg_"):
         raise ConfigurationError(
-            f"No schema of the search_path ({search_path}) exists for user {user}.",
+            f"No schema of the search_path ({search_path}) can hold our tables for {user}.",
             "Add `--schema NAME` (or RAG_SCHEMA=NAME): it is created if it is missing.",
         )
     if migrated and current not in migrated:
@@ -162,7 +162,7 @@ def version_numbers(version: str) -> tuple[int, ...]:
 
 
 def create_extension(connection: Connection, schema: str) -> None:
-    """Create pgvector in a schema.
+    """Create pgvector in a schema; another deployer, of another schema, may be creating it too.
 
     Raises:
         ConfigurationError: This role may not; the remedy is the one line for somebody who may.
@@ -170,9 +170,11 @@ def create_extension(connection: Connection, schema: str) -> None:
     statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA {}").format(sql.Identifier(schema))
     try:
         connection.execute(statement)
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateObject):
+        connection.execute(statement)  # it is there now: another deployer was faster
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigurationError(
-            f"The role {connection.info.user} may not create the extension vector.",
+            f"The role {_current_role(connection)} may not create the extension vector.",
             "Ask an administrator of the database to run this once, then run this again:",
             f"{statement.as_string()};",
         ) from exc
@@ -188,14 +190,21 @@ def create_schema(connection: Connection, schema: str) -> None:
     try:
         connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege as exc:
+        role = _current_role(connection)
         grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(
-            sql.Identifier(schema), sql.Identifier(connection.info.user)
+            sql.Identifier(schema), sql.Identifier(role)
         )
         raise ConfigurationError(
-            f"The role {connection.info.user} may not create the schema {schema}.",
+            f"The role {role} may not create the schema {schema}.",
             "Ask an administrator of the database to run this once, then run this again:",
             f"{grant.as_string()};",
         ) from exc
+
+
+def _current_role(connection: Connection) -> str:
+    row = connection.execute("SELECT current_user").fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def _first_name(search_path: str) -> str:

@@ -14,19 +14,24 @@ from dataclasses import dataclass
 
 import psycopg
 
+from ragschema.errors import RagSchemaError
 from ragschema.server import Connection
 
 log = logging.getLogger(__name__)
 
-_SAMPLE_EVERY = 0.5  # seconds
+_SAMPLE_EVERY = 0.5  # seconds; oftener where lock_timeout is short
+_SAMPLE_AT_MOST_EVERY = 0.05
 _REPEAT_BLOCKER_AFTER = 10.0  # seconds
 _REPORT_BUILD_EVERY = 30.0  # seconds, where no terminal shows a bar
 _QUERY_LENGTH = 80
 
 _BLOCKERS = """
-SELECT a.pid, coalesce(a.application_name, ''), coalesce(a.state, a.backend_type),
-       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8, coalesce(a.query, '')
-FROM unnest(pg_blocking_pids(%s)) blocker JOIN pg_stat_activity a ON a.pid = blocker
+SELECT blocker, coalesce(a.application_name, ''),
+       CASE WHEN blocker = 0 THEN 'a prepared transaction: see pg_prepared_xacts'
+            ELSE coalesce(a.state, a.backend_type, 'its state is hidden from this role') END,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float8, coalesce(a.query, '')
+FROM (SELECT DISTINCT unnest(pg_blocking_pids(%s)) AS blocker) b
+LEFT JOIN pg_stat_activity a ON a.pid = blocker
 """
 _BUILD = """
 SELECT c.relname::text, p.phase,
@@ -45,21 +50,25 @@ class Blocker:
         pid: Its backend.
         application_name: What it calls itself.
         state: Such as ``idle in transaction``.
-        seconds: The age of its transaction.
-        query: The start of its last query.
+        seconds: The age of its transaction, or None where it is not known.
+        query: Its last query.
     """
 
     pid: int
     application_name: str
     state: str
-    seconds: float
+    seconds: float | None
     query: str
 
     def __str__(self) -> str:
         query = " ".join(self.query.split())
         short = query if len(query) <= _QUERY_LENGTH else query[: _QUERY_LENGTH - 3] + "..."
-        name = self.application_name or "no application_name"
-        return f"pid {self.pid} ({name}), {self.state}, in a transaction for {self.seconds:.0f} s: {short}"
+        if self.pid == 0:
+            return self.state
+        age = f", in a transaction for {self.seconds:.0f} s" if self.seconds is not None else ""
+        return (
+            f"pid {self.pid} ({self.application_name or 'no application_name'}), {self.state}{age}: {short}"
+        )
 
 
 @dataclass(frozen=True)
@@ -135,24 +144,31 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(
-    connect: Callable[[], Connection], pid: int, show_build: Callable[[Build | None], None] | None = None
+    connect: Callable[[], Connection],
+    pid: int,
+    *,
+    every: float = _SAMPLE_EVERY,
+    show_build: Callable[[Build | None], None] | None = None,
 ) -> Iterator[Watch]:
     """Watch a backend from a connection of its own while the block runs.
 
     Args:
         connect: Makes that connection, in autocommit mode.
         pid: The backend that migrates.
+        every: Seconds between two looks, within reason.
         show_build: Shows the progress of an index build, and None at its end; lines are logged by default.
     """
     watch, stopped = Watch(show_build), threading.Event()
+    pause = min(_SAMPLE_EVERY, max(_SAMPLE_AT_MOST_EVERY, every))
 
     def look() -> None:
         try:
             with connect() as connection:
-                while not stopped.wait(_SAMPLE_EVERY):
+                while not stopped.wait(pause):
                     watch.sample(connection, pid)
-        except (psycopg.Error, OSError) as exc:
-            log.info("The migration goes on unwatched: %s", exc)
+        except (psycopg.Error, OSError, RagSchemaError) as exc:
+            if not stopped.is_set():
+                log.info("The migration goes on unwatched: %s", exc)
 
     thread = threading.Thread(target=look, name="ragschema watch", daemon=True)
     thread.start()
