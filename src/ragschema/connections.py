@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from ragschema import embedded
@@ -72,7 +73,7 @@ def opened(options: Options) -> Iterator[Opened]:
         if not options.is_announced:
             log.info("Database: %s", database)
         with connect(options, database) as connection, _explained(connection):
-            access = find_access(connection, {"conninfo": database.libpq_url()})
+            access = find_access(connection, database.parameters)
             refuse_transaction_pooler(access)
             check_server(connection)
             apply_settings(connection, options)
@@ -119,8 +120,9 @@ def connect(options: Options, database: Database) -> Connection:
         before_sleep=before_sleep_log(log, logging.DEBUG),
         reraise=True,
     )
+    conninfo = make_conninfo(**database.parameters)  # not the URL: SQLAlchemy makes that
     try:
-        return attempts(psycopg.connect, database.libpq_url(), autocommit=True, client_encoding="utf8")
+        return attempts(psycopg.connect, conninfo, autocommit=True, client_encoding="utf8")
     except psycopg.OperationalError as exc:
         waited = f" after {options.wait:g} s" if options.wait and time.monotonic() >= deadline else ""
         raise DatabaseUnreachable(

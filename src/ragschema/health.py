@@ -53,7 +53,7 @@ def check_health(options: Options) -> list[Check]:
     """
     with reachable(options.database) as database, connect(options, database) as connection:
         checks = [Check("server", "ok", f"reached {database}")]
-        access = find_access(connection, {"conninfo": database.libpq_url()})
+        access = find_access(connection, database.parameters)
         version = str(connection.info.parameter_status("server_version")).split()[0]
         checks.append(_asked("PostgreSQL", version, lambda: check_server(connection)))
         checks.append(_asked("connection", access, lambda: refuse_transaction_pooler(access)))
