@@ -388,6 +388,7 @@ def test_the_second_of_two_hosts_is_tried(tmp_path: Path, empty_database: Databa
         ({"DATABASE_URL": "postgresql://u:s3cret"}, ["DATABASE_URL cannot be read"], "%40"),
         ({"DATABASE_URL": "postgresql://u:s3cret@h:99999/d"}, ["port", "DATABASE_URL"], "5432"),
         ({"DATABASE_URL": "postgresql://u:s3cret@h/d?port=s3cret"}, ["port", "DATABASE_URL"], "5432"),
+        ({"DATABASE_URL": "postgresql://u@h?connect_timeout=s3cret"}, ["connect_timeout", "DATABASE_URL"], "=10"),
         ({"DATABASE_URL": "postgresql://u:s3cret@a,b/d?port=1,2,3"}, ["2 hosts and 3 ports"], "one for each"),
         ({"DATABASE_URL": "postgresql://u:s3cret%FF@h/d"}, ["DATABASE_URL", "not UTF-8"], "UTF-8"),
         ({"DATABASE_URL": "postgresql://u@h/d?password=s3cret%FF"}, ["DATABASE_URL", "not UTF-8"], "UTF-8"),

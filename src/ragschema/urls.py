@@ -69,6 +69,11 @@ def check_parameters(parameters: dict[str, str], setting: Setting) -> dict[str, 
     """Check the ports and give each of several hosts its own; refuse what no connection can carry."""
     if any("\0" in value for value in parameters.values()):
         raise ConfigurationError(f"{setting.source} holds a NUL character.", "Write it without.")
+    if not re.fullmatch(r"[+-]?\d+", parameters.get("connect_timeout", "0")):
+        raise ConfigurationError(
+            f"The connect_timeout in {setting.source} is not a number of seconds.",
+            "Write connect_timeout=10, say.",
+        )
     hosts, ports = parameters.get("host", "").split(","), parameters.get("port", "").split(",")
     if any(port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) for port in ports):
         raise ConfigurationError(
