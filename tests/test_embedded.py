@@ -332,12 +332,13 @@ def test_a_long_or_odd_path_works(tmp_path: Path, original: Path, name: str) -> 
     data = tmp_path / name / "postgres"
     data.parent.mkdir()
     copy(original, data)
-    assert_serves(data)
     short = Path(embedded.parameters(data)["host"])
     assert short.parent == Path("/tmp")
-    assert stat.S_IMODE(short.stat().st_mode) == 0o700
-    embedded.destroy(data)
+    with embedded.running(data):
+        assert query(data, "SELECT line FROM kept") == ["a line"]
+        assert stat.S_IMODE(short.stat().st_mode) == 0o700
     assert not short.exists()
+    assert_serves(data)
 
 
 def test_the_socket_path_may_have_107_bytes(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragschema import sockets
@@ -242,6 +242,8 @@ def _stop(data: Path) -> bool:
             f"Read {data / 'log'}.",
             result.stdout.strip(),
         )
+    with suppress(OSError):
+        sockets.short_directory(data).rmdir()
     return True
 
 
