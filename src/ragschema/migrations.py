@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from alembic.config import Config
 
+    from ragschema.plan import Plan
     from ragschema.runner import Applied, Run
 
 Target = Database | Options | str | None
@@ -160,6 +161,28 @@ def adopt(database: Target = None, *, baseline: str | None = None, schema: str |
         if not adoption.was_managed:
             stamp(replace(options, is_announced=True), adoption.revision)
         return adoption
+
+
+def plan(
+    database: Target = None, revision: str = "head", *, schema: str | None = None, expand_only: bool = False
+) -> Plan:
+    """Return what `upgrade` would run on a database, and what it does there; reads only, takes no lock.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        revision: Where to stop: a revision id, ``head`` or ``+N``.
+        schema: The schema of the tables; the first of the search_path by default.
+        expand_only: Stop before the first contract revision.
+
+    Raises:
+        UsageError: There is no such revision.
+        UnmanagedDatabase: The database has our tables and no version row.
+        DatabaseAhead: It is at a revision this package does not know.
+    """
+    from ragschema.plan import make_plan
+
+    with _alembic:
+        return make_plan(_options(database, schema), revision, expand_only=expand_only)
 
 
 def verify(database: Target = None, *, schema: str | None = None) -> Drift:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +17,13 @@ if TYPE_CHECKING:
     from ragschema.runner import Applied
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+
+PlanFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan", metavar="FILE", help="Run what `plan --out FILE` planned, if nothing has moved since."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -30,6 +39,7 @@ def migrate(
     start: Annotated[
         str, typer.Option("--from", metavar="REVISION", help="With --sql: start here.")
     ] = "base",
+    plan: PlanFile = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -40,34 +50,46 @@ def migrate(
     """
     show_progress()
     if context.invoked_subcommand is not None:
-        if upgrade != Upgrade() or sql or start != "base" or json:
+        if upgrade != Upgrade() or sql or start != "base" or plan or json:
             raise UsageError(
                 f"Options between `migrate` and `{context.invoked_subcommand}` belong to the upgrade.",
                 f"Write them after `{context.invoked_subcommand}`.",
             )
         return
     if sql:
+        if plan is not None:
+            raise UsageError("--sql and --plan do not go together.", "The plan has its SQL in it.")
         from ragschema import migrations
 
         typer.echo(migrations.upgrade_sql(upgrade.to or "head", start=start), nl=False)
         return
     if start != "base":
         raise UsageError("--from goes with --sql.", "An upgrade starts where the database is.")
-    _apply(target, upgrade, json=json)
+    _apply(target, upgrade, plan, json=json)
 
 
 @app.command()
 @takes_target
 @takes_upgrade
-def apply(target: Target, upgrade: Upgrade, json: Json = False, debug: Debug = False) -> None:
+def apply(
+    target: Target, upgrade: Upgrade, plan: PlanFile = None, json: Json = False, debug: Debug = False
+) -> None:
     """Upgrade the database to head: the same as `rag migrate` alone."""
-    _apply(target, upgrade, json=json)
+    _apply(target, upgrade, plan, json=json)
 
 
-def _apply(target: Target, upgrade: Upgrade, *, json: bool) -> None:
+def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -> None:
     from ragschema import migrations
     from ragschema.cli.progress import showing_builds
 
+    planned = check = None
+    if plan is not None:
+        if upgrade.to is not None or upgrade.expand_only:
+            raise UsageError("The plan says where to stop.", "Leave out --to and --expand-only, or --plan.")
+        from ragschema.plan import check_plan, read_plan, refuse_overtaken
+
+        planned = read_plan(plan)
+        check = partial(check_plan, planned)
     options = target.options(
         lock_wait=upgrade.lock_wait,
         lock_timeout=upgrade.lock_timeout,
@@ -78,12 +100,15 @@ def _apply(target: Target, upgrade: Upgrade, *, json: bool) -> None:
     with showing_builds() as show_build:
         result = migrations.upgrade(
             options,
-            upgrade.to or "head",
+            planned.target if planned else upgrade.to or "head",
             expand_only=upgrade.expand_only,
+            check=check,
             report=None if json else _print_applied,
             show_build=show_build,
             check_drift=upgrade.check_drift.value,
         )
+    if planned is not None:
+        refuse_overtaken(planned, result.applied, result.current)
     _print_result(result, json=json)
 
 
