@@ -17,8 +17,17 @@ from ragschema.server import VERSION_TABLE, Connection
 
 State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY"]
 
+# Of another role's build the progress view shows only the pid; pg_locks says which table it works on.
 _OUR_INDEXES = """
-SELECT i.relname::text, x.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.oid)
+SELECT i.relname::text, x.indisvalid, EXISTS (
+    SELECT FROM pg_stat_progress_create_index p
+    WHERE p.datname = current_database()
+    AND (p.index_relid = i.oid
+         OR p.relid = t.oid AND p.command LIKE 'REINDEX%%'
+         OR coalesce(p.index_relid, 0) = 0 AND EXISTS (
+             SELECT FROM pg_locks l
+             WHERE l.pid = p.pid AND l.granted AND l.relation = t.oid AND l.locktype = 'relation'
+             AND l.mode IN ('ShareLock', 'ShareUpdateExclusiveLock'))))
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_class t ON t.oid = x.indrelid
