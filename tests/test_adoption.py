@@ -190,6 +190,6 @@ def test_a_rollback_to_a_package_version_goes_to_its_head(database: Database, ru
 def test_the_package_version_is_released_at_head() -> None:
     from importlib.metadata import version
 
-    from ragschema.manifest import read_manifest
+    from ragschema.manifest import read_manifest, revision_of_release
 
-    assert migrations.revision_of_release(version("ragschema")) == read_manifest().head
+    assert revision_of_release(version("ragschema")) == read_manifest().head

@@ -91,6 +91,16 @@ def test_json_of_what_is_not_well(run: Command, empty_database: Database) -> Non
     assert "warning" in {each["verdict"] for each in health["checks"]}
 
 
+def test_json_of_a_plan_with_something_to_do(run: Command, empty_database: Database) -> None:
+    migrations.upgrade(empty_database, "20251225160000")
+    plan = check(
+        "migrate plan",
+        run("rag", "migrate", "plan", "--json", DATABASE_URL=empty_database.libpq_url()).stdout,
+    )
+    assert isinstance(plan, dict)
+    assert plan["revisions"][0]["statements"][0]["locks"][0]["mode"] == "ACCESS EXCLUSIVE"
+
+
 def test_json_of_adopting(run: Command, database: Database) -> None:
     migrations.stamp(database, "base")
     result = run("rag", "migrate", "adopt", "--json", DATABASE_URL=database.libpq_url())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 
 import psycopg
 from psycopg import sql
@@ -81,6 +80,8 @@ def attempt(
     revision: str, direction: str, *, seconds: float, checksum: str | None, error: str | None = None
 ) -> dict[str, object]:
     """Return an attempt for `insert`."""
+    from importlib.metadata import version  # here: it takes as long to import as a status takes to read
+
     return {
         "revision": revision,
         "direction": direction,

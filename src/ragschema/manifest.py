@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 
 from ragschema.checksums import file_checksum
 from ragschema.docstrings import Deploy, read_deploy, split_docstring
-from ragschema.errors import ConfigurationError
+from ragschema.errors import ConfigurationError, UsageError
+from ragschema.locations import script_location
 from ragschema.revision_files import find_heads, read_revision_files, two_heads, versions_directory
 
 
@@ -71,3 +74,21 @@ def read_manifest() -> Manifest:
 def deploy_label(docstring: str) -> Deploy:
     """Return what a revision's docstring says of its place in a deploy; expand where it says nothing."""
     return read_deploy(split_docstring(docstring)["Deploy"]) or "expand"
+
+
+def revision_of_release(version: str) -> str:
+    """Return the head of a released package version, for ``rollback --to-version``.
+
+    Raises:
+        UsageError: There is no such release.
+    """
+    releases: dict[str, str] = json.loads((script_location() / "releases.json").read_text())
+    numbers = _numbers(version)
+    fitting = [name for name in releases if _numbers(name)[: len(numbers)] == numbers]
+    if not fitting:
+        raise UsageError(f"There is no release {version}.", f"Released are {', '.join(releases)}.")
+    return releases[max(fitting, key=_numbers)]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))

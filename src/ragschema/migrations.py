@@ -1,54 +1,39 @@
 """Migrations as plain functions: what ``rag migrate`` calls, and what a service may.
 
-Importing this module imports neither Alembic nor SQLAlchemy; functions that run revisions do. Alembic keeps its
-environment in module globals, so one lock lets one thread of a process run it at a time.
+Importing this module imports neither Alembic nor SQLAlchemy; functions that run revisions do. They are safe
+from several threads, on several databases.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragschema import history as history_table
 from ragschema.adoption import Adoption, find_adoption
-from ragschema.checksums import add_revision
+from ragschema.alembic_calls import ALEMBIC_LOCK, Target, alembic_config, resolve_options
 from ragschema.connections import opened, reachable
 from ragschema.drift import Drift, find_drift
 from ragschema.errors import (
-    ConfigurationError,
     DatabaseAhead,
     DatabaseUnreachable,
     PendingRevisions,
-    RagSchemaError,
     UnmanagedDatabase,
-    UsageError,
 )
 from ragschema.history import Entry
-from ragschema.locations import checkout, script_location
 from ragschema.manifest import Revision, read_manifest
-from ragschema.options import Options, find_options
-from ragschema.server import VERSION_TABLE, version_numbers
-from ragschema.settings import Database
+from ragschema.options import Options
+from ragschema.server import VERSION_TABLE
 from ragschema.standing import Status, read_current, read_status
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-    from alembic.config import Config
 
     from ragschema.plan import Plan
-    from ragschema.runner import Applied, Run
-
-Target = Database | Options | str | None
-
-_alembic = threading.Lock()
+    from ragschema.runner import Applied
 
 
 @dataclass(frozen=True)
@@ -104,7 +89,7 @@ def upgrade(
         LockNotObtained: Another deployer held the lock for too long, or a session the tables.
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
-    options = _options(database, schema)
+    options = resolve_options(database, schema)
     with reachable(options.database) as found:
         options = replace(options, database=found)
         if (current := _current_if_there(options, revision)) is not None:
@@ -134,13 +119,13 @@ def downgrade(
         DataLossRefused: Rows or values would be destroyed without ``allow_data_loss``; nothing changed.
         UsageError: There is no such revision.
     """
-    options = _options(database, schema)
+    options = resolve_options(database, schema)
     return _migrate("downgrade", options, revision, allow_data_loss=allow_data_loss, report=report)
 
 
 def stamp(database: Target, revision: str, *, schema: str | None = None) -> Result:
     """Say which revision a database is at, without running any; writes the version table and the history."""
-    return _migrate("stamp", _options(database, schema), revision)
+    return _migrate("stamp", resolve_options(database, schema), revision)
 
 
 def adopt(database: Target = None, *, baseline: str | None = None, schema: str | None = None) -> Adoption:
@@ -154,7 +139,7 @@ def adopt(database: Target = None, *, baseline: str | None = None, schema: str |
     Raises:
         DriftFound: It fits no revision, or not the one stated; nothing was stamped.
     """
-    options = _options(database, schema)
+    options = resolve_options(database, schema)
     with reachable(options.database) as found:
         options = replace(options, database=found)
         adoption = find_adoption(options, baseline)
@@ -181,8 +166,8 @@ def plan(
     """
     from ragschema.plan import make_plan
 
-    with _alembic:
-        return make_plan(_options(database, schema), revision, expand_only=expand_only)
+    with ALEMBIC_LOCK:
+        return make_plan(resolve_options(database, schema), revision, expand_only=expand_only)
 
 
 def verify(database: Target = None, *, schema: str | None = None) -> Drift:
@@ -193,7 +178,7 @@ def verify(database: Target = None, *, schema: str | None = None) -> Drift:
         DatabaseAhead: This package does not know its revision.
     """
     manifest = read_manifest()
-    with opened(_options(database, schema)) as at, at.connection:
+    with opened(resolve_options(database, schema)) as at, at.connection:
         current = read_current(at.connection, at.schemas.target)
         if current is None:
             raise UnmanagedDatabase(
@@ -208,24 +193,10 @@ def verify(database: Target = None, *, schema: str | None = None) -> Drift:
         return find_drift(at.connection, at.schemas.target, current)
 
 
-def revision_of_release(version: str) -> str:
-    """Return the head of a released package version, for ``rollback --to-version``.
-
-    Raises:
-        UsageError: There is no such release.
-    """
-    releases: dict[str, str] = json.loads((script_location() / "releases.json").read_text())
-    numbers = version_numbers(version)
-    fitting = [name for name in releases if version_numbers(name)[: len(numbers)] == numbers]
-    if not fitting:
-        raise UsageError(f"There is no release {version}.", f"Released are {', '.join(releases)}.")
-    return releases[max(fitting, key=version_numbers)]
-
-
 def status(database: Target = None, *, schema: str | None = None) -> Status:
     """Return where a database stands; reads only, takes no lock."""
     manifest = read_manifest()
-    with opened(_options(database, schema)) as at, at.connection:
+    with opened(resolve_options(database, schema)) as at, at.connection:
         return read_status(at, manifest)
 
 
@@ -246,7 +217,7 @@ def wait(
         DatabaseAhead: It is at a revision this package does not know.
     """
     deadline = time.monotonic() + timeout
-    options = _options(database, schema)
+    options = resolve_options(database, schema)
     while True:
         unreachable: DatabaseUnreachable | None = None
         try:
@@ -307,7 +278,7 @@ def assert_current(connection: sa.Connection, minimum: str | None = None) -> str
 def history(database: Target = None, *, schema: str | None = None) -> list[HistoryEntry]:
     """Return every revision, oldest first, whether the database has it, and the attempts at it; reads only."""
     manifest = read_manifest()
-    with opened(_options(database, schema)) as at, at.connection:
+    with opened(resolve_options(database, schema)) as at, at.connection:
         current = read_current(at.connection, at.schemas.target)
         attempts = history_table.read(at.connection, at.schemas.target)
     pending = {revision.revision for revision in manifest.after(current) or ()}
@@ -329,38 +300,9 @@ def history(database: Target = None, *, schema: str | None = None) -> list[Histo
 def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     """Return the SQL of an upgrade from one revision to another, without a database."""
     output = StringIO()
-    with _alembic_config(None, output) as (command, config):
+    with alembic_config(None, output) as (command, config):
         command.upgrade(config, f"{start}:{revision}" if start != "base" else revision, sql=True)
     return output.getvalue()
-
-
-def create(message: str, *, with_autogenerate: bool = False, database: Target = None) -> Path | None:
-    """Write a new revision in a checkout; return its path, or None where autogenerate found no difference.
-
-    Args:
-        message: What it does, in a few words.
-        with_autogenerate: Draft it from the difference between the models and the database.
-        database: The database to compare with, at head.
-
-    Raises:
-        ConfigurationError: This is not a checkout.
-    """
-    if checkout() is None:
-        raise ConfigurationError(
-            "Revisions are written in a checkout of ragschema, and this is an installed package.",
-            "Clone the repository and run `uv run rag migrate create` there.",
-        )
-    from ragschema.autogenerate import new_revision_id
-    from ragschema.runner import Run
-
-    run = Run(_options(database, None) if with_autogenerate else None)
-    with _alembic_config(run) as (command, config), redirect_stdout(sys.stderr):
-        script = command.revision(config, message, autogenerate=with_autogenerate, rev_id=new_revision_id())
-    scripts = script if isinstance(script, list) else [script]
-    path = next((Path(each.path) for each in scripts if each is not None), None)
-    if path is not None:
-        add_revision(path)
-    return path
 
 
 def _current_if_there(options: Options, revision: str) -> str | None:
@@ -384,34 +326,6 @@ def _migrate(name: str, options: Options, revision: str, **told: Any) -> Result:
     from ragschema.runner import Run
 
     run = Run(options, **{key: value for key, value in told.items() if value is not None})
-    with _alembic_config(run) as (command, config):
+    with alembic_config(run) as (command, config):
         getattr(command, name)(config, revision)
     return Result(run.applied, run.current)
-
-
-@contextmanager
-def _alembic_config(run: Run | None, output: StringIO | None = None) -> Iterator[tuple[Any, Config]]:
-    """Let one thread use Alembic, and turn its errors into ours."""
-    from alembic import command
-    from alembic.util import CommandError
-
-    from ragschema.runner import Run as EmptyRun
-    from ragschema.scripts import make_config
-
-    with _alembic:
-        try:
-            yield command, make_config(run or EmptyRun(), output=output)
-        except CommandError as exc:
-            if isinstance(exc.__cause__, RagSchemaError):
-                raise exc.__cause__ from exc
-            if run is not None and (remedy := getattr(exc, "remedy", "")):  # an operation of a revision
-                raise run.refusal(exc, remedy) from exc
-            raise UsageError(
-                f"{str(exc).rstrip('.')}.", "Run `rag migrate history` to see the revisions."
-            ) from exc
-
-
-def _options(database: Target, schema: str | None) -> Options:
-    if isinstance(database, Options):
-        return replace(database, schema=schema) if schema is not None else database
-    return find_options(database, schema=schema)

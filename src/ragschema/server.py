@@ -161,6 +161,30 @@ def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
+def check_rights(connection: Connection, schemas: Schemas) -> None:
+    """Refuse a role that may not create tables in our schema, or not use pgvector's.
+
+    Raises:
+        ConfigurationError: The remedy is the one line for somebody who may grant it.
+    """
+    needed = {schemas.target: "USAGE, CREATE"}
+    if schemas.extension.schema is not None:
+        needed.setdefault(schemas.extension.schema, "USAGE")
+    for schema, rights in needed.items():
+        has_all = " AND ".join(f"has_schema_privilege(%(schema)s, '{right}')" for right in rights.split(", "))
+        if connection.execute(f"SELECT {has_all}".encode(), {"schema": schema}).fetchone() == (True,):
+            continue
+        role = _current_role(connection)
+        grant = sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(
+            sql.SQL(rights), sql.Identifier(schema), sql.Identifier(role)
+        )
+        raise ConfigurationError(
+            f"The role {role} lacks rights on the schema {schema}: {rights}.",
+            "Ask its owner to run this once, then run this again:",
+            f"{grant.as_string()};",
+        )
+
+
 def create_extension(connection: Connection, schema: str) -> None:
     """Create pgvector in a schema; another deployer, of another schema, may be creating it too.
 

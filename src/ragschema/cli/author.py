@@ -29,10 +29,10 @@ def create(
     debug: Debug = False,
 ) -> None:
     """Write a new revision, in a checkout."""
-    from ragschema import migrations
+    from ragschema import authoring
 
     database = target.options() if autogenerate else None
-    path = migrations.create(message, with_autogenerate=autogenerate, database=database)
+    path = authoring.create(message, with_autogenerate=autogenerate, database=database)
     if json:
         print_json({"path": path})
     elif path is None:

@@ -135,7 +135,9 @@ def rollback(
 
     if (revision is None) == (to_version is None):
         raise UsageError("Say how far to go back.", "Give a REVISION, -N or base; or --to-version VERSION.")
-    revision = revision or migrations.revision_of_release(to_version or "")
+    from ragschema.manifest import revision_of_release
+
+    revision = revision or revision_of_release(to_version or "")
     options = target.options()
     confirm(f"Reverse every revision after {revision}?", yes=yes)
     report = None if json else _print_applied
