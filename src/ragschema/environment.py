@@ -31,7 +31,8 @@ from ragschema.options import Options, find_options
 from ragschema.poolers import find_backend_pid
 from ragschema.runner import Applied, Run
 from ragschema.scripts import RUN_ATTRIBUTE
-from ragschema.server import VERSION_TABLE, Connection
+from ragschema.server import VERSION_TABLE, Connection, check_rights
+from ragschema.standing import read_current
 from ragschema.watch import watching
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,9 @@ def _run_online(current: Run, command: _Command) -> None:
                 context.run_migrations()
             return
         take_deployer_lock(at.connection, current.schema, wait=options.lock_wait)
-        prepare(at.connection, current.schema)
+        schemas = prepare(at.connection, current.schema)
+        if read_current(at.connection, current.schema) not in context.script.get_heads():
+            check_rights(at.connection, schemas)
         current.find_drops(context.script)
         with (
             watching(

@@ -13,7 +13,7 @@ from ragschema.connections import connect, opened, prepare, reachable
 from ragschema.errors import ConfigurationError, DatabaseUnreachable
 from ragschema.locks import take_deployer_lock
 from ragschema.options import Options
-from ragschema.server import VERSION_TABLE, Connection
+from ragschema.server import VERSION_TABLE, Connection, check_rights
 from ragschema.settings import Database
 from ragschema.standing import find_invalid_indexes
 
@@ -67,6 +67,7 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
     with opened(options) as at, at.connection as connection:
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
         schemas = prepare(connection, at.schemas.target)
+        check_rights(connection, schemas)
         table = sql.Identifier(schemas.target, VERSION_TABLE)
         has_table = _exists(connection, "SELECT to_regclass(%s) IS NOT NULL", table.as_string())
         connection.execute(

@@ -101,7 +101,7 @@ def find_schemas(connection: Connection, schema: str | None = None) -> Schemas:
         )
     if current is None or current.startswith("pg_"):
         raise ConfigurationError(
-            f"No schema of the search_path ({search_path}) can hold our tables for {user}.",
+            f"No schema of the search_path ({search_path or 'empty'}) can hold our tables for {user}.",
             "Add `--schema NAME` (or RAG_SCHEMA=NAME): it is created if it is missing.",
         )
     if migrated and current not in migrated:

@@ -75,6 +75,8 @@ def read_current(connection: Connection, schema: str) -> str | None:
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
     except psycopg.errors.InsufficientPrivilege as exc:
+        if not _exists(connection, schema, VERSION_TABLE):
+            return None
         raise RagSchemaError(
             f"The role {connection.info.user} may not read {table.as_string()}.",
             "Ask its owner to run this, then run this again:",
@@ -92,10 +94,7 @@ def read_current(connection: Connection, schema: str) -> str | None:
 
 def has_our_tables(connection: Connection, schema: str) -> bool:
     """Whether the schema has the table of documents."""
-    row = connection.execute(
-        "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'rag_documents'", (schema,)
-    ).fetchone()
-    return row is not None
+    return _exists(connection, schema, "rag_documents")
 
 
 def find_invalid_indexes(connection: Connection, schema: str) -> tuple[str, ...]:
@@ -143,6 +142,11 @@ def find_edited(current: str | None, entries: list[Entry], manifest: Manifest) -
         if revision.revision not in pending
         and applied.get(revision.revision) not in (None, manifest.checksums[revision.revision])
     )
+
+
+def _exists(connection: Connection, schema: str, table: str) -> bool:
+    statement = "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = %s"
+    return connection.execute(statement, (schema, table)).fetchone() is not None
 
 
 def _writer_of(revision: str | None, entries: list[Entry]) -> str | None:
