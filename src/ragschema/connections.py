@@ -21,7 +21,6 @@ from ragschema.server import (
     Connection,
     Schemas,
     check_extension,
-    check_rights,
     check_server,
     create_extension,
     create_schema,
@@ -176,7 +175,6 @@ def prepare(connection: Connection, schema: str) -> Schemas:
     if schemas.extension.installed is None:
         create_extension(connection, "public" if _exists(connection, "public") else schemas.target)
     schemas = find_schemas(connection, schemas.target)
-    check_rights(connection, schemas)
     set_search_path(connection, schemas)
     return schemas
 
