@@ -78,7 +78,7 @@ def report(times: dict[str, list[float]]) -> str:
     for way, each in times.items():
         kind = "empty to head" if way.startswith("empty") else "no-op"
         ratio = medians[way] / medians[f"{kind}: `alembic upgrade head`"]
-        lines.append(f"| {way} | {medians[way]:.2f} | {min(each):.2f} | {max(each):.2f} | {ratio:.2f} |")
+        lines.append(f"| {way} | {medians[way]:.3f} | {min(each):.3f} | {max(each):.3f} | {ratio:.2f} |")
     return "\n".join(lines)
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from ragschema import embedded
 from ragschema.errors import ConfigurationError, DatabaseUnreachable, LockNotObtained, RagSchemaError
 from ragschema.options import Options
 from ragschema.poolers import Access, find_access, refuse_transaction_pooler
@@ -56,6 +54,8 @@ def reachable(database: Database) -> Iterator[Database]:
     if database.embedded is None:
         yield database
         return
+    from ragschema import embedded
+
     with embedded.running(database.embedded) as parameters:
         yield replace(database, parameters=parameters)
 
@@ -113,16 +113,11 @@ def connect(options: Options, database: Database) -> Connection:
         DatabaseUnreachable: The server does not answer, or refuses this login.
     """
     deadline = time.monotonic() + options.wait
-    attempts = Retrying(
-        retry=retry_if_exception_type(psycopg.OperationalError),
-        wait=wait_exponential(multiplier=0.1, max=2),
-        stop=stop_after_delay(options.wait),
-        before_sleep=before_sleep_log(log, logging.DEBUG),
-        reraise=True,
-    )
     conninfo = make_conninfo(**database.parameters)  # not the URL: SQLAlchemy makes that
     try:
-        return attempts(psycopg.connect, conninfo, autocommit=True, client_encoding="utf8")
+        return _waiting(
+            options.wait, lambda: psycopg.connect(conninfo, autocommit=True, client_encoding="utf8")
+        )
     except psycopg.OperationalError as exc:
         waited = f" after {options.wait:g} s" if options.wait and time.monotonic() >= deadline else ""
         raise DatabaseUnreachable(
@@ -131,6 +126,27 @@ def connect(options: Options, database: Database) -> Connection:
             " server that is still starting.",
             _without_password(str(exc).strip(), database),
         ) from None if database.parameters.get("password") else exc
+
+
+def _waiting(wait: float, make: Callable[[], Connection]) -> Connection:
+    if not wait:
+        return make()
+    from tenacity import (
+        Retrying,
+        before_sleep_log,
+        retry_if_exception_type,
+        stop_after_delay,
+        wait_exponential,
+    )
+
+    attempts = Retrying(
+        retry=retry_if_exception_type(psycopg.OperationalError),
+        wait=wait_exponential(multiplier=0.1, max=2),
+        stop=stop_after_delay(wait),
+        before_sleep=before_sleep_log(log, logging.DEBUG),
+        reraise=True,
+    )
+    return attempts(make)
 
 
 def apply_settings(connection: Connection, options: Options) -> None:

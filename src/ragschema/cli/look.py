@@ -27,21 +27,13 @@ def status(
 ) -> None:
     """Say where the database stands: state, current revision, head, and what is pending."""
     from ragschema import migrations
+    from ragschema.cli.quick import status_rows
 
     found = migrations.status(target.options())
     if json:
         print_json(found)
     else:
-        rows: list[tuple[str, str, str]] = [("state", found.state, "")]
-        rows += [("current", found.current or "none", ""), ("head", found.head, "")]
-        rows += [("pending", each.revision, f"{each.deploy}: {each.summary}") for each in found.pending]
-        rows += [("written by", f"ragschema {found.written_by}", "")] if found.written_by else []
-        rows += [("invalid index", name, "run `rag migrate repair`") for name in found.invalid_indexes]
-        rows += [("edited", revision, "its file is not what was applied") for revision in found.edited]
-        if found.last_failure is not None:
-            failure = found.last_failure
-            rows.append(("last failure", failure.revision, (failure.error or "").partition("\n")[0]))
-        print_table(("", "", ""), rows)
+        print_table(("", "", ""), status_rows(found))
     if exit_code and found.state != "OK":
         raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
 

@@ -1,0 +1,58 @@
+"""The ``rag`` command: parse, call, print, exit code. Commands import what they need when they run."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from ragschema.cli import author, db, look, manage, migrate, output, plan  # noqa: F401  they fill migrate.app
+from ragschema.errors import RagSchemaError
+
+EXIT_CODES = """\
+Exit codes: 0 ok; 1 failed; 2 wrong usage; 3 revisions pending; 4 drift; 5 lint findings or hazards;
+6 the database is ahead of this package; 69 database unreachable; 75 a lock was not obtained, run again later;
+78 a setting is missing or refused; 130, 143 interrupted.
+"""
+
+app = typer.Typer(
+    name="rag",
+    help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
+app.add_typer(db.app, name="db", epilog=EXIT_CODES)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("ragschema"))
+        raise typer.Exit
+
+
+@app.callback()
+def rag(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Nothing of its own: see the commands."""
+
+
+def run() -> NoReturn:
+    """Run ``rag``; an error is one sentence, one remedy and its evidence, on standard error."""
+    try:
+        app()
+    except RagSchemaError as exc:
+        if output.wants_traceback():
+            raise
+        output.print_error(exc)
+        sys.exit(exc.exit_code)
+    sys.exit(0)

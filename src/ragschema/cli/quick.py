@@ -1,0 +1,55 @@
+"""The two questions that deploy jobs ask most, answered at head without Typer: it takes a third of the time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ragschema.connections import opened
+from ragschema.errors import RagSchemaError
+from ragschema.manifest import read_manifest
+from ragschema.options import find_options
+from ragschema.standing import Status, read_status
+
+
+def answer_at_head(arguments: Sequence[str]) -> bool:
+    """Answer ``migrate`` or ``migrate status`` if the database is at head and all is well.
+
+    Returns:
+        Whether it did. If not, nothing was printed or changed, and the command itself is to answer: it starts
+        an embedded server, draws a table on a terminal, explains an error.
+    """
+    if sys.stdout.isatty() and "status" in arguments:
+        return False
+    try:
+        options = replace(find_options(), is_announced=True)
+        if options.database.embedded is not None:
+            return False
+        with opened(options) as at, at.connection:
+            found = read_status(at, read_manifest())
+            database = str(at.database)
+    except RagSchemaError:
+        return False
+    if found.state != "OK":
+        return False
+    print(f"Database: {database}", file=sys.stderr)
+    if "status" in arguments:
+        print("\n".join("\t".join(row).rstrip("\t") for row in status_rows(found)))
+    else:
+        print(f"Nothing to do: the database is at {found.current}.")
+    return True
+
+
+def status_rows(found: Status) -> list[tuple[str, str, str]]:
+    """Return what ``rag migrate status`` shows, a row each."""
+    rows: list[tuple[str, str, str]] = [("state", found.state, "")]
+    rows += [("current", found.current or "none", ""), ("head", found.head, "")]
+    rows += [("pending", each.revision, f"{each.deploy}: {each.summary}") for each in found.pending]
+    rows += [("written by", f"ragschema {found.written_by}", "")] if found.written_by else []
+    rows += [("invalid index", name, "run `rag migrate repair`") for name in found.invalid_indexes]
+    rows += [("edited", revision, "its file is not what was applied") for revision in found.edited]
+    if found.last_failure is not None:
+        failure = found.last_failure
+        rows.append(("last failure", failure.revision, (failure.error or "").partition("\n")[0]))
+    return rows
