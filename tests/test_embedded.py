@@ -33,6 +33,7 @@ import psycopg
 from ragschema import embedded
 with embedded.running(Path(sys.argv[1])) as parameters:
     with psycopg.connect(**parameters) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")  # IF NOT EXISTS is no help against others at once
         connection.execute("CREATE TABLE IF NOT EXISTS kept (line text)")
         connection.execute("INSERT INTO kept VALUES ('a line')")
     print("ready", flush=True)
@@ -485,6 +486,7 @@ os.setuid(uid)
 data = home / "postgres"
 for _ in range(2):
     with embedded.running(data) as parameters, psycopg.connect(**parameters) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")  # IF NOT EXISTS is no help against others at once
         connection.execute("CREATE TABLE IF NOT EXISTS kept (line text)")
         connection.execute("INSERT INTO kept VALUES ('a line')")
         connection.commit()
