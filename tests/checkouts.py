@@ -95,7 +95,9 @@ class Checkout:
         (file,) = self.versions.glob(f"{revision}_*.py")
         return file
 
-    def start(self, *command: str, database: Database, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str, database: Database, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         """Start ``rag ...`` or ``alembic ...`` of this checkout on a database."""
         program, *arguments = command
         if program == "alembic":
@@ -104,16 +106,16 @@ class Checkout:
         return subprocess.Popen(
             [sys.executable, "-m", {"rag": "ragschema"}.get(program, program), *arguments],
             cwd=self.path.parent,
-            env=clean_environment() | settings | environment,
+            env=clean_environment() | settings | {"TERM": "xterm"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
-    def run(self, *command: str, database: Database, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, database: Database) -> subprocess.CompletedProcess[str]:
         """Run ``rag ...`` or ``alembic ...`` of this checkout on a database to its end."""
-        return finish(self.start(*command, database=database, **environment))
+        return finish(self.start(*command, database=database))
 
 
 def _indented(code: str) -> str:

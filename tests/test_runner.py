@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,6 +47,7 @@ from ragschema.locks import deployer_lock_key
 from ragschema.manifest import read_manifest
 from ragschema.options import Options
 from ragschema.settings import Database
+from ragschema.watch import Build
 
 ROUNDS = int(os.environ.get("RAG_TEST_ROUNDS", "2"))
 ROWS = """
@@ -253,6 +255,53 @@ def test_a_concurrent_build_does_not_give_way(checkout: Checkout, filled: Databa
     with connect(filled) as connection:
         assert invalid_indexes(connection) == []
         assert rows(connection, "SELECT lock_timeout FROM rag_seen") == ["100ms"]
+
+
+# how far an index build is
+
+SLOW_INDEX = """
+op.execute(
+    "CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
+    " AS 'BEGIN PERFORM pg_sleep(0.001); RETURN n; END'"
+)
+concurrent_index("rag_chunks_slow_idx", "rag_chunks", ["slowly(ordinal)"], where="ordinal % 4 = 0")
+"""
+
+
+def test_an_index_build_is_watched(checkout: Checkout, filled: Database) -> None:
+    checkout.add(SLOW_INDEX)
+    builds: list[Build | None] = []
+    often = Options(filled, lock_timeout=0.2)  # the watch looks four times as often
+    assert migrations.upgrade(often, show_build=builds.append).current == checkout.head
+    assert builds[-1] is None
+    seen = [build for build in builds if build is not None and build.phase.startswith("building index")]
+    assert {build.index for build in seen} == {"rag_chunks_slow_idx"}
+    fractions = [build.fraction for build in seen if build.fraction is not None]
+    assert any(0 < fraction < 1 for fraction in fractions)
+    assert any(build.remaining is not None and build.remaining > 0 for build in seen)
+    assert re.fullmatch(
+        r"Building rag_chunks_slow_idx: building index: \D+, \d+%, about \d+ s left",
+        str(next(build for build in seen if build.remaining is not None)),
+    )
+
+
+def test_a_terminal_shows_a_bar_and_standard_output_stays_itself(
+    checkout: Checkout, filled: Database
+) -> None:
+    checkout.add(SLOW_INDEX)
+    ours, theirs = pty.openpty()
+    with checkout.start("rag", "migrate", database=filled, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the terminal is gone with its process
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        stdout = process.stdout.read() if process.stdout else ""
+    assert process.returncode == 0
+    assert re.search(r"rag_chunks_slow_idx: building index: .*\d+%", shown.decode())
+    assert stdout.startswith(f"upgrade {checkout.head}  ")
+    assert stdout.endswith(f"Done: the database is at {checkout.head}.\n")
 
 
 # what a revision refuses, and what is said of one that fails

@@ -130,8 +130,10 @@ class Watch:
 
     def _progress(self, index: str, phase: str, fraction: float | None) -> None:
         now = time.monotonic()
-        if phase != self._phase[0]:
+        if phase != self._phase[0] or (fraction or 0.0) < self._phase[2]:  # a phase starts with stale numbers
             self._phase = (phase, now, fraction or 0.0)
+            if phase.startswith("building"):  # it has waited for others so far
+                self._next_line = now
         gained, spent = (fraction or 0.0) - self._phase[2], now - self._phase[1]
         remaining = (1 - (fraction or 0.0)) * spent / gained if gained > 0.01 else None
         build = Build(index, phase, fraction, remaining)

@@ -40,9 +40,16 @@ def wants_traceback() -> bool:
     return _is_debugging
 
 
+class _StandardError(logging.Handler):
+    """Writes to standard error as it is at the time: a bar on a terminal stands in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201 it is what this is for
+
+
 def show_progress() -> None:
     """Print what the package logs on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("ragschema")
     logger.handlers = [handler]

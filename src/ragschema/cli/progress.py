@@ -20,24 +20,26 @@ def showing_builds() -> Iterator[Show | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = None
+    # rich sends standard output through its own console, here to standard error: only where both are seen
+    with Progress(
+        console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as progress:
+        shown: tuple[TaskID, str, bool] | None = None
 
         def show(build: Build | None) -> None:
-            nonlocal task
+            nonlocal shown
+            text = f"{build.index}: {build.phase}" if build is not None else ""
+            is_known = build is not None and build.fraction is not None
+            if shown is not None and shown[1:] != (text, is_known):
+                progress.remove_task(shown[0])
+                shown = None
             if build is None:
-                if task is not None:
-                    progress.remove_task(task)
-                task = None
                 return
-            if task is None:
-                task = progress.add_task("", total=1.0)
-            description = f"{build.index}: {build.phase}"
-            if build.fraction is None:
-                progress.update(task, description=description, total=None)
-            else:
-                progress.update(task, description=description, total=1.0, completed=build.fraction)
+            if shown is None:  # a bar for each phase, for its own estimate
+                shown = progress.add_task(text, total=1.0 if is_known else None), text, is_known
+            if build.fraction is not None:
+                progress.update(shown[0], completed=build.fraction)
 
         yield show
