@@ -153,6 +153,7 @@ def test_a_rollback_that_would_destroy_rows_refuses_and_counts_them(run: Command
         assert connection.execute("SELECT count(*) FROM rag_jobs").fetchone() == (2,)
     told = run("rag", "migrate", "rollback", "base", "--yes", "--allow-data-loss", DATABASE_URL=url)
     assert told.returncode == 0
+    assert "This destroys:\n2 rows of rag_jobs" in told.stderr
     assert migrations.status(database).state == "EMPTY"
 
 

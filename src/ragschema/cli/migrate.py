@@ -10,7 +10,7 @@ import typer
 
 from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
-from ragschema.errors import UsageError
+from ragschema.errors import DataLossRefused, UsageError
 
 if TYPE_CHECKING:
     from ragschema.migrations import Result
@@ -141,7 +141,14 @@ def rollback(
     options = target.options()
     confirm(f"Reverse every revision after {revision}?", yes=yes)
     report = None if json else _print_applied
-    result = migrations.downgrade(options, revision, allow_data_loss=allow_data_loss, report=report)
+    try:
+        result = migrations.downgrade(options, revision, report=report)
+    except DataLossRefused as exc:
+        if not allow_data_loss:
+            raise
+        typer.echo(f"This destroys:\n{exc.evidence}", err=True)
+        confirm("Destroy it?", yes=yes)
+        result = migrations.downgrade(options, revision, allow_data_loss=True, report=report)
     _print_result(result, json=json)
 
 
