@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -50,18 +51,25 @@ def _no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def _shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory that all processes of this run share: pytest-xdist gives each one below it."""
-    base = tmp_path_factory.getbasetemp()
-    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "server"
-    directory.mkdir(exist_ok=True)
-    return directory
+# Not below pytest's own directory: as root, the start of any other run closes that to the server's user.
+_DIRECTORY = "RAGSCHEMA_TESTS"
+
+
+def pytest_configure() -> None:
+    """Make the directory that all processes of this run share; those of pytest-xdist inherit its name."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="ragschema-tests-")
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ.pop(_DIRECTORY), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+def server() -> Iterator[Mapping[str, str]]:
     """libpq keywords of the run's server, as its superuser."""
-    with embedded.running(_shared_directory(tmp_path_factory) / "postgres") as parameters:
+    with embedded.running(Path(os.environ[_DIRECTORY]) / "postgres") as parameters:
         with connect(Database(parameters, "the tests")) as connection:
             for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
                 connection.execute(f"ALTER SYSTEM SET {setting}")
@@ -93,10 +101,10 @@ def empty_database(server: Mapping[str, str]) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def template(server: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+def template(server: Mapping[str, str]) -> str:
     """The name of a database at head: the first process of the run makes it."""
     name = "head"
-    with (_shared_directory(tmp_path_factory) / "template.lock").open("w") as lock:
+    with (Path(os.environ[_DIRECTORY]) / "template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with connect(Database(server, "the tests")) as connection:
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchall():
