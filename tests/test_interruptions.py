@@ -98,19 +98,24 @@ def test_after_kill_9_nobody_starts_before_the_backend_is_gone_and_the_next_run_
     assert_heals(checkout, database, revision)
 
 
-@BOTH
 @pytest.mark.parametrize(
-    ("sent", "code", "said"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
+    ("command", "build", "sent", "code", "said"),
+    [
+        (MIGRATE, CONCURRENT_INDEX, signal.SIGTERM, 143, "SIGTERM"),
+        (ALEMBIC, CONCURRENT_INDEX, signal.SIGINT, 130, "Ctrl-C"),
+        (MIGRATE, PLAIN_INDEX, signal.SIGINT, 130, "Ctrl-C"),
+        (ALEMBIC, PLAIN_INDEX, signal.SIGTERM, 143, "SIGTERM"),
+    ],
+    ids=["rag, helper", "alembic, helper", "rag, plain", "alembic, plain"],
 )
-@pytest.mark.parametrize("build", [CONCURRENT_INDEX, PLAIN_INDEX], ids=["helper", "plain"])
 def test_a_signal_cancels_the_build_and_says_what_to_run_next(
     checkout: Checkout,
     database: Database,
     command: tuple[str, ...],
+    build: str,
     sent: signal.Signals,
     code: int,
     said: str,
-    build: str,
 ) -> None:
     first = checkout.add(ELSEWHERE)
     revision = checkout.add(build)

@@ -29,6 +29,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 HEAD = read_manifest().head
+ADVISORY_LOCKS = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 @contextmanager
@@ -118,7 +122,7 @@ def test_a_transaction_pooler_of_one_connection_is_refused_and_nothing_leaks_thr
         with psycopg.connect(pooled.libpq_url(), autocommit=True) as client:
             settings = "SELECT current_setting('search_path'), current_setting('lock_timeout')"
             assert rows(client, settings) == [('"$user", public', "0")]
-            assert rows(client, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0]
+            assert rows(client, ADVISORY_LOCKS) == [0]
 
 
 def test_a_session_pooler_is_accepted_and_migrates(
@@ -134,7 +138,7 @@ def test_a_session_pooler_is_accepted_and_migrates(
         assert result.returncode == 0, result.stderr
     assert migrations.status(pooled).state == "OK"
     with connect(empty_database) as connection:  # the next client of that server connection finds it clean
-        assert rows(connection, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0]
+        assert rows(connection, ADVISORY_LOCKS) == [0]
 
 
 @pytest.mark.usefixtures("_short_probe")

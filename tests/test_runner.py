@@ -612,6 +612,14 @@ def test_twenty_at_head_at_once_all_succeed(run: Command, database: Database) ->
     assert [result.returncode for result in results] == [0] * 20, [result.stderr for result in results]
 
 
+def test_a_wait_for_head_says_once_which_database(run: Command) -> None:
+    result = run(
+        "rag", "migrate", "wait", "--timeout", "1200ms", DATABASE_URL="postgresql://127.0.0.1:1/none"
+    )
+    assert result.returncode == 69
+    assert result.stderr.count("Database: none on 127.0.0.1:1") == 1
+
+
 # as a library
 
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from checkouts import made_role, rows, wait_until
-from conftest import ROOT, Command, connect
+from conftest import ROOT, Command, connect, made_database
 from ragschema import embedded, maintenance, migrations
 from ragschema.catalogue import read_catalogue
 from ragschema.errors import ConfigurationError
@@ -57,8 +57,7 @@ def dump_schema(database: Database, schema: str, extension: str = "public") -> s
 @pytest.fixture(scope="module")
 def reference(server: Mapping[str, str], template: str) -> tuple[object, str]:
     """The catalogue and the dump of public in a database at head."""
-    database = Database({**server, "dbname": template}, "the tests")
-    with connect(database) as connection:
+    with made_database(server, template) as database, connect(database) as connection:
         return read_catalogue(connection, "public"), dump_schema(database, "public")
 
 

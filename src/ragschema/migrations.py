@@ -241,6 +241,7 @@ def wait(
                 f" {minimum or found.head}.",
                 "Run `rag migrate`, or look why it has not run.",
             )
+        options = replace(options, is_announced=True)
         time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
 
 
