@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,11 +104,14 @@ SERVERS = [pytest.param(None, id="the embedded server")] + [
 
 
 @pytest.fixture(params=SERVERS)
-def each_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mapping[str, str]]:
+def each_server(request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
     if request.param is None:
         yield request.getfixturevalue("server")
         return
-    with servers.running(request.param, tmp_path / "server") as parameters:
+    with (
+        tempfile.TemporaryDirectory() as directory,  # see conftest.py: not below pytest's own
+        servers.running(request.param, Path(directory) / "server") as parameters,
+    ):
         yield parameters
 
 
