@@ -203,7 +203,11 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
             " REFERENCES rag_chunks(id) DISABLED",
             "constraint rag_chunk_events.rag_chunk_events_version_id_fkey": "FOREIGN KEY (version_id)"
             " REFERENCES rag_document_versions(id) ON DELETE CASCADE DISABLED",
-            **{name: f"{HEAD[name]} DISABLED" for name in HEAD if name.startswith("trigger rag_chunk_events.")},
+            **{
+                name: f"{HEAD[name]} DISABLED"
+                for name in HEAD
+                if name.startswith("trigger rag_chunk_events.")
+            },
         },
     ),
     "check added": (
@@ -314,7 +318,10 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "trigger disabled": (
         "ALTER TABLE rag_chunks DISABLE TRIGGER rag_chunks_inserted",
-        {"trigger rag_chunks.rag_chunks_inserted": HEAD["trigger rag_chunks.rag_chunks_inserted"] + " DISABLED"},
+        {
+            "trigger rag_chunks.rag_chunks_inserted": HEAD["trigger rag_chunks.rag_chunks_inserted"]
+            + " DISABLED"
+        },
     ),
     "trigger no longer deferred": (
         "DROP TRIGGER rag_documents_set_current_chunks ON rag_documents;"
@@ -327,9 +334,13 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         },
     ),
     "trigger function replaced": (
-        HEAD["function rag_touch_updated_at()"].replace(SEARCH_PATH, "public, pg_temp").replace("now()", "NULL"),
+        HEAD["function rag_touch_updated_at()"]
+        .replace(SEARCH_PATH, "public, pg_temp")
+        .replace("now()", "NULL"),
         {
-            "function rag_touch_updated_at()": HEAD["function rag_touch_updated_at()"].replace("now()", "NULL"),
+            "function rag_touch_updated_at()": HEAD["function rag_touch_updated_at()"].replace(
+                "now()", "NULL"
+            ),
         },
     ),
     "function without its search_path": (
