@@ -170,7 +170,9 @@ def test_two_schemas_of_a_database_are_apart(head: Connection) -> None:
 def test_an_empty_schema_misses_every_table_and_says_so_once(head: Connection) -> None:
     run_script(head, "CREATE SCHEMA t2")
     missing = found(find_drift(head, "t2", HEAD))
-    assert set(missing) == {name for name in expected(HEAD) if name.startswith(("table ", "type ", "function "))}
+    assert set(missing) == {
+        name for name in expected(HEAD) if name.startswith(("table ", "type ", "function "))
+    }
     assert found(find_drift(head, "nowhere", HEAD)) == missing
 
 
