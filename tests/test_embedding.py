@@ -126,7 +126,7 @@ ACCEPTED = {
     "reversed": FIRST[::-1],
     "a column": np.asfortranarray(NUMBERS)[1],
     "smallest and largest": [float(np.finfo(np.float32).smallest_subnormal), 3.4028234e38, 0, -0.0] * 192,
-    "below float32": [1e-60] * 768,
+    "below float32": [*[1e-60] * 767, 1],
 }
 
 
@@ -163,6 +163,8 @@ REFUSED = {
     "NaN": ([*[0.5] * 767, float("nan")], r"768 dimensions holds nan at position 767; .* 768 finite"),
     "infinity": ([0.5, -np.inf, *[0.5] * 766], r"768 dimensions holds -inf at position 1; .* 768 finite"),
     "beyond float32": ([*[0.5] * 5, 1e39, *[0.5] * 762], r"holds 1e\+39 at position 5; .* 768 finite"),
+    "zero": (np.zeros(768), r"^An embedding of 768 dimensions is zero, so no search by cosine"),
+    "zero as float32": ([-1e-60] * 768, r"^An embedding of 768 dimensions is zero"),
     "ragged list": ([[0.5], [0.5, 0.5]], r"must be 768 real numbers, not list\."),
     "string": ("[" + ",".join(["0.5"] * 768) + "]", r"must be 768 real numbers, not str of "),
     "list of strings": (["0.5"] * 768, r"must be 768 real numbers, not list of <U3\."),
@@ -212,6 +214,21 @@ def test_one_bad_value_among_many_is_refused_before_the_first_is_sent(
     with recorded(engine) as statements, pytest.raises(EmbeddingError, match="768"):
         send(session, rows)
     assert statements == []
+
+
+def test_many_are_checked_at_once() -> None:
+    np.testing.assert_array_equal(Embedding().check_all(NUMBERS.astype(np.float64)), NUMBERS, strict=True)
+    np.testing.assert_array_equal(
+        Embedding().check_all([row.tolist() for row in NUMBERS]), NUMBERS, strict=True
+    )
+    assert Embedding().check_all([]).shape == (0, 768)
+    value: Any
+    for value, message in REFUSED.values():
+        with pytest.raises(EmbeddingError, match=message):
+            Embedding().check_all([FIRST, value])
+    for value in (np.nan, np.inf, 0):
+        with pytest.raises(EmbeddingError, match="768"):
+            Embedding().check_all(np.array([FIRST, np.full(768, value)]))
 
 
 def test_the_error_is_our_own_and_a_value_error_and_not_wrapped(session: Session, version_id: UUID) -> None:
