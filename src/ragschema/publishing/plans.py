@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ragschema.models import ChunkEventType, Document
-from ragschema.publishing.diff import match_contents
+from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.publishing.errors import ContentError
 
 Executor: TypeAlias = Session | sa.Connection
@@ -117,8 +117,9 @@ def plan_version(
     Let the transaction end before you embed `VersionPlan.texts_to_embed`; `publish` checks again.
 
     The new version is compared with the current one. Identical texts are the same chunk, as many as both have
-    (`match_contents`), and 'unchanged', also where they have moved. Of the others, a new text at the ordinal of
-    an old one 'updated' it; the rest is 'added' or 'deleted'. Takes O(n log n) for n chunks of both.
+    (`match_contents`), and 'unchanged', also where they have moved. Of the others, a new text at the place of an
+    old one, with as many identical ones before it, is 'updated'; the rest is 'added' or 'deleted'. Takes
+    O(n log n) for n chunks of both.
 
     A row is reused where its text is the same and its version's embedder_version is: from the current version,
     or from any other kept version of the document. An identical text under another embedder_version is
@@ -235,14 +236,15 @@ def _plan(plan: VersionPlan, contents: Sequence[str], rows: Sequence[sa.Row[Any]
     chunks = [row for row in rows if row.id is not None]
     previous = sorted((row for row in chunks if row.is_in_current), key=lambda row: row.place)
     matches = match_contents([row.content for row in previous], contents)
-    left_over = {previous[index].place: previous[index] for index in {*range(len(previous))} - {*matches}}
+    replaced = pair_left_over(matches, len(previous))
+    gone = sorted({*range(len(previous))} - {*matches} - {*replaced.values()})
     reuse = _Reuse(chunks, plan.embedder_version)
     places = []
     for ordinal, (content, match) in enumerate(zip(contents, matches, strict=True)):
         if match is not None and previous[match].embedder_version == plan.embedder_version:
             places.append(reuse.place(ordinal, content, ChunkEventType.unchanged, previous[match]))
         else:
-            is_replaced = match is not None or left_over.pop(ordinal, None) is not None
+            is_replaced = match is not None or ordinal in replaced
             event_type = ChunkEventType.updated if is_replaced else ChunkEventType.added
             places.append(reuse.place(ordinal, content, event_type, reuse.take(content)))
     kept = {place.chunk_id for place in places}
@@ -253,7 +255,7 @@ def _plan(plan: VersionPlan, contents: Sequence[str], rows: Sequence[sa.Row[Any]
         base_version_id=seen and seen.current_version_id,
         base_version_number=(seen and seen.current_version_number) or 0,
         places=tuple(places),
-        gone=tuple(Gone(row.id, place) for place, row in sorted(left_over.items())),
+        gone=tuple(Gone(previous[place].id, previous[place].place) for place in gone),
         hidden=tuple(
             row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
         ),
