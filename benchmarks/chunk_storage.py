@@ -206,11 +206,17 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
+def shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
 def print_table(title: str, header: list[str], rows: list[list[Any]]) -> None:
     print(f"\n### {title}\n")
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for row in rows:
-        print("| " + " | ".join(f"{x:.3g}" if isinstance(x, float) else str(x) for x in row) + " |")
+        print("| " + " | ".join(shown(value) for value in row) + " |")
     sys.stdout.flush()
 
 
@@ -534,7 +540,11 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="ragschema-") as directory,
         embedded.running(Path(directory) / "postgres") as parameters,
-        psycopg.connect(Database(parameters, "this benchmark").libpq_url(), autocommit=True, cursor_factory=psycopg.ClientCursor) as connection,
+        psycopg.connect(
+            Database(parameters, "this benchmark").libpq_url(),
+            autocommit=True,
+            cursor_factory=psycopg.ClientCursor,
+        ) as connection,
     ):
         for setting in ("autovacuum = off", "full_page_writes = off", "max_wal_size = '4GB'"):
             run(connection, f"ALTER SYSTEM SET {setting}")

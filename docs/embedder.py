@@ -32,4 +32,5 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
                 vector[crc32(padded[start : start + 3].encode()) % DIMENSION] += 1
         if not vector.any():
             raise ValueError(f"there is no word in {text!r}")
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors

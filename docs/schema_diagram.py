@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
-from ragschema.models import Base
+from ragschema import Base
 
 PAGE = Path(__file__).with_name("schema.md")
 _SHORT = {"timestamp with time zone": "timestamptz"}
@@ -37,10 +37,14 @@ def draw_diagram(metadata: MetaData) -> list[str]:
     tables = sorted(metadata.tables.values(), key=lambda table: table.name)
     lines = ["erDiagram"]
     for table in tables:
-        foreign_keys = sorted(table.foreign_key_constraints, key=lambda key: key.column_keys)
+        foreign_keys = sorted(table.foreign_key_constraints, key=lambda key: list(key.column_keys))
         lines += [f"    {_relationship(table, key)}" for key in foreign_keys]
     for table in tables:
-        lines += [f"    {table.name} {{", *(f"        {_column(column)}" for column in table.columns), "    }"]
+        lines += [
+            f"    {table.name} {{",
+            *(f"        {_column(column)}" for column in table.columns),
+            "    }",
+        ]
     return lines
 
 

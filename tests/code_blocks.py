@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import unified_diff
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
@@ -24,7 +24,7 @@ def code_blocks(path: Path) -> list[tuple[str, str]]:
 
 
 def run_blocks(
-    blocks: Iterable[tuple[str, str]], directory: Path, environment: Mapping[str, str]
+    blocks: Iterable[tuple[str, str]], directory: Path, environment: dict[str, str]
 ) -> tuple[str, str]:
     """Run blocks in order, those in Python as one script; return what they say they print, and what they print.
 
@@ -63,5 +63,7 @@ def run_blocks(
 
 def assert_printed(expected: str, printed: str) -> None:
     """Compare line by line; ``...`` in what is expected stands for any text."""
-    differences = unified_diff(expected.splitlines(), printed.splitlines(), "expected", "printed", lineterm="")
+    differences = unified_diff(
+        expected.splitlines(), printed.splitlines(), "expected", "printed", lineterm=""
+    )
     assert OutputChecker().check_output(expected, printed, ELLIPSIS), "\n".join(differences)

@@ -13,7 +13,7 @@ import pytest
 
 from code_blocks import assert_printed, code_blocks, run_blocks
 from conftest import ROOT, made_database, run_psql
-from ragschema.models import Base
+from ragschema import Base
 from ragschema.settings import Database
 
 DOCS = ROOT / "docs"
