@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from code_blocks import assert_printed, run_blocks
 from conftest import ROOT, Command, clean_environment, copy_checkout
 from ragschema import migrations
 from ragschema.manifest import read_manifest
@@ -80,17 +81,8 @@ def test_the_script_of_a_service_runs(tmp_path: Path, database: Database) -> Non
     script = block(section("From a service"), "python")
     imports = re.findall(r"^(?:from|import) (\w+)", script, re.M)
     assert imports == ["ragschema"]
-    expected = re.findall(r"print\(.*# (.+)$", script, re.M)
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=clean_environment() | {"DATABASE_URL": database.libpq_url()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.stderr == ""
-    assert result.stdout.splitlines() == expected
+    environment = {"DATABASE_URL": database.libpq_url()}
+    assert_printed(*run_blocks([("python", script)], tmp_path, environment))
 
 
 @pytest.mark.parametrize("command", commands_now())

@@ -14,7 +14,34 @@ if TYPE_CHECKING:
     from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingError
     from ragschema.errors import RagSchemaError
     from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion, Job, JobStatus
-    from ragschema.queries import nearest_chunks
+    from ragschema.publishing import (
+        BulkDocument,
+        BulkLoad,
+        ContentError,
+        PublishedVersion,
+        PublishingError,
+        StalePlan,
+        UnknownDocument,
+        VersionPlan,
+        activate_version,
+        deferred_index,
+        plan_version,
+        prune_versions,
+        publish,
+        publish_many,
+        purge_document,
+        retire_document,
+    )
+    from ragschema.queries import (
+        QueryError,
+        chunk_history,
+        hybrid_search,
+        nearest_chunks,
+        pending_embeddings,
+        search_settings,
+        version_chunks,
+        version_diff,
+    )
     from ragschema.settings import Database, find_database
 
 _MODULES = {
@@ -32,7 +59,34 @@ _MODULES = {
         "Job",
         "JobStatus",
     ),
-    "queries": ("nearest_chunks",),
+    "publishing": (
+        "BulkDocument",
+        "BulkLoad",
+        "ContentError",
+        "PublishedVersion",
+        "PublishingError",
+        "StalePlan",
+        "UnknownDocument",
+        "VersionPlan",
+        "activate_version",
+        "deferred_index",
+        "plan_version",
+        "prune_versions",
+        "publish",
+        "publish_many",
+        "purge_document",
+        "retire_document",
+    ),
+    "queries": (
+        "QueryError",
+        "chunk_history",
+        "hybrid_search",
+        "nearest_chunks",
+        "pending_embeddings",
+        "search_settings",
+        "version_chunks",
+        "version_diff",
+    ),
     "settings": ("Database", "find_database"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -40,9 +94,12 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "EMBEDDING_DIMENSION",
     "Base",
+    "BulkDocument",
+    "BulkLoad",
     "Chunk",
     "ChunkEvent",
     "ChunkEventType",
+    "ContentError",
     "Database",
     "Document",
     "DocumentVersion",
@@ -50,12 +107,32 @@ __all__ = [
     "EmbeddingError",
     "Job",
     "JobStatus",
+    "PublishedVersion",
+    "PublishingError",
+    "QueryError",
     "RagSchemaError",
+    "StalePlan",
+    "UnknownDocument",
+    "VersionPlan",
+    "activate_version",
+    "chunk_history",
     "create_async_engine",
     "create_engine",
+    "deferred_index",
     "find_database",
+    "hybrid_search",
     "nearest_chunks",
+    "pending_embeddings",
+    "plan_version",
+    "prune_versions",
+    "publish",
+    "publish_many",
+    "purge_document",
+    "retire_document",
+    "search_settings",
     "session_factory",
+    "version_chunks",
+    "version_diff",
 ]
 
 
