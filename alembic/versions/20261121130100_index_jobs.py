@@ -1,0 +1,58 @@
+"""Index jobs by what is waiting, running and finished
+
+No index mentions what a heartbeat changes, so that every heartbeat is a HOT update; and only the one by
+finished_at knows of completed jobs, so that a million of them slow no claim.
+
+rag_jobs_job_type_priority_run_at_idx is what rag_jobs_claim reads. Its predicate is the status, so that a claimed job
+leaves it.
+rag_jobs_created_at_idx is for a claim by hand, status = 'new' ORDER BY created_at.
+rag_jobs_status_job_type_idx finds the running jobs whose lease ran out, and the failed ones.
+rag_jobs_finished_at_idx is for pruning.
+rag_jobs_job_type_dedupe_key_idx keeps the keys of unfinished jobs unique.
+
+Locks: SHARE UPDATE EXCLUSIVE on rag_jobs while each is built; writers go on.
+Data: reads rag_jobs once for each index.
+Deploy: expand (before the code that reads them).
+Downgrade: drops the indexes; nothing is lost.
+"""
+
+from ragschema.operations_v1 import concurrent_index, drop_concurrent_index
+
+revision = "20261121130100"
+down_revision = "20261121130000"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    concurrent_index(
+        "rag_jobs_job_type_priority_run_at_idx",
+        "rag_jobs",
+        ["job_type", "priority", "run_at"],
+        where="status = 'new'",
+    )
+    concurrent_index("rag_jobs_created_at_idx", "rag_jobs", ["created_at"], where="status = 'new'")
+    concurrent_index(
+        "rag_jobs_status_job_type_idx",
+        "rag_jobs",
+        ["status", "job_type"],
+        where="status IN ('processing', 'failed')",
+    )
+    concurrent_index(
+        "rag_jobs_finished_at_idx", "rag_jobs", ["finished_at"], where="finished_at IS NOT NULL"
+    )
+    concurrent_index(
+        "rag_jobs_job_type_dedupe_key_idx",
+        "rag_jobs",
+        ["job_type", "dedupe_key"],
+        unique=True,
+        where="dedupe_key IS NOT NULL AND status IN ('new', 'processing')",
+    )
+
+
+def downgrade() -> None:
+    drop_concurrent_index("rag_jobs_job_type_dedupe_key_idx")
+    drop_concurrent_index("rag_jobs_finished_at_idx")
+    drop_concurrent_index("rag_jobs_status_job_type_idx")
+    drop_concurrent_index("rag_jobs_created_at_idx")
+    drop_concurrent_index("rag_jobs_job_type_priority_run_at_idx")
