@@ -1,8 +1,9 @@
--- Claim up to max_jobs due jobs for a worker, of these types or, with NULL, of any: by priority; within one, a job
--- of each type in turn, so that a long queue of one type does not starve another; each type by run_at.
--- Each type and priority is read from the ready index, no further than what is due: no sort of a queue, nothing
--- that missing statistics could lead astray.
--- Jobs whose lease ran out are released first, when the queue does not fill the claim or a second after the session
+-- Claim up to max_jobs due jobs for a worker, of these types or, with NULL, of any: by priority; within one, types
+-- share alike, so that a long queue of one does not starve another; each type by run_at.
+-- Each type and priority is read from the ready index, no further than what is due: no sort of a queue, and nothing
+-- that missing statistics could lead astray. Two jobs of a type are never more than one statement apart, but a
+-- claim of any type looks at each type that waits.
+-- Jobs whose lease ran out are released first: when the queue does not fill the claim, or a second after the session
 -- last looked.
 CREATE OR REPLACE FUNCTION rag_jobs_claim(
   worker text,
@@ -12,26 +13,30 @@ CREATE OR REPLACE FUNCTION rag_jobs_claim(
 ) RETURNS SETOF rag_jobs
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
   claimed_at timestamptz := clock_timestamp();
-  types text[] := job_types;
   wanted integer := max_jobs;
+  types text[] := job_types;
+  lane bigint;  -- priorities up to this one are done with
+  head integer;  -- the next priority
+  turn text[];  -- the types that have it, and may have more
+  filled text[];
+  quota integer;
+  claimed integer;
+  wanted_before integer;
   has_released boolean := false;
-  lane bigint;
-  window_size integer;
-  seen uuid[];
-  locked uuid[];
 BEGIN
   IF worker IS NULL OR max_jobs IS NULL OR max_jobs < 1 OR lease IS NULL OR lease <= interval '0' THEN
     RAISE EXCEPTION 'a claim needs the name of its worker, one job at least, and a lease above zero'
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF extract(epoch FROM claimed_at)
-    > coalesce(nullif(current_setting('ragschema.leases_seen_at', true), ''), '0')::numeric + 1
+  IF date_part('epoch', claimed_at)
+    > coalesce(nullif(current_setting('ragschema.leases_seen_at', true), ''), '0')::float8 + 1
   THEN
     PERFORM rag_jobs_release_expired(job_types);
     has_released := true;
@@ -49,61 +54,67 @@ BEGIN
       )
       SELECT array_agg(job_type) FROM waiting WHERE job_type IS NOT NULL INTO types;
     END IF;
-    lane := -2147483649;  -- one below the smallest priority
-    WHILE wanted > 0 LOOP
-      SELECT min(head.priority)
-      FROM unnest(types) AS t (job_type)
-      CROSS JOIN LATERAL (
-        SELECT priority FROM rag_jobs
-        WHERE job_type = t.job_type AND status = 'new' AND priority > lane
-        ORDER BY priority, run_at LIMIT 1
-      ) AS head
-      INTO lane;
-      EXIT WHEN lane IS NULL;
-      window_size := wanted + 8;  -- room for what other workers hold
-      LOOP
-        IF cardinality(types) = 1 THEN
-          locked := ARRAY(
-            SELECT id FROM rag_jobs
-            WHERE job_type = types[1] AND priority = lane AND status = 'new' AND run_at <= claimed_at
-            ORDER BY run_at LIMIT wanted
-            FOR NO KEY UPDATE SKIP LOCKED
-          );
-        ELSE
-          seen := ARRAY(
-            SELECT due.id
-            FROM unnest(types) AS t (job_type)
-            CROSS JOIN LATERAL (
-              SELECT id, row_number() OVER (ORDER BY run_at) AS turn FROM rag_jobs
-              WHERE job_type = t.job_type AND priority = lane AND status = 'new' AND run_at <= claimed_at
-              ORDER BY run_at LIMIT window_size
-            ) AS due
-            ORDER BY due.turn, random()
-            LIMIT window_size
-          );
-          locked := ARRAY(
-            SELECT id FROM rag_jobs WHERE id = ANY (seen) AND status = 'new'
-            ORDER BY array_position(seen, id) LIMIT wanted
-            FOR NO KEY UPDATE SKIP LOCKED
-          );
-        END IF;
-        RETURN QUERY
-          WITH claimed AS (
-            UPDATE rag_jobs SET
-              status = 'processing',
-              attempts = attempts + 1,
-              worker = rag_jobs_claim.worker,
-              lease_expires_at = claimed_at + lease,
-              started_at = claimed_at,
-              updated_at = claimed_at
-            WHERE id = ANY (locked)
-            RETURNING *
-          )
-          SELECT * FROM claimed ORDER BY array_position(locked, id);
-        wanted := wanted - cardinality(locked);
-        EXIT WHEN wanted = 0 OR cardinality(types) = 1 OR cardinality(seen) < window_size;
-        window_size := window_size * 4;
+    lane := -2147483649;
+    WHILE wanted > 0 AND cardinality(types) > 0 LOOP
+      IF cardinality(types) = 1 THEN
+        turn := types;
+      ELSE
+        SELECT heads.priority, array_agg(t.job_type ORDER BY random())
+        FROM unnest(types) AS t (job_type)
+        CROSS JOIN LATERAL (
+          SELECT priority FROM rag_jobs
+          WHERE job_type = t.job_type AND status = 'new' AND priority > lane
+          ORDER BY priority LIMIT 1
+        ) AS heads
+        GROUP BY heads.priority ORDER BY heads.priority LIMIT 1
+        INTO head, turn;
+        EXIT WHEN NOT FOUND;
+      END IF;
+      wanted_before := wanted;
+      WHILE wanted > 0 AND cardinality(turn) > 0 LOOP
+        filled := '{}';
+        FOR place IN 1 .. cardinality(turn) LOOP
+          EXIT WHEN wanted = 0;
+          quota := ceil(wanted::float8 / (cardinality(turn) - place + 1));
+          RETURN QUERY
+            WITH claimed AS (
+              UPDATE rag_jobs SET
+                status = 'processing',
+                attempts = attempts + 1,
+                worker = rag_jobs_claim.worker,
+                lease_expires_at = claimed_at + lease,
+                started_at = claimed_at,
+                updated_at = claimed_at
+              WHERE id = ANY (ARRAY(
+                SELECT id FROM rag_jobs
+                WHERE job_type = turn[place] AND status = 'new' AND run_at <= claimed_at
+                  AND priority = (
+                    SELECT priority FROM rag_jobs
+                    WHERE job_type = turn[place] AND status = 'new' AND priority > lane
+                    ORDER BY priority LIMIT 1
+                  )
+                ORDER BY run_at LIMIT quota
+                FOR NO KEY UPDATE SKIP LOCKED
+              ))
+              RETURNING *
+            )
+            SELECT * FROM claimed ORDER BY run_at;
+          GET DIAGNOSTICS claimed = ROW_COUNT;
+          wanted := wanted - claimed;
+          IF claimed = quota THEN
+            filled := filled || turn[place];
+          END IF;
+        END LOOP;
+        turn := filled;
       END LOOP;
+      IF wanted = wanted_before THEN
+        IF cardinality(types) = 1 THEN
+          SELECT priority FROM rag_jobs WHERE job_type = types[1] AND status = 'new' AND priority > lane
+          ORDER BY priority LIMIT 1 INTO head;
+          EXIT WHEN NOT FOUND;
+        END IF;
+        lane := head;
+      END IF;
     END LOOP;
     EXIT WHEN wanted = 0 OR has_released OR rag_jobs_release_expired(job_types) = 0;
     has_released := true;
