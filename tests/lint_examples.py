@@ -37,7 +37,7 @@ EXAMPLES = {
 Blocks every write to rag_jobs until the index is built.
 In a revision of its own:
 
-    from ragschema.operations_v1 import concurrent_index, drop_concurrent_index
+    from ragschema.operations_v2 import concurrent_index, drop_concurrent_index
 
 
     def upgrade() -> None:
@@ -66,7 +66,7 @@ op.create_index(
 Blocks every write to rag_chunks until the index is built.
 In a revision of its own:
 
-    from ragschema.operations_v1 import concurrent_index, drop_concurrent_index
+    from ragschema.operations_v2 import concurrent_index, drop_concurrent_index
 
 
     def upgrade() -> None:
@@ -93,7 +93,7 @@ In a revision of its own:
 Blocks reads and writes of the index's table, as soon as it waits for a query that is running.
 In a revision of its own:
 
-    from ragschema.operations_v1 import drop_concurrent_index
+    from ragschema.operations_v2 import drop_concurrent_index
 
 
     def upgrade() -> None:
@@ -109,7 +109,7 @@ In a revision of its own:
 PostgreSQL refuses CREATE INDEX CONCURRENTLY in a transaction.
 In a revision of its own:
 
-    from ragschema.operations_v1 import concurrent_index, drop_concurrent_index
+    from ragschema.operations_v2 import concurrent_index, drop_concurrent_index
 
 
     def upgrade() -> None:
@@ -132,7 +132,7 @@ with op.get_context().autocommit_block():
 Blocks reads and writes of rag_jobs until the unique index is built.
 In a revision of its own:
 
-    from ragschema.operations_v1 import add_unique
+    from ragschema.operations_v2 import add_unique
 
 
     def upgrade() -> None:
@@ -152,7 +152,7 @@ In a revision of its own:
 Blocks reads and writes of rag_jobs until the index of the key is built.
 In a revision of its own, on columns that are NOT NULL:
 
-    from ragschema.operations_v1 import concurrent_index
+    from ragschema.operations_v2 import concurrent_index
 
 
     def upgrade() -> None:
@@ -184,7 +184,7 @@ op.create_foreign_key(
 Blocks writes to rag_jobs and rag_documents while every row of rag_jobs is checked.
 In a revision of its own:
 
-    from ragschema.operations_v1 import add_foreign_key, validate_constraint
+    from ragschema.operations_v2 import add_foreign_key, validate_constraint
 
 
     def upgrade() -> None:
@@ -225,7 +225,7 @@ In a revision of its own:
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import validate_constraint
+    from ragschema.operations_v2 import validate_constraint
 
 
     def upgrade() -> None:
@@ -241,7 +241,7 @@ In a revision of its own:
 Blocks reads and writes of rag_chunks while every row is checked.
 In a revision of its own:
 
-    from ragschema.operations_v1 import add_check, validate_constraint
+    from ragschema.operations_v2 import add_check, validate_constraint
 
 
     def upgrade() -> None:
@@ -268,7 +268,7 @@ op.execute("ALTER TABLE rag_chunks VALIDATE CONSTRAINT rag_chunks_ordinal_check"
 Blocks reads and writes of rag_chunks, for the lock that added the constraint is still held.
 In the next revision, when that lock is gone:
 
-    from ragschema.operations_v1 import validate_constraint
+    from ragschema.operations_v2 import validate_constraint
 
 
     def upgrade() -> None:
@@ -284,7 +284,7 @@ In the next revision, when that lock is gone:
 Blocks reads and writes of rag_jobs while every row is read.
 In a revision of its own:
 
-    from ragschema.operations_v1 import set_not_null
+    from ragschema.operations_v2 import set_not_null
 
 
     def upgrade() -> None:
@@ -309,7 +309,7 @@ Add it nullable; forbid NULL when the code writes it and every row has a value:
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import backfill, set_not_null
+    from ragschema.operations_v2 import backfill, set_not_null
 
 
     def upgrade() -> None:
@@ -337,7 +337,7 @@ Set the default when the column is there, and fill it in for the old rows:
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import backfill, set_not_null
+    from ragschema.operations_v2 import backfill, set_not_null
 
 
     def upgrade() -> None:
@@ -364,7 +364,7 @@ Add a plain column that whoever writes the row sets, and fill it in for the old 
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import backfill
+    from ragschema.operations_v2 import backfill
 
 
     def upgrade() -> None:
@@ -385,7 +385,7 @@ Add it nullable; forbid NULL when the code writes it and every row has a value:
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import backfill, set_not_null
+    from ragschema.operations_v2 import backfill, set_not_null
 
 
     def upgrade() -> None:
@@ -407,7 +407,7 @@ Add a second column, write both, and drop the first in a contract revision:
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import backfill
+    from ragschema.operations_v2 import backfill
 
 
     def upgrade() -> None:
@@ -546,7 +546,7 @@ Give it a revision of its own:
 
 
     # and in the next revision (`rag migrate create`):
-    from ragschema.operations_v1 import concurrent_index
+    from ragschema.operations_v2 import concurrent_index
 
 
     def upgrade() -> None:
@@ -639,7 +639,7 @@ with op.get_context().autocommit_block():
 After a failed build it keeps the INVALID index rag_jobs_type_idx and succeeds: writes pay for an index that no query uses.
 Let the helper drop what a failed build left:
 
-    from ragschema.operations_v1 import concurrent_index, drop_concurrent_index
+    from ragschema.operations_v2 import concurrent_index, drop_concurrent_index
 
 
     def upgrade() -> None:

@@ -15,7 +15,7 @@ from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import Enum
 from sqlalchemy.schema import SchemaItem
 
-from ragschema import models  # noqa: F401  fills Base.metadata
+from ragschema import models, routine_comparison  # noqa: F401  models fill Base.metadata
 from ragschema.base import Base
 
 _OUR_ENUMS = {
@@ -37,7 +37,11 @@ def options() -> dict[str, Any]:
         "include_object": _is_ours,
         "render_item": _render_item,
         "process_revision_directives": _finish_directives,
-        "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+        "autogenerate_plugins": [
+            "alembic.autogenerate.*",
+            "alembic.ext.checkconstraint_byname",
+            routine_comparison.NAME,
+        ],
     }
 
 

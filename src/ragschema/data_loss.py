@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -38,7 +38,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Loss:
-    """What a drop destroys: rows of the table, or values of the column that are not NULL."""
+    """What a drop destroys: rows of the table, or values of the column, neither NULL nor its default."""
 
     drop: Drop
     count: int
@@ -53,15 +53,21 @@ def find_drops(scripts: ScriptDirectory) -> Mapping[tuple[str, Direction], list[
     """Find what the revisions drop, each in both directions, by reading their SQL.
 
     Needs no database. Call it before the environment runs: reading a revision's SQL takes alembic's ``op``.
+    Left out are the columns that a revision lists as ``DERIVED``, ``table.column``: it computes them from others.
     """
     return {
-        (script.revision, direction): [
-            Drop(script.revision, _unquote(match[1] or match[2]), _unquote(match[3]) if match[3] else None)
-            for match in _DROP.finditer(_read_sql(script, direction))
-        ]
+        (script.revision, direction): list(_drops(script, direction))
         for script in scripts.walk_revisions()
         for direction in DIRECTIONS
     }
+
+
+def _drops(script: Script, direction: Direction) -> Iterator[Drop]:
+    derived = getattr(script.module, "DERIVED", ())
+    for match in _DROP.finditer(_read_sql(script, direction)):
+        table, column = _unquote(match[1] or match[2]), match[3] and _unquote(match[3])
+        if f"{table}.{column}" not in derived:
+            yield Drop(script.revision, table, column)
 
 
 def _read_sql(script: Script, direction: Direction) -> str:
@@ -101,7 +107,19 @@ def _exists(connection: sa.Connection, drop: Drop) -> bool:
 def _count(connection: sa.Connection, drop: Drop) -> int:
     columns: list[sa.ColumnClause[object]] = [sa.column(drop.column)] if drop.column else []
     table = sa.table(drop.table, *columns)
-    return connection.scalar(sa.select(sa.func.count(*columns)).select_from(table)) or 0
+    statement = sa.select(sa.func.count(*columns)).select_from(table)
+    for column in columns:
+        default = connection.scalar(_DEFAULT, {"table": drop.table, "column": column.name})
+        if default is not None:
+            statement = statement.where(column.is_distinct_from(sa.literal_column(default)))
+    return connection.scalar(statement) or 0
+
+
+_DEFAULT = sa.text(
+    "SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a"
+    " JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
+    " WHERE a.attrelid = to_regclass(quote_ident(:table)) AND a.attname = :column AND a.attgenerated = ''"
+)
 
 
 def _unquote(name: str) -> str:

@@ -162,7 +162,7 @@ def _check_imports(file: RevisionFile) -> Iterator[Problem]:
                     file.path.name,
                     node.lineno,
                     f"It imports {module}, which may change after the revision has landed.",
-                    "Import alembic, sqlalchemy, pgvector, ragschema.operations_v1 and the standard library"
+                    "Import alembic, sqlalchemy, pgvector, ragschema.operations_v2 and the standard library"
                     " only; write names and types out.",
                 )
 

@@ -1,6 +1,7 @@
 """The five tables: documents, their immutable versions, chunks, the events between versions, and jobs.
 
-Every default is the database's, so rows written in SQL and rows written here are alike. Relationships load
+Every default is the database's, so rows written in SQL and rows written here are alike. Functions and triggers
+that belong to the tables stand in ``alembic/routines``; `ragschema.routines` declares them. Relationships load
 lazily; with AsyncSession use ``selectinload`` or ``await row.awaitable_attrs.name``. Deleting a document or a
 version leaves what hangs from it to the database's ON DELETE CASCADE. A dict column is written when it is
 assigned; a change inside the dict is not noticed.
@@ -13,11 +14,25 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import Enum, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import (
+    DDL,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    event,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from ragschema import routines
 from ragschema.base import Base
 from ragschema.embedding import Embedding, Vector
+
+routines.declare(Base.metadata)
 
 
 class ChunkEventType(StrEnum):
@@ -39,47 +54,65 @@ class JobStatus(StrEnum):
 
 
 Id = Annotated[UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))]
-Timestamp = Annotated[datetime | None, mapped_column(server_default=text("CURRENT_TIMESTAMP"))]
+Timestamp = Annotated[datetime, mapped_column(server_default=text("CURRENT_TIMESTAMP"))]
+TextConfig = Annotated[str, mapped_column(server_default=text("'simple'"))]
 
 
 class Document(Base):
     """A document, known by the caller's ``article_id``; its text is in its versions."""
 
     __tablename__ = "rag_documents"
-
-    id: Mapped[Id]
-    article_id: Mapped[str] = mapped_column(unique=True)
-    """The caller's own key for the document."""
-    current_version_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey(
-            "rag_document_versions.id",
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["id", "current_version_id"],
+            ["rag_document_versions.document_id", "rag_document_versions.id"],
             name="fk_current_version",
             use_alter=True,
             deferrable=True,
             initially="DEFERRED",
-        )
+        ),
+        Index(None, "current_version_id", "id"),
     )
-    """The version that search reads; None before the first is published."""
+
+    id: Mapped[Id]
+    article_id: Mapped[str] = mapped_column(unique=True)
+    """The caller's own key for the document."""
+    current_version_id: Mapped[UUID | None]
+    """The version that search reads, one of the document's own; None before the first is published."""
     created_at: Mapped[Timestamp]
     updated_at: Mapped[Timestamp]
+    """Kept by a trigger, where an UPDATE does not set it."""
+    text_config: Mapped[TextConfig]
+    """Name of the text search configuration of its chunks: ``simple``, ``english``, ...; any installed one."""
 
     versions: Mapped[list[DocumentVersion]] = relationship(
         back_populates="document",
+        primaryjoin="Document.id == DocumentVersion.document_id",
         foreign_keys="DocumentVersion.document_id",
         order_by="DocumentVersion.version_number",
         passive_deletes="all",
     )
     current_version: Mapped[DocumentVersion | None] = relationship(
-        foreign_keys=[current_version_id],
+        primaryjoin="Document.current_version_id == DocumentVersion.id",
+        foreign_keys="Document.current_version_id",
         post_update=True,  # the document is inserted before the version it points at
     )
 
 
 class DocumentVersion(Base):
-    """One immutable state of a document: what it was cut from, and by which chunker and embedder."""
+    """One immutable state of a document: what it was cut from, and by which chunker and embedder.
+
+    A trigger refuses every UPDATE but of title and url. The content of a version is its manifest: the chunks of
+    its events other than ``deleted``, in the order of their ordinals; a version that has no events at all
+    consists of the chunks whose ``version_id`` it is.
+    """
 
     __tablename__ = "rag_document_versions"
-    __table_args__ = (UniqueConstraint("document_id", "version_number"),)
+    __table_args__ = (
+        UniqueConstraint("document_id", "version_number"),
+        UniqueConstraint("document_id", "id"),  # what fk_current_version refers to
+        CheckConstraint("version_number > 0", name="version_number"),
+    )
 
     id: Mapped[Id]
     document_id: Mapped[UUID] = mapped_column(ForeignKey("rag_documents.id", ondelete="CASCADE"))
@@ -93,7 +126,11 @@ class DocumentVersion(Base):
     title: Mapped[str | None]
     url: Mapped[str | None]
 
-    document: Mapped[Document] = relationship(back_populates="versions", foreign_keys=[document_id])
+    document: Mapped[Document] = relationship(
+        back_populates="versions",
+        primaryjoin="Document.id == DocumentVersion.document_id",
+        foreign_keys=[document_id],
+    )
     chunks: Mapped[list[Chunk]] = relationship(
         back_populates="version", order_by="Chunk.ordinal", passive_deletes="all"
     )
@@ -103,7 +140,10 @@ class DocumentVersion(Base):
 
 
 class Chunk(Base):
-    """A piece of a version's text, with its embedding.
+    """A piece of a document's text, with its embedding.
+
+    It is written with the version it first appears in; a later version with the same text has an event that
+    points at it, instead of a copy.
 
     Many are written fastest by ``session.execute(insert(Chunk), rows)``: ``session.add`` takes a round trip for
     each, which brings its id and time back.
@@ -112,33 +152,81 @@ class Chunk(Base):
     __tablename__ = "rag_chunks"
     __table_args__ = (
         UniqueConstraint("version_id", "ordinal"),
-        Index(None, "embedding", postgresql_using="hnsw", postgresql_ops={"embedding": "vector_cosine_ops"}),
+        CheckConstraint("ordinal >= 0", name="ordinal"),
+        CheckConstraint("vector_norm(embedding) > 0", name="embedding"),
+        Index(
+            "rag_chunks_current_embedding_idx",
+            "embedding",
+            postgresql_using="hnsw",
+            postgresql_ops={"embedding": "vector_cosine_ops"},
+            postgresql_where=text("is_current"),
+        ),
+        Index(
+            "rag_chunks_current_text_idx",
+            text("rag_text_vector(text_config, content)"),
+            postgresql_using="gin",
+            postgresql_where=text("is_current"),
+        ),
+        Index(
+            "rag_chunks_pending_idx",
+            "created_at",
+            "id",
+            postgresql_where=text("is_current AND embedding IS NULL"),
+        ),
+        {"postgresql_with": {"toast_tuple_target": 4080}},
     )
 
     id: Mapped[Id]
     version_id: Mapped[UUID] = mapped_column(ForeignKey("rag_document_versions.id", ondelete="CASCADE"))
     ordinal: Mapped[int]
-    """Place within the version, from 0."""
+    """Place within the version it was written with, from 0; its place in another one is its event's ordinal."""
     content: Mapped[str]
     embedding: Mapped[Vector | None] = mapped_column(Embedding())
-    """Shape ``(768,)``, float32; None until it has been computed."""
+    """Shape ``(768,)``, float32, not zero; None until it has been computed."""
     created_at: Mapped[Timestamp]
+    is_current: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it is in the manifest of its document's current version: what search reads. Kept by triggers."""
+    text_config: Mapped[TextConfig]
+    """Its document's, once it is current."""
 
     version: Mapped[DocumentVersion] = relationship(back_populates="chunks")
     events: Mapped[list[ChunkEvent]] = relationship(back_populates="chunk", passive_deletes="all")
 
 
+event.listen(
+    Chunk.__table__,
+    "after_create",
+    DDL("ALTER TABLE rag_chunks ALTER COLUMN embedding SET STORAGE MAIN"),  # type: ignore[no-untyped-call]
+)
+
+
 class ChunkEvent(Base):
-    """What a version did to one chunk, compared with the version before it."""
+    """What a version did to one chunk, compared with the version before it.
+
+    A version's events other than ``deleted`` are its manifest: each has a chunk, and a place of its own.
+    """
 
     __tablename__ = "rag_chunk_events"
+    __table_args__ = (
+        CheckConstraint("ordinal >= 0", name="ordinal"),
+        CheckConstraint("event_type = 'deleted' OR chunk_id IS NOT NULL", name="chunk_id"),
+        Index(None, "version_id"),
+        Index(None, "chunk_id"),
+        Index(
+            "rag_chunk_events_manifest_idx",
+            "version_id",
+            "ordinal",
+            unique=True,
+            postgresql_where=text("event_type <> 'deleted'"),
+        ),
+    )
 
     id: Mapped[Id]
     version_id: Mapped[UUID] = mapped_column(ForeignKey("rag_document_versions.id", ondelete="CASCADE"))
     chunk_id: Mapped[UUID | None] = mapped_column(ForeignKey("rag_chunks.id"))
-    """The chunk itself; for a deleted one, the previous version's row if it is kept."""
+    """The chunk itself; for a deleted one, the previous version's row as long as it is kept."""
     ordinal: Mapped[int | None]
-    """Place of the chunk within this version."""
+    """Place of the chunk within this version, from 0; of a deleted one, within the version before."""
     event_type: Mapped[ChunkEventType] = mapped_column(Enum(ChunkEventType, name="chunk_event_type"))
     details: Mapped[dict[str, Any] | None] = mapped_column("metadata")
     """Column ``metadata``, a name that SQLAlchemy keeps for itself."""
@@ -158,6 +246,6 @@ class Job(Base):
     job_type: Mapped[str]
     payload: Mapped[dict[str, Any]]
     status: Mapped[JobStatus] = mapped_column(Enum(JobStatus, name="job_status"), server_default="new")
-    created_at: Mapped[Timestamp]
-    updated_at: Mapped[Timestamp]
+    created_at: Mapped[datetime | None] = mapped_column(server_default=text("CURRENT_TIMESTAMP"))
+    updated_at: Mapped[datetime | None] = mapped_column(server_default=text("CURRENT_TIMESTAMP"))
     error_message: Mapped[str | None]

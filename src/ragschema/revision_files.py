@@ -90,9 +90,17 @@ def versions_directory() -> Path:
 
 
 def helper_files() -> dict[str, Path]:
-    """Return the files of the packages that revisions import, frozen too, by name: ``operations_v1/...``."""
-    paths = sorted(_PACKAGE.glob("operations_v[0-9]*/**/*.py"))
-    return {path.relative_to(_PACKAGE).as_posix(): path for path in paths}
+    """Return the files that revisions use, frozen too, by name: ``operations_v1/...``, ``routines/...``."""
+    helpers = sorted(_PACKAGE.glob("operations_v[0-9]*/**/*.py"))
+    routines = routine_paths()
+    return {path.relative_to(_PACKAGE).as_posix(): path for path in helpers} | {
+        f"{path.parent.name}/{path.name}": path for path in routines
+    }
+
+
+def routine_paths() -> list[Path]:
+    """Return the files of functions and triggers, in the order of their names."""
+    return sorted((script_location() / "routines").glob("*_v*.sql"))
 
 
 def revision_paths(versions: Path) -> list[Path]:

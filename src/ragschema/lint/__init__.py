@@ -1,7 +1,7 @@
 """Lint of revisions: what would hurt a database in use, and the code to write instead.
 
 squawk reads the SQL of each revision, our own rules read the revision. What is right here all the same is
-allowed where it stands, with its reason: ``# lint: allow RULE: reason`` on the line, or on the one above.
+allowed where it stands, with its reason: ``# lint: allow RULE: reason`` on the line, or above it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
@@ -110,6 +111,6 @@ def _line_of(violation: Violation, statement: Statement, subject: Subject) -> in
 
 def _is_allowed(finding: Finding, subject: Subject) -> bool:
     lines = subject.file.source.splitlines()
-    here, above = lines[finding.line - 1], lines[finding.line - 2] if finding.line > 1 else ""
-    places = [here, above if above.lstrip().startswith("#") else ""]
+    here, above = lines[finding.line - 1], reversed(lines[: finding.line - 1])
+    places = [here, *takewhile(lambda line: line.lstrip().startswith("#"), above)]
     return any(match[1] == finding.rule for place in places if (match := _ALLOWED.search(place)))

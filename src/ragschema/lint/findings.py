@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.dialects import postgresql
 
-from ragschema import operations_v1
+from ragschema import operations_v2
 
 NEXT = "# and in the next revision (`rag migrate create`):"
 
@@ -113,8 +113,8 @@ def revision(*upgrade: str, downgrade: str = "") -> str:
 
 def with_imports(code: str) -> str:
     """Return code below the import of the helpers it calls."""
-    helpers = [name for name in operations_v1.__all__ if f" {name}(" in code]
-    return f"from {operations_v1.__name__} import {', '.join(helpers)}\n\n\n{code}" if helpers else code
+    helpers = [name for name in operations_v2.__all__ if f" {name}(" in code]
+    return f"from {operations_v2.__name__} import {', '.join(helpers)}\n\n\n{code}" if helpers else code
 
 
 def followed_by(first: str, second: str, *, comment: str = NEXT) -> str:
