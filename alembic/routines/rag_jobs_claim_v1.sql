@@ -1,8 +1,7 @@
 -- Claim up to max_jobs due jobs for a worker, of these types or, with NULL, of any: by priority; within one, types
 -- share alike, so that a long queue of one does not starve another; each type by run_at.
 -- Each type and priority is read from the ready index, no further than what is due: no sort of a queue, and nothing
--- that missing statistics could lead astray. Two jobs of a type are never more than one statement apart, but a
--- claim of any type looks at each type that waits.
+-- that missing statistics could lead astray. A claim of many types, or of any, looks at each of them in turn.
 -- Jobs whose lease ran out are released first: when the queue does not fill the claim, or a second after the session
 -- last looked.
 CREATE OR REPLACE FUNCTION rag_jobs_claim(

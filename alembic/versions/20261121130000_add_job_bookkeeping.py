@@ -17,38 +17,59 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "20261121130000"
-down_revision = "20261121100500"
+down_revision = "20261121121600"
 branch_labels = None
 depends_on = None
 
 COMMENTS = {
-    "job_type": "which worker it is for",
-    "payload": "what to do; the newest one, where a job with its key was enqueued again",
-    "status": "new: waits until run_at; processing: claimed; completed; failed: will not be tried again by itself",
-    "created_at": "when it was enqueued",
-    "updated_at": "when anything of it last changed, a heartbeat included",
-    "error_message": "the last error; of a cancelled job that it was cancelled",
+    "job_type": "Which workers it is for",
+    "payload": "What to do; the newest, where a job with its key was enqueued again",
+    "status": "new: waits for run_at; processing: claimed; completed, failed: nothing more happens by itself",
+    "created_at": "When it was enqueued",
+    "updated_at": "When anything of it last changed, a heartbeat included",
+    "error_message": "The last error, or that it was cancelled",
 }
 
 
 def upgrade() -> None:
-    add("priority", sa.Integer(), "smaller numbers first, 0 is usual", "0")
-    add("run_at", sa.DateTime(timezone=True), "not claimed before", sa.text("CURRENT_TIMESTAMP"))
-    add("attempts", sa.Integer(), "claims so far; never goes down, so it tells one claim from the next", "0")
-    add("attempts_before", sa.Integer(), "attempts that do not count: of before a retry or a newer payload", "0")
-    add("max_attempts", sa.Integer(), "attempts after attempts_before, at most", "10")
-    add("lease_expires_at", sa.DateTime(timezone=True), "while processing: when others may take it over")
-    add("worker", sa.Text(), "who claimed it last")
-    add("started_at", sa.DateTime(timezone=True), "when it was claimed last")
-    add("finished_at", sa.DateTime(timezone=True), "when it was completed, or failed for good")
-    add("dedupe_key", sa.Text(), "no two unfinished jobs of a type have the same")
-    add("enqueued_again", sa.Boolean(), "while processing: run it again afterwards, payload is new", sa.false())
-    add("progress", postgresql.JSONB(), "how far it has come, written with a heartbeat, for the next attempt to resume")
+    now = sa.text("CURRENT_TIMESTAMP")
+    add("priority", sa.Integer(), "Smaller numbers first; 0 is usual", sa.text("0"))
+    add("run_at", sa.DateTime(timezone=True), "Not claimed before", now)
+    add(
+        "attempts",
+        sa.Integer(),
+        "Claims so far; never goes down, so it tells one claim from the next",
+        sa.text("0"),
+    )
+    add(
+        "attempts_before",
+        sa.Integer(),
+        "How many of them do not count, for they were before a retry or a newer payload",
+        sa.text("0"),
+    )
+    add("max_attempts", sa.Integer(), "How many may count", sa.text("10"))
+    add("lease_expires_at", sa.DateTime(timezone=True), "While processing: when others may take it over")
+    add("worker", sa.Text(), "Who claimed it last")
+    add("started_at", sa.DateTime(timezone=True), "When it was claimed last")
+    add("finished_at", sa.DateTime(timezone=True), "When it was completed, or failed for good")
+    add("dedupe_key", sa.Text(), "No two unfinished jobs of a type have the same")
+    add(
+        "enqueued_again",
+        sa.Boolean(),
+        "While processing: payload is newer than what runs, so run it again afterwards",
+        sa.false(),
+    )
+    add("progress", postgresql.JSONB(), "How far it has come, for the next attempt to go on from")
     for column, comment in COMMENTS.items():
         op.alter_column("rag_jobs", column, comment=comment)
 
 
-def add(name: str, type_: sa.types.TypeEngine, comment: str, default: object = None) -> None:
+def add(
+    name: str,
+    type_: sa.types.TypeEngine[object],
+    comment: str,
+    default: sa.ColumnElement[object] | None = None,
+) -> None:
     column = sa.Column(name, type_, server_default=default, nullable=default is None, comment=comment)
     op.add_column("rag_jobs", column)
 
