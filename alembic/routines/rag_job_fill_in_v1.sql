@@ -1,6 +1,6 @@
 -- The bookkeeping of rag_jobs for services that write only status: attempts, lease, finished_at, updated_at, and
 -- which status may follow which. rag_jobs_claim and its like do all of it themselves: their rows never come here.
--- A claim by hand has no heartbeat, so its lease is long: an hour, or the setting ragschema.lease.
+-- A claim by hand has no heartbeat, so its lease is long: an hour, or the setting rag_jobs.lease.
 CREATE OR REPLACE FUNCTION rag_job_fill_in() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -64,7 +64,7 @@ BEGIN
   IF NEW.status = 'processing' THEN
     NEW.lease_expires_at := coalesce(
       NEW.lease_expires_at,
-      written_at + coalesce(nullif(current_setting('ragschema.lease', true), ''), '1 hour')::interval
+      written_at + coalesce(nullif(current_setting('rag_jobs.lease', true), ''), '1 hour')::interval
     );
     NEW.finished_at := NULL;
   ELSE

@@ -35,7 +35,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF date_part('epoch', claimed_at)
-    > coalesce(nullif(current_setting('ragschema.leases_seen_at', true), ''), '0')::float8 + 1
+    > coalesce(nullif(current_setting('rag_jobs.leases_seen_at', true), ''), '0')::float8 + 1
   THEN
     PERFORM rag_jobs_release_expired(job_types);
     has_released := true;

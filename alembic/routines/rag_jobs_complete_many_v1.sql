@@ -37,7 +37,7 @@ BEGIN
     WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.status = 'processing' AND j.enqueued_again
     RETURNING j.id, j.job_type, j.run_at
   LOOP
-    IF job.run_at <= completed_at AND current_setting('ragschema.notify', true) IS DISTINCT FROM 'off' THEN
+    IF job.run_at <= completed_at AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
       PERFORM pg_notify(rag_jobs_channel(), job.job_type);
     END IF;
     RETURN NEXT job.id;

@@ -16,11 +16,11 @@ AS $$
 #variable_conflict use_column
 DECLARE
   enqueued_at timestamptz := clock_timestamp();
-  notifying text := current_setting('ragschema.notify', true);
+  notifying text := current_setting('rag_jobs.notify', true);
   due_types text[];
   ids uuid[];
 BEGIN
-  PERFORM set_config('ragschema.notify', 'off', true);  -- the trigger notifies for those who do not call this
+  PERFORM set_config('rag_jobs.notify', 'off', true);  -- the trigger notifies for those who do not call this
   WITH given AS MATERIALIZED (
     SELECT gen_random_uuid() AS new_id, g.*
     FROM unnest(
@@ -63,7 +63,7 @@ BEGIN
     ),
     ARRAY(SELECT DISTINCT job_type FROM put WHERE is_due)
   INTO ids, due_types;
-  PERFORM set_config('ragschema.notify', coalesce(notifying, ''), true);
+  PERFORM set_config('rag_jobs.notify', coalesce(notifying, ''), true);
   IF notify AND notifying IS DISTINCT FROM 'off' THEN
     PERFORM pg_notify(rag_jobs_channel(), due.job_type) FROM unnest(due_types) AS due (job_type);
   END IF;

@@ -53,7 +53,7 @@ BEGIN
     updated_at = failed_at
   WHERE j.id = job.id;
   IF job.status = 'new' AND job.run_at <= failed_at
-    AND current_setting('ragschema.notify', true) IS DISTINCT FROM 'off'
+    AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off'
   THEN
     PERFORM pg_notify(rag_jobs_channel(), job.job_type);
   END IF;

@@ -2,6 +2,6 @@
 CREATE TRIGGER rag_jobs_notify AFTER INSERT ON rag_jobs FOR EACH ROW
 WHEN (
   NEW.status = 'new' AND NEW.run_at <= clock_timestamp()
-  AND current_setting('ragschema.notify', true) IS DISTINCT FROM 'off'
+  AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off'
 )
 EXECUTE FUNCTION rag_job_notify()

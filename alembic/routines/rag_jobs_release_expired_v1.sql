@@ -35,7 +35,7 @@ BEGIN
     RETURNING is_to_run
   )
   SELECT count(*) FILTER (WHERE is_to_run) FROM updated INTO released;
-  PERFORM set_config('ragschema.leases_seen_at', extract(epoch FROM released_at)::text, false);
+  PERFORM set_config('rag_jobs.leases_seen_at', extract(epoch FROM released_at)::text, false);
   RETURN released;
 END
 $$

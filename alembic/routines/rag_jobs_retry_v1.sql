@@ -19,7 +19,7 @@ BEGIN
   IF retried_type IS NULL THEN
     RETURN false;
   END IF;
-  IF current_setting('ragschema.notify', true) IS DISTINCT FROM 'off' THEN
+  IF current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
     PERFORM pg_notify(rag_jobs_channel(), retried_type);
   END IF;
   RETURN true;

@@ -2,7 +2,7 @@
 
 A service that only inserts, claims with FOR UPDATE SKIP LOCKED and sets status gets attempts, lease, finished_at and
 updated_at filled in, and is refused what a finished job may not do. Such a worker has no heartbeat, so its lease is
-an hour, or the setting ragschema.lease; and it knows no fencing token, so it can still finish a job that another one
+an hour, or the setting rag_jobs.lease; and it knows no fencing token, so it can still finish a job that another one
 has taken over since, whose own complete then returns false.
 
 Locks: SHARE ROW EXCLUSIVE on rag_jobs for a moment.
