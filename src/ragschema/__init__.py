@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from ragschema.database import create_async_engine, create_engine, session_factory
     from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingError
     from ragschema.errors import RagSchemaError
+    from ragschema.jobs import ClaimedJob, JobError, NewJob, PermanentFailure
     from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion, Job, JobStatus
     from ragschema.queries import nearest_chunks
     from ragschema.settings import Database, find_database
+    from ragschema.worker import work
 
 _MODULES = {
     "database": ("create_async_engine", "create_engine", "session_factory"),
     "embedding": ("EMBEDDING_DIMENSION", "Embedding", "EmbeddingError"),
     "errors": ("RagSchemaError",),
+    "jobs": ("ClaimedJob", "JobError", "NewJob", "PermanentFailure"),
     # Base with them: its metadata is empty before they are imported
     "models": (
         "Base",
@@ -34,6 +37,7 @@ _MODULES = {
     ),
     "queries": ("nearest_chunks",),
     "settings": ("Database", "find_database"),
+    "worker": ("work",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -43,19 +47,24 @@ __all__ = [
     "Chunk",
     "ChunkEvent",
     "ChunkEventType",
+    "ClaimedJob",
     "Database",
     "Document",
     "DocumentVersion",
     "Embedding",
     "EmbeddingError",
     "Job",
+    "JobError",
     "JobStatus",
+    "NewJob",
+    "PermanentFailure",
     "RagSchemaError",
     "create_async_engine",
     "create_engine",
     "find_database",
     "nearest_chunks",
     "session_factory",
+    "work",
 ]
 
 
