@@ -212,14 +212,8 @@ CREATE TABLE public.rag_jobs (
     dedupe_key text,
     enqueued_again boolean DEFAULT false NOT NULL,
     progress jsonb,
-    CONSTRAINT rag_jobs_attempts_check CHECK (((attempts_before >= 0) AND (max_attempts >= 1) AND (attempts >= attempts_before) AND ((attempts - attempts_before) <= max_attempts))),
-    CONSTRAINT rag_jobs_key_check CHECK (((octet_length(job_type) <= 500) AND (octet_length(dedupe_key) <= 1000))),
-    CONSTRAINT rag_jobs_status_check CHECK (
-CASE status
-    WHEN 'new'::public.job_status THEN ((lease_expires_at IS NULL) AND (finished_at IS NULL) AND (NOT enqueued_again) AND ((attempts - attempts_before) < max_attempts))
-    WHEN 'processing'::public.job_status THEN ((lease_expires_at IS NOT NULL) AND (finished_at IS NULL) AND (worker IS NOT NULL) AND (attempts > attempts_before))
-    ELSE ((lease_expires_at IS NULL) AND (finished_at IS NOT NULL) AND (NOT enqueued_again))
-END)
+    CONSTRAINT rag_jobs_attempts_check CHECK (((attempts >= attempts_before) AND (((attempts - attempts_before) + ((status = 'new'::public.job_status))::integer) <= max_attempts))),
+    CONSTRAINT rag_jobs_status_check CHECK ((((status = 'processing'::public.job_status) = (lease_expires_at IS NOT NULL)) AND ((status >= 'completed'::public.job_status) = (finished_at IS NOT NULL)) AND ((worker IS NOT NULL) OR (lease_expires_at IS NULL)) AND ((NOT enqueued_again) OR (lease_expires_at IS NOT NULL))))
 )
 WITH (fillfactor='75', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='20000');
 
@@ -882,7 +876,7 @@ CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDAT
 
 CREATE TRIGGER rag_documents_touch_updated_at BEFORE UPDATE ON public.rag_documents FOR EACH ROW WHEN ((NOT (new.updated_at IS DISTINCT FROM old.updated_at))) EXECUTE FUNCTION public.rag_touch_updated_at();
 
-CREATE TRIGGER rag_jobs_fill_in_insert BEFORE INSERT ON public.rag_jobs FOR EACH ROW WHEN (((new.created_at IS NULL) OR (new.updated_at IS NULL) OR ((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.status = ANY (ARRAY['completed'::public.job_status, 'failed'::public.job_status])) <> (new.finished_at IS NOT NULL)))) EXECUTE FUNCTION public.rag_job_fill_in();
+CREATE TRIGGER rag_jobs_fill_in_insert BEFORE INSERT ON public.rag_jobs FOR EACH ROW WHEN (((new.created_at IS NULL) OR (new.updated_at IS NULL) OR ((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.status >= 'completed'::public.job_status) <> (new.finished_at IS NOT NULL)))) EXECUTE FUNCTION public.rag_job_fill_in();
 
 CREATE TRIGGER rag_jobs_fill_in_update BEFORE UPDATE ON public.rag_jobs FOR EACH ROW WHEN ((((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.finished_at IS NULL) AND (new.status >= 'completed'::public.job_status)) OR ((old.finished_at IS NOT NULL) AND (old.status <> new.status)) OR (new.updated_at = old.updated_at))) EXECUTE FUNCTION public.rag_job_fill_in();
 

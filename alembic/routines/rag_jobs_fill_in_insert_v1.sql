@@ -3,6 +3,6 @@ CREATE TRIGGER rag_jobs_fill_in_insert BEFORE INSERT ON rag_jobs FOR EACH ROW
 WHEN (
   NEW.created_at IS NULL OR NEW.updated_at IS NULL
   OR (NEW.status = 'processing') <> (NEW.lease_expires_at IS NOT NULL)
-  OR (NEW.status IN ('completed', 'failed')) <> (NEW.finished_at IS NOT NULL)
+  OR (NEW.status >= 'completed') <> (NEW.finished_at IS NOT NULL)
 )
 EXECUTE FUNCTION rag_job_fill_in()

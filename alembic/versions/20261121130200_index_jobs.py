@@ -18,12 +18,24 @@ Deploy: expand (before the code that reads them).
 Downgrade: drops the indexes; nothing is lost.
 """
 
+import sqlalchemy as sa
+
 from ragschema.operations_v2 import concurrent_index, drop_concurrent_index
 
 revision = "20261121130200"
 down_revision = "20261121130100"
 branch_labels = None
 depends_on = None
+
+
+def precheck(connection: sa.Connection) -> sa.CursorResult[tuple[object, ...]]:
+    """Jobs whose type is too long for an index: give them a shorter one."""
+    return connection.execute(
+        sa.text(
+            "SELECT id, status, octet_length(job_type) AS bytes, left(job_type, 60) AS job_type FROM rag_jobs"
+            " WHERE octet_length(job_type) > 2600"
+        )
+    )
 
 
 def upgrade() -> None:

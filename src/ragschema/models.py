@@ -241,21 +241,19 @@ class Job(Base):
 
     __tablename__ = "rag_jobs"
     __table_args__ = (
+        # status >= 'completed': the order of the enum is the life of a job
         CheckConstraint(
-            "CASE status"
-            " WHEN 'new' THEN lease_expires_at IS NULL AND finished_at IS NULL AND NOT enqueued_again"
-            " AND attempts - attempts_before < max_attempts"
-            " WHEN 'processing' THEN lease_expires_at IS NOT NULL AND finished_at IS NULL"
-            " AND worker IS NOT NULL AND attempts > attempts_before"
-            " ELSE lease_expires_at IS NULL AND finished_at IS NOT NULL AND NOT enqueued_again END",
+            "(status = 'processing') = (lease_expires_at IS NOT NULL)"
+            " AND (status >= 'completed') = (finished_at IS NOT NULL)"
+            " AND (worker IS NOT NULL OR lease_expires_at IS NULL)"
+            " AND (NOT enqueued_again OR lease_expires_at IS NOT NULL)",
             name="status",
         ),
         CheckConstraint(
-            "attempts_before >= 0 AND max_attempts >= 1"
-            " AND attempts >= attempts_before AND attempts - attempts_before <= max_attempts",
+            "attempts >= attempts_before"
+            " AND attempts - attempts_before + (status = 'new')::integer <= max_attempts",
             name="attempts",
         ),
-        CheckConstraint("octet_length(job_type) <= 500 AND octet_length(dedupe_key) <= 1000", name="key"),
         Index(
             "rag_jobs_ready_idx", "job_type", "priority", "run_at", postgresql_where=text("status = 'new'")
         ),
