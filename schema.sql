@@ -454,6 +454,10 @@ DECLARE
   due_types text[];
   ids uuid[];
 BEGIN
+  IF (SELECT max(octet_length(term)) FROM unnest(job_types || dedupe_keys) AS term) > 2000 THEN
+    RAISE EXCEPTION 'a job_type or dedupe_key is longer than 2,000 bytes'
+      USING ERRCODE = 'string_data_right_truncation', HINT = 'Let it be a name or a hash; the rest is payload.';
+  END IF;
   PERFORM set_config('rag_jobs.notify', 'off', true);  -- the trigger notifies for those who do not call this
   WITH given AS MATERIALIZED (
     SELECT gen_random_uuid() AS new_id, g.*
