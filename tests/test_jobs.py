@@ -149,6 +149,17 @@ def test_notifications_come_once_a_type_and_can_be_turned_off(session: Session, 
         assert sorted(told) == ["last", "loud 0", "loud 1"]
 
 
+def test_a_heartbeat_holds_a_job_for_as_long_as_the_claim_said_or_as_told(session: Session) -> None:
+    job_id = jobs.enqueue(session, "embed", {})
+    job = take(session, lease=timedelta(hours=3))
+    held = "lease_expires_at - updated_at"
+    assert look(session, job_id, held) == timedelta(hours=3)
+    assert jobs.heartbeat(session, job, progress=1)
+    assert look(session, job_id, held) == timedelta(hours=3)
+    assert jobs.heartbeat(session, job, lease=MINUTE)
+    assert look(session, job_id, f"{held}, progress") == (MINUTE, 1)
+
+
 def test_a_late_worker_is_told_so(session: Session) -> None:
     job_id = jobs.enqueue(session, "embed", {})
     late = take(session)
@@ -291,10 +302,28 @@ def test_a_payload_that_cannot_be_stored_is_refused_before_anything_is_sent(
     assert not session.in_transaction()
 
 
+def test_a_name_that_cannot_be_stored_is_refused_by_the_driver(session: Session) -> None:
+    refused = (NewJob(job_type="a\0", payload={}), NewJob(job_type="a", payload={}, dedupe_key="\0"))
+    for job in refused:
+        with pytest.raises(sa.exc.DataError, match="cannot contain NUL"):
+            jobs.enqueue_many(session, [job])
+
+
 def test_what_only_looks_like_a_nul_is_stored(session: Session) -> None:
     payload = {"text": "\\u0000 \\\\u0000 \x01 \x7f é 😀"}
     jobs.enqueue(session, "embed", payload)
     assert take(session).payload == payload
+
+
+def test_a_large_payload_and_large_progress_come_back_as_they_were(session: Session) -> None:
+    large = {"text": "é" * 1_000_000}
+    job_id = jobs.enqueue(session, "embed", large)
+    job = take(session)
+    assert job.payload == large
+    assert jobs.heartbeat(session, job, progress=large)
+    assert jobs.fail(session, job, "no", retry_in=timedelta(0)) is JobStatus.new
+    again = take(session)
+    assert (again.id, again.progress) == (job_id, large)
 
 
 def test_progress_that_cannot_be_stored_is_refused(session: Session) -> None:

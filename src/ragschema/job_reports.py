@@ -71,7 +71,7 @@ class ListedJob:
 def list_jobs(
     session: Executor, *, status: JobStatus | None = None, job_type: str | None = None, limit: int = 50
 ) -> list[ListedJob]:
-    """Return jobs, the newest first; without a status that reads the whole table."""
+    """Return jobs, the newest first; reads the whole table, completed ones too, without another status."""
     parameters = {"status": status, "job_type": job_type, "limit": limit}
     return [ListedJob(**row) for row in session.execute(_JOBS, parameters).mappings()]
 

@@ -100,6 +100,7 @@ class ClaimedJob:
         attempts_left: How often it will be tried again should this attempt fail.
         payload_json: The payload as it is stored; `payload` reads it.
         progress_json: What the last heartbeat that had any progress left; `progress` reads it.
+        lease: How long it is held from each heartbeat on.
     """
 
     id: UUID
@@ -108,6 +109,7 @@ class ClaimedJob:
     attempts_left: int
     payload_json: str
     progress_json: str | None
+    lease: timedelta
 
     # read where they are used: one that is too deep for Python fails its own job, not the claim of others
 
@@ -216,23 +218,25 @@ def claim(
     """
     types = None if job_types is None else list(job_types)
     parameters = {"worker": worker, "job_types": types, "max_jobs": limit, "lease": lease}
-    return [ClaimedJob(**row) for row in session.execute(_CLAIM, parameters).mappings()]
+    return [ClaimedJob(lease=lease, **row) for row in session.execute(_CLAIM, parameters).mappings()]
 
 
-def heartbeat(session: Executor, job: ClaimedJob, *, lease: timedelta = LEASE, progress: Any = None) -> bool:
+def heartbeat(
+    session: Executor, job: ClaimedJob, *, progress: Any = None, lease: timedelta | None = None
+) -> bool:
     """Prolong a job's lease; False: stop, for it is another's, cancelled or finished.
 
     Args:
         session: In whose transaction: with what the progress speaks of.
         job: The job.
-        lease: For how long from now.
         progress: JSON from which the next attempt can go on; None keeps what was there.
+        lease: For how long from now; as long as it was claimed for by default.
 
     Raises:
         JobError: The progress is not JSON that PostgreSQL stores.
     """
     written = None if progress is None else _json(progress, f"The progress of job {job.id}")
-    parameters = {"id": job.id, "attempt": job.attempt, "lease": lease, "progress": written}
+    parameters = {"id": job.id, "attempt": job.attempt, "lease": lease or job.lease, "progress": written}
     return bool(session.execute(_HEARTBEAT, parameters).scalar_one())
 
 

@@ -59,7 +59,7 @@ def work(
                 done = thread.submit(handlers[job.job_type], job)
                 while wait([done], timeout=lease.total_seconds() / 3).not_done:
                     with suppress(DBAPIError), engine.connect() as connection:  # the lease allows for a miss
-                        heartbeat(connection, job, lease=lease)
+                        heartbeat(connection, job)
                 with engine.connect() as connection:
                     if (error := done.exception()) is not None:
                         log.warning("Attempt %s of job %s failed", job.attempt, job.id, exc_info=error)
