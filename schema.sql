@@ -405,26 +405,35 @@ BEGIN
       error_message = NULL,
       updated_at = completed_at
     FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
-    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.status = 'processing' AND NOT j.enqueued_again
+    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.status = 'processing' AND j.dedupe_key IS NULL
     RETURNING j.id;
   GET DIAGNOSTICS completed = ROW_COUNT;
   IF completed = cardinality(rag_jobs_complete_many.ids) THEN
     RETURN;
   END IF;
   FOR job IN
+    WITH locked AS MATERIALIZED (
+      SELECT k.id
+      FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
+      JOIN rag_jobs AS k ON k.id = mine.id AND k.attempts = mine.attempt
+      WHERE k.status = 'processing' AND k.dedupe_key IS NOT NULL
+      ORDER BY k.job_type, k.dedupe_key
+      FOR NO KEY UPDATE OF k
+    )
     UPDATE rag_jobs AS j SET
-      status = 'new',
-      attempts_before = j.attempts,
-      progress = NULL,
+      status = CASE WHEN j.enqueued_again THEN 'new' ELSE 'completed' END::job_status,
+      finished_at = CASE WHEN NOT j.enqueued_again THEN completed_at END,
+      attempts_before = CASE WHEN j.enqueued_again THEN j.attempts ELSE j.attempts_before END,
+      progress = CASE WHEN NOT j.enqueued_again THEN j.progress END,
       enqueued_again = false,
       lease_expires_at = NULL,
       error_message = NULL,
       updated_at = completed_at
-    FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
-    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.status = 'processing' AND j.enqueued_again
-    RETURNING j.id, j.job_type, j.run_at
+    FROM locked
+    WHERE j.id = locked.id
+    RETURNING j.id, j.job_type, j.status = 'new' AND j.run_at <= completed_at AS is_due
   LOOP
-    IF job.run_at <= completed_at AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
+    IF job.is_due AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
       PERFORM pg_notify(rag_jobs_channel(), job.job_type);
     END IF;
     RETURN NEXT job.id;

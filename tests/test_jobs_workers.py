@@ -198,8 +198,11 @@ def test_of_one_key_one_job_is_unfinished_and_the_last_payload_is_run(database: 
                 was_enqueued = is_enqueued.is_set()
                 jobs = connection.execute(CLAIM, (f"worker {name}", None, 20, "1 minute")).fetchall()
                 runs += [(started_at, payload) for _, _, payload, started_at, _ in jobs]
-                for job_id, attempt, *_ in jobs:
-                    assert count(connection, f"SELECT rag_jobs_complete('{job_id}', {attempt})") is True
+                completed = connection.execute(
+                    "SELECT rag_jobs_complete_many(%s, %s)",
+                    ([job_id for job_id, *_ in jobs], [attempt for _, attempt, *_ in jobs]),
+                ).fetchall()
+                assert {job_id for (job_id,) in completed} == {job_id for job_id, *_ in jobs}
                 if was_enqueued and not jobs:
                     return runs
 
