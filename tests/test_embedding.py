@@ -24,7 +24,7 @@ from alembic.migration import MigrationContext
 from pgvector.sqlalchemy import VECTOR
 from psycopg.pq import Trace
 from sqlalchemy import bindparam, cast, event, func, insert, select, text, update
-from sqlalchemy.exc import CompileError, StatementError
+from sqlalchemy.exc import CompileError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -126,7 +126,7 @@ ACCEPTED = {
     "reversed": FIRST[::-1],
     "a column": np.asfortranarray(NUMBERS)[1],
     "smallest and largest": [float(np.finfo(np.float32).smallest_subnormal), 3.4028234e38, 0, -0.0] * 192,
-    "below float32": [*[1e-60] * 767, 1],
+    "below float32": [0.5, *[1e-60] * 767],
 }
 
 
@@ -140,6 +140,16 @@ def test_numbers_come_back_as_float32_arrays(session: Session, version_id: UUID,
     np.testing.assert_array_equal(found, np.asarray(value).astype(np.float32), strict=True)
     assert found.dtype.isnative
     assert found.flags.writeable
+
+
+def test_a_zero_vector_is_refused_by_the_database(session: Session, version_id: UUID) -> None:
+    """From services with their own SQL too: no distance to it is a number, and the index never returns it."""
+    statement = text(
+        "INSERT INTO rag_chunks (version_id, ordinal, content, embedding)"
+        " VALUES (:version_id, 0, '', CAST(array_fill(0, ARRAY[768]) AS vector))"
+    )
+    with pytest.raises(IntegrityError, match="rag_chunks_embedding_check"):
+        session.execute(statement, {"version_id": version_id})
 
 
 def test_none_is_null(session: Session, version_id: UUID) -> None:
@@ -673,8 +683,9 @@ def test_a_bound_embedding_uses_the_hnsw_index(session: Session, version_id: UUI
     def explain(*arguments: Any) -> tuple[str, Any]:
         return f"EXPLAIN {arguments[2]}", arguments[3]
 
-    statement = select(Chunk.content).order_by(Chunk.embedding.cosine_distance(FIRST)).limit(2)
-    plans += session.connection().execute(statement.where(Chunk.is_current)).scalars().all()
+    nearest = Chunk.embedding.cosine_distance(FIRST)
+    statement = select(Chunk.id).where(Chunk.is_current).order_by(nearest).limit(2)
+    plans += session.connection().execute(statement.with_only_columns(Chunk.content)).scalars().all()
     assert "Index Scan using rag_chunks_current_embedding_idx" in "\n".join(plans)
 
 
