@@ -139,7 +139,7 @@ class Benchmark:
         way, database = churn_way(queue), self.database(queue, "empty")
         jobs = int(self.sizes.churn * queue.churn_share)
         share = jobs // 40
-        enqueue = {"do": way.enqueue, "size": 1_000, "jobs": share, "seconds": 600}
+        enqueue = {"do": way.enqueue, "size": min(1_000, share), "jobs": share, "seconds": 600}
         claim = {"do": way.do, "batch": way.batch, "drain": True, "seconds": 600}
         with connect(database) as connection:
             connection.execute(f"TRUNCATE {', '.join(queue.tables)} CASCADE".encode())
@@ -162,7 +162,7 @@ class Benchmark:
         self.results.churns[queue.name] = Churn(jobs, elapsed, float(wal) / jobs, dead, *before, *after)
 
     def measure_heartbeats(self) -> None:
-        """Prolong the leases of 200 jobs while 4 workers claim and complete others.
+        """Prolong the leases of 200 jobs, each twice a second, while 4 workers claim and complete others.
 
         An update that claims or completes is never HOT, because an index's predicate mentions the status: what is
         HOT is a heartbeat.
@@ -176,7 +176,7 @@ class Benchmark:
             connection.execute(b"VACUUM ANALYZE rag_jobs")
             before = value(connection, query)
             seconds = 5 * self.sizes.seconds
-            beats = {"do": "heartbeat", "count": LONG, "interval": 0, "seconds": seconds}
+            beats = {"do": "heartbeat", "count": LONG, "interval": 0.002, "seconds": seconds}
             claims = {"do": "claim", "batch": 1, "seconds": seconds}
             answers = self.workers.ask("ours", database, beats, *[claims] * 4)
             time.sleep(1)  # for the statistics of the sessions that ended

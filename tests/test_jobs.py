@@ -437,6 +437,23 @@ def test_a_worker_keeps_the_lease_of_a_job_that_takes_longer(engine: sa.Engine, 
     assert look(session, job_id, "status, attempts") == ("completed", 1)
 
 
+def test_a_worker_that_has_lost_its_job_says_so_and_goes_on(
+    engine: sa.Engine, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost = jobs.enqueue(session, "long", {}, priority=-1)
+    after = jobs.enqueue(session, "long", {})
+    session.commit()
+    until = threading.Event()
+    with working(engine, {"long": lambda job: until.wait(60)}):
+        wait_until(lambda: look(session, lost, "started_at"), "the claim")
+        assert jobs.cancel(session, lost) is True
+        session.commit()
+        until.set()
+        wait_until(lambda: look(session, after, "finished_at"), "the end of the next")
+    assert look(session, lost, "status, error_message") == ("failed", "cancelled")
+    assert caplog.messages == [f"Job {lost} was cancelled, or its lease ran out"]
+
+
 def test_a_worker_outlives_heartbeats_that_fail(session: Session, database: Database) -> None:
     job_id = jobs.enqueue(session, "long", {})
     session.commit()

@@ -122,7 +122,7 @@ def enqueue_by_hand(request: Request) -> Answer:
 
 
 def heartbeat(request: Request) -> Answer:
-    """Claim jobs that run for long, and prolong the lease of one after the other."""
+    """Claim jobs that run for long, and prolong their leases, one at a time."""
     beats = 0
     with connect(request) as connection:
         jobs = connection.execute(CLAIM, (["long"], request["count"])).fetchall()
@@ -135,7 +135,7 @@ def heartbeat(request: Request) -> Answer:
                     "SELECT rag_jobs_heartbeat(%s, %s, progress => %s)", (job, attempt, progress)
                 )
                 beats += 1
-            time.sleep(request["interval"])
+                time.sleep(request["interval"])
     return clock.answer() | {"beats": beats, "held": len(jobs)}
 
 

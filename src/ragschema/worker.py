@@ -63,9 +63,11 @@ def work(
                 with engine.connect() as connection:
                     if (error := done.exception()) is not None:
                         log.warning("Attempt %s of job %s failed", job.attempt, job.id, exc_info=error)
-                        fail(connection, job, error)
+                        is_ours = fail(connection, job, error) is not None
                     else:
-                        complete(connection, job)
+                        is_ours = complete(connection, job)
+                if not is_ours:
+                    log.warning("Job %s was cancelled, or its lease ran out", job.id)
             if not claimed:
                 _wait_for_notification(ears, stopping, poll.total_seconds())
 
