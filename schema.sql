@@ -215,7 +215,7 @@ CREATE TABLE public.rag_jobs (
     CONSTRAINT rag_jobs_attempts_check CHECK (((attempts >= attempts_before) AND (((attempts - attempts_before) + ((status = 'new'::public.job_status))::integer) <= max_attempts))),
     CONSTRAINT rag_jobs_status_check CHECK ((((status = 'processing'::public.job_status) = (lease_expires_at IS NOT NULL)) AND ((status >= 'completed'::public.job_status) = (finished_at IS NOT NULL)) AND ((worker IS NOT NULL) OR (lease_expires_at IS NULL)) AND ((NOT enqueued_again) OR (lease_expires_at IS NOT NULL))))
 )
-WITH (fillfactor='75', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='20000');
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='20000');
 
 COMMENT ON COLUMN public.rag_jobs.job_type IS 'Which workers it is for';
 
@@ -378,7 +378,7 @@ BEGIN
     lease_expires_at = NULL,
     error_message = NULL,
     updated_at = completed_at
-  WHERE j.id = rag_jobs_complete.id AND j.attempts = attempt AND j.status = 'processing' AND NOT j.enqueued_again;
+  WHERE j.id = rag_jobs_complete.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL AND NOT j.enqueued_again;
   IF FOUND THEN
     RETURN true;
   END IF;
@@ -391,6 +391,7 @@ CREATE FUNCTION public.rag_jobs_complete_many(ids uuid[], attempts integer[]) RE
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   completed_at timestamptz := clock_timestamp();
@@ -405,7 +406,7 @@ BEGIN
       error_message = NULL,
       updated_at = completed_at
     FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
-    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.status = 'processing' AND j.dedupe_key IS NULL
+    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.lease_expires_at IS NOT NULL AND j.dedupe_key IS NULL
     RETURNING j.id;
   GET DIAGNOSTICS completed = ROW_COUNT;
   IF completed = cardinality(rag_jobs_complete_many.ids) THEN
@@ -416,7 +417,7 @@ BEGIN
       SELECT k.id
       FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
       JOIN rag_jobs AS k ON k.id = mine.id AND k.attempts = mine.attempt
-      WHERE k.status = 'processing' AND k.dedupe_key IS NOT NULL
+      WHERE k.lease_expires_at IS NOT NULL AND k.dedupe_key IS NOT NULL
       ORDER BY k.job_type, k.dedupe_key
       FOR NO KEY UPDATE OF k
     )
@@ -445,10 +446,30 @@ CREATE FUNCTION public.rag_jobs_enqueue(job_type text, payload jsonb DEFAULT '{}
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
+#variable_conflict use_column
+DECLARE
+  enqueued_at timestamptz := clock_timestamp();
+  notifying text := current_setting('rag_jobs.notify', true);
+  new_id uuid;
 BEGIN
-  RETURN rag_jobs_enqueue_many(
-    ARRAY[job_type], ARRAY[payload], ARRAY[priority], ARRAY[run_at], ARRAY[max_attempts], ARRAY[dedupe_key], notify
-  );
+  IF dedupe_key IS NOT NULL OR octet_length(job_type) > 2000 THEN
+    RETURN rag_jobs_enqueue_many(
+      ARRAY[job_type], ARRAY[payload], ARRAY[priority], ARRAY[run_at], ARRAY[max_attempts], ARRAY[dedupe_key], notify
+    );
+  END IF;
+  PERFORM set_config('rag_jobs.notify', 'off', true);  -- the trigger notifies for those who do not call this
+  INSERT INTO rag_jobs (job_type, payload, priority, run_at, max_attempts, created_at, updated_at)
+  VALUES (
+    rag_jobs_enqueue.job_type, rag_jobs_enqueue.payload, coalesce(rag_jobs_enqueue.priority, 0),
+    coalesce(rag_jobs_enqueue.run_at, enqueued_at), coalesce(rag_jobs_enqueue.max_attempts, 10),
+    enqueued_at, enqueued_at
+  )
+  RETURNING id INTO new_id;
+  PERFORM set_config('rag_jobs.notify', coalesce(notifying, ''), true);
+  IF notify AND notifying IS DISTINCT FROM 'off' AND coalesce(rag_jobs_enqueue.run_at <= enqueued_at, true) THEN
+    PERFORM pg_notify(rag_jobs_channel(), job_type);
+  END IF;
+  RETURN new_id;
 END
 $$;
 
@@ -528,7 +549,7 @@ DECLARE
   is_to_retry boolean;
 BEGIN
   SELECT * FROM rag_jobs AS j INTO job
-  WHERE j.id = rag_jobs_fail.id AND j.attempts = attempt AND j.status = 'processing'
+  WHERE j.id = rag_jobs_fail.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL
   FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN NULL;
@@ -584,7 +605,7 @@ BEGIN
     lease_expires_at = beat_at + lease,
     progress = coalesce(rag_jobs_heartbeat.progress, j.progress),
     updated_at = beat_at
-  WHERE j.id = rag_jobs_heartbeat.id AND j.attempts = attempt AND j.status = 'processing';
+  WHERE j.id = rag_jobs_heartbeat.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL;
   RETURN FOUND;
 END
 $$;

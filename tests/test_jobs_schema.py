@@ -381,6 +381,20 @@ def updates(database: Database) -> tuple[int, int]:
 # the end of an attempt
 
 
+@pytest.mark.parametrize("end", ["heartbeat", "complete", "fail"])
+def test_an_end_does_not_walk_over_what_others_run(queue: Queue, end: str) -> None:
+    queue.run("ANALYZE rag_jobs")  # while nothing runs, as it often is
+    job = queue.rows(
+        "INSERT INTO rag_jobs (job_type, payload, status, attempts, worker, lease_expires_at)"
+        " SELECT 'embed', '{}', 'processing', 1, 'w', now() + interval '1 hour' FROM generate_series(1, 3000)"
+        " RETURNING id, attempts"
+    )[1500]
+    with queue.connection.transaction():  # which counts what it reads
+        assert queue.call(end, job, ", 'boom'" if end == "fail" else "")
+        assert queue.value("SELECT pg_stat_get_xact_tuples_fetched('rag_jobs'::regclass)") < 10
+        assert queue.value("SELECT pg_stat_get_xact_numscans('rag_jobs'::regclass)") == 0
+
+
 def test_backoff_doubles_with_jitter_up_to_an_hour(queue: Queue) -> None:
     job_id = queue.enqueue(max_attempts=14)
     waits = []

@@ -1,10 +1,12 @@
 -- Complete jobs, each with the attempt that its claim returned; return the ids of those that were still the
 -- worker's. One that was enqueued again meanwhile waits again, with the newest payload and all its attempts.
 -- Those with a key are locked in the order in which rag_jobs_enqueue_many takes keys, so that the two never deadlock.
+-- lease_expires_at says that it is processing: status would tempt the planner to the index of all that are.
 CREATE OR REPLACE FUNCTION rag_jobs_complete_many(ids uuid[], attempts integer[]) RETURNS SETOF uuid
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $$
 DECLARE
   completed_at timestamptz := clock_timestamp();
@@ -19,7 +21,7 @@ BEGIN
       error_message = NULL,
       updated_at = completed_at
     FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
-    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.status = 'processing' AND j.dedupe_key IS NULL
+    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.lease_expires_at IS NOT NULL AND j.dedupe_key IS NULL
     RETURNING j.id;
   GET DIAGNOSTICS completed = ROW_COUNT;
   IF completed = cardinality(rag_jobs_complete_many.ids) THEN
@@ -30,7 +32,7 @@ BEGIN
       SELECT k.id
       FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
       JOIN rag_jobs AS k ON k.id = mine.id AND k.attempts = mine.attempt
-      WHERE k.status = 'processing' AND k.dedupe_key IS NOT NULL
+      WHERE k.lease_expires_at IS NOT NULL AND k.dedupe_key IS NOT NULL
       ORDER BY k.job_type, k.dedupe_key
       FOR NO KEY UPDATE OF k
     )

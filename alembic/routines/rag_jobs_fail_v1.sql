@@ -3,6 +3,7 @@
 -- Without retry_in the next attempt comes after 10 s, 20 s, 40 s ... an hour at most, each between half of that and
 -- the whole by chance, so that jobs which failed together do not come back together.
 -- Enqueued again meanwhile, it waits with the newest payload and all its attempts, whatever became of the old one.
+-- lease_expires_at says that it is processing: status would tempt the planner to the index of all that are.
 CREATE OR REPLACE FUNCTION rag_jobs_fail(
   id uuid,
   attempt integer,
@@ -19,7 +20,7 @@ DECLARE
   is_to_retry boolean;
 BEGIN
   SELECT * FROM rag_jobs AS j INTO job
-  WHERE j.id = rag_jobs_fail.id AND j.attempts = attempt AND j.status = 'processing'
+  WHERE j.id = rag_jobs_fail.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL
   FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN NULL;

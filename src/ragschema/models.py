@@ -267,7 +267,7 @@ class Job(Base):
         ),
         {
             "postgresql_with": {
-                "fillfactor": 75,
+                "fillfactor": 50,
                 "autovacuum_vacuum_scale_factor": 0,
                 "autovacuum_vacuum_threshold": 2000,
                 "autovacuum_analyze_scale_factor": 0,
