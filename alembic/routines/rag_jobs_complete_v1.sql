@@ -1,0 +1,23 @@
+-- Complete a job; false where the attempt is not the worker's any more. One that was enqueued again meanwhile waits
+-- again, with the newest payload and all its attempts.
+CREATE OR REPLACE FUNCTION rag_jobs_complete(id uuid, attempt integer) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+DECLARE
+  completed_at timestamptz := clock_timestamp();
+BEGIN
+  UPDATE rag_jobs AS j SET
+    status = 'completed',
+    finished_at = completed_at,
+    lease_expires_at = NULL,
+    error_message = NULL,
+    updated_at = completed_at
+  WHERE j.id = rag_jobs_complete.id AND j.attempts = attempt AND j.status = 'processing' AND NOT j.enqueued_again;
+  IF FOUND THEN
+    RETURN true;
+  END IF;
+  PERFORM rag_jobs_complete_many(ARRAY[rag_jobs_complete.id], ARRAY[attempt]);
+  RETURN FOUND;
+END
+$$
