@@ -207,6 +207,14 @@ def test_a_text_that_cannot_be_stored_is_named_by_its_place(
     assert not session.in_transaction()
 
 
+@pytest.mark.parametrize("name", ["source_hash", "title", "url"])
+def test_a_name_that_cannot_be_stored_is_told(session: Session, article: str, name: str) -> None:
+    with pytest.raises(ContentError, match=f"The {name} of article '{article}' holds a NUL byte"):
+        make_plan(session, article, ["a"], **{name: "nul \0 byte"})
+    with pytest.raises(ContentError, match="The article_id"):
+        make_plan(session, f"{article}\0", ["a"])
+
+
 @pytest.mark.parametrize("contents", [[], "a string"])
 def test_contents_are_a_list_of_at_least_one(session: Session, article: str, contents: Any) -> None:
     with pytest.raises(ContentError, match=article):

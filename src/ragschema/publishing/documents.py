@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from ragschema.embedding import Embedding, EmbeddingError, Vector
-from ragschema.publishing.texts import check_texts
+from ragschema.publishing.texts import check_names, check_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,7 @@ def check_document(document: BulkDocument) -> CheckedDocument:
         EmbeddingError: The embeddings are not one for each chunk, or cannot be stored.
     """
     check_texts(document.article_id, document.contents)
+    check_names(document.article_id, source_hash=document.source_hash, title=document.title, url=document.url)
     if document.embeddings is None:
         return CheckedDocument(document, None)
     if len(document.embeddings) != len(document.contents):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from ragschema.models import ChunkEventType, Document
 from ragschema.publishing.diff import match_contents, pair_left_over
-from ragschema.publishing.texts import check_texts
+from ragschema.publishing.texts import check_names, check_texts
 
 Executor: TypeAlias = Session | sa.Connection
 """Who holds the transaction: a session, or a connection."""
@@ -139,9 +139,11 @@ def plan_version(
             existing one keeps its own.
 
     Raises:
-        ContentError: There is no text, or one that PostgreSQL cannot store: the message names its place.
+        ContentError: There is no text, or one that PostgreSQL cannot store: the message names its place. Or a
+            name is such, the title for one.
     """
     check_texts(article_id, contents)
+    check_names(article_id, source_hash=source_hash, title=title, url=url)
     plan = VersionPlan(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
     parameters = {"article_id": article_id, "embedder_version": embedder_version, "contents": list(contents)}
     rows = connection_of(session).execute(_READ, parameters).all()

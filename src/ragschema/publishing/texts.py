@@ -32,6 +32,21 @@ def check_texts(article_id: str, contents: Sequence[str]) -> None:
             )
 
 
+def check_names(article_id: str, **values: str | None) -> None:
+    """Refuse an article id, title or the like that cannot be stored.
+
+    Raises:
+        ContentError: The message says which it is.
+    """
+    for name, value in {"article_id": article_id, **values}.items():
+        problem = None if value is None else _find_problem(value)
+        if problem:
+            raise ContentError(
+                f"The {name} of article {article_id!r} {problem}.",
+                "PostgreSQL stores any Unicode text but U+0000.",
+            )
+
+
 def _find_problem(content: object) -> str | None:
     if not isinstance(content, str):
         return f"is {type(content).__name__}, not str"
