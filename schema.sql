@@ -59,9 +59,16 @@ CREATE FUNCTION public.rag_documents_changed() RETURNS trigger
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-  IF TG_OP = 'UPDATE' OR NEW.current_version_id IS NOT NULL THEN
-    PERFORM rag_set_current_chunks(NEW.id);
+  IF TG_OP = 'INSERT' THEN
+    IF NEW.current_version_id IS NULL THEN
+      RETURN NULL;
+    END IF;
+  ELSIF NEW.text_config = OLD.text_config
+    AND NEW.current_version_id::text = current_setting('ragschema.marked', true)
+  THEN
+    RETURN NULL;
   END IF;
+  PERFORM rag_set_current_chunks(NEW.id);
   RETURN NULL;
 END
 $$;
@@ -753,6 +760,7 @@ DECLARE
   current_version uuid;
   config text;
   manifest uuid[];
+  versions uuid[];
 BEGIN
   SELECT d.current_version_id, d.text_config INTO current_version, config
   FROM rag_documents d WHERE d.id = document FOR NO KEY UPDATE;
@@ -764,12 +772,12 @@ BEGIN
   ELSE
     manifest := ARRAY(SELECT c.id FROM rag_chunks c WHERE c.version_id = current_version);
   END IF;
+  -- as arrays: whatever the statistics say, the indexes are read for these, and no table is read whole
+  versions := ARRAY(SELECT v.id FROM rag_document_versions v WHERE v.document_id = document);
   UPDATE rag_chunks c SET is_current = false
-  FROM rag_document_versions v
-  WHERE v.document_id = document AND c.version_id = v.id AND c.is_current AND c.id <> ALL (manifest);
+  WHERE c.version_id = ANY (versions) AND c.is_current AND c.id <> ALL (manifest);
   UPDATE rag_chunks c SET is_current = true, text_config = config
-  FROM rag_document_versions v
-  WHERE v.document_id = document AND v.id = c.version_id AND c.id = ANY (manifest)
+  WHERE c.id = ANY (manifest) AND c.version_id = ANY (versions)
     AND (NOT c.is_current OR c.text_config <> config);
 END
 $$;

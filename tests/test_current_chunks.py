@@ -108,17 +108,17 @@ def test_a_service_with_its_own_sql_keeps_working(service: Service, in_one_trans
     document = service.insert_document("a")
     first = service.insert_version(document, 1)
     step()
-    chunks = service.copy_chunks(first, "one", "two", "three")
+    chunks = service.copy_chunks(first, "1", "two", "three")
     service.copy_events(first, "added", chunks)
     step()
     assert service.current() == set()
     service.set_current(document, first)
     step()
     assert service.current() == set(chunks)
-    assert service.search() == ["one", "two", "three"]
+    assert service.search() == ["1", "two", "three"]
 
     second = service.insert_version(document, 2)
-    copies = service.copy_chunks(second, "one", "two changed")
+    copies = service.copy_chunks(second, "1", "two changed")
     service.copy_events(second, "unchanged", copies[:1])
     service.connection.execute(
         "INSERT INTO rag_chunk_events (version_id, chunk_id, ordinal, event_type) VALUES (%s, %s, 1, 'updated')",
@@ -130,9 +130,9 @@ def test_a_service_with_its_own_sql_keeps_working(service: Service, in_one_trans
     service.set_current(document, second)
     step()
     assert service.current() == set(copies)
-    assert service.search() == ["one", "two changed"]
+    assert service.search() == ["1", "two changed"]
     stored = "SELECT content FROM rag_chunks WHERE version_id = %s ORDER BY ordinal"
-    assert service.connection.execute(stored, (first,)).fetchall() == [("one",), ("two",), ("three",)]
+    assert service.connection.execute(stored, (first,)).fetchall() == [("1",), ("two",), ("three",)]
 
     tombstone = service.insert_version(document, 3)
     service.copy_events(tombstone, "deleted", copies)

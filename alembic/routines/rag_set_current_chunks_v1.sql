@@ -7,6 +7,7 @@ DECLARE
   current_version uuid;
   config text;
   manifest uuid[];
+  versions uuid[];
 BEGIN
   SELECT d.current_version_id, d.text_config INTO current_version, config
   FROM rag_documents d WHERE d.id = document FOR NO KEY UPDATE;
@@ -18,12 +19,12 @@ BEGIN
   ELSE
     manifest := ARRAY(SELECT c.id FROM rag_chunks c WHERE c.version_id = current_version);
   END IF;
+  -- as arrays: whatever the statistics say, the indexes are read for these, and no table is read whole
+  versions := ARRAY(SELECT v.id FROM rag_document_versions v WHERE v.document_id = document);
   UPDATE rag_chunks c SET is_current = false
-  FROM rag_document_versions v
-  WHERE v.document_id = document AND c.version_id = v.id AND c.is_current AND c.id <> ALL (manifest);
+  WHERE c.version_id = ANY (versions) AND c.is_current AND c.id <> ALL (manifest);
   UPDATE rag_chunks c SET is_current = true, text_config = config
-  FROM rag_document_versions v
-  WHERE v.document_id = document AND v.id = c.version_id AND c.id = ANY (manifest)
+  WHERE c.id = ANY (manifest) AND c.version_id = ANY (versions)
     AND (NOT c.is_current OR c.text_config <> config);
 END
 $$

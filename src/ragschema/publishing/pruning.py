@@ -25,7 +25,7 @@ class Pruning:
         versions: Versions removed.
         chunks: Chunk rows removed.
         events: Chunk events removed.
-        rehomed: Chunk rows of removed versions that kept versions use, moved to the oldest of those.
+        rehomed: Chunk rows of removed versions that kept versions use, moved to the newest of those.
     """
 
     documents: int = 0
@@ -51,9 +51,9 @@ def prune_versions(
 
     A version goes when it is not current, not among its document's newest `keep`, and was written before
     `before`; at least one of the two is needed. A chunk that a kept version uses stays, embedding included: it
-    is given to the oldest kept version that uses it, at its ordinal there. An event that says a chunk was
-    deleted stays and loses its pointer. What was removed when an error or the end of the process comes between
-    two batches stays removed; run it again for the rest.
+    is given to the newest kept version that uses it, at its ordinal there, so that the next pruning need not move
+    it again. An event that says a chunk was deleted stays and loses its pointer. What was removed when an error
+    or the end of the process comes between two batches stays removed; run it again for the rest.
 
     Each batch locks the rows of its documents until it commits, so that publishers of these wait. Where a chunk
     that is current changes hands, its vector enters the HNSW index again (about 2 ms).
@@ -160,7 +160,7 @@ _HEIRS = """
     JOIN rag_document_versions v ON v.id = e.version_id
     LEFT JOIN unnest(CAST(:versions AS uuid[])) AS gone (id) ON gone.id = e.version_id
     WHERE c.version_id = ANY(:versions) AND gone.id IS NULL
-    ORDER BY e.chunk_id, v.version_number, e.ordinal
+    ORDER BY e.chunk_id, v.version_number DESC, e.ordinal
 """
 _COUNT = sa.text(f"""
 SELECT chunks - rehomed AS chunks, events, rehomed FROM

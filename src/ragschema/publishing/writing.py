@@ -141,24 +141,27 @@ WITH version AS (
         CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[])
     ) AS n (id, ordinal, content, slot, source)
     LEFT JOIN rag_chunks s ON s.id = n.source
-), changes AS (
+), marked AS (
+    -- not with the next: to assign an embedding, even its own, is to write it anew
     UPDATE rag_chunks c
-    SET is_current = x.is_current,
-        text_config = CASE WHEN x.is_current THEN :text_config ELSE c.text_config END,
+    SET is_current = n.is_current,
+        text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
+    FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
+    WHERE c.id = n.id AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
+), filled AS (
+    UPDATE rag_chunks c
+    SET is_current = true,
+        text_config = :text_config,
         embedding = coalesce(c.embedding, x.embedding)
     FROM (
-        SELECT n.id, n.is_current,
-            CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding
+        SELECT n.id, CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding
         FROM version, unnest(
-            CAST(:known_ids AS uuid[]), CAST(:known_current AS boolean[]), CAST(:known_slots AS integer[]),
-            CAST(:known_sources AS uuid[])
-        ) AS n (id, is_current, slot, source)
+            CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
+        ) AS n (id, slot, source)
         LEFT JOIN rag_chunks s ON s.id = n.source
     ) x
     WHERE c.id = x.id AND (
-        c.is_current <> x.is_current
-        OR x.is_current AND c.text_config <> :text_config
-        OR c.embedding IS NULL AND x.embedding IS NOT NULL
+        NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
     )
 ), events AS (
     INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type)
@@ -170,9 +173,11 @@ WITH version AS (
 )
 SELECT version_number FROM version
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
-_POINT = sa.text(
-    "UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id"
-)
+# The setting tells the deferred trigger that there is nothing left for it to do.
+_POINT = sa.text("""
+UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id
+RETURNING set_config('ragschema.marked', current_version_id::text, true)
+""")
 _CURRENT = sa.text("""
 SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at
 FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
@@ -246,9 +251,8 @@ def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int],
 def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) -> dict[str, Any]:
     """Return the rows to write, column by column."""
     new: list[tuple[UUID, Place, UUID | None]] = []
-    known: list[tuple[UUID, bool, int | None, UUID | None]] = [
-        (id_, False, None, None) for id_ in plan.hidden
-    ]
+    marked: list[tuple[UUID, bool]] = [(id_, False) for id_ in plan.hidden]
+    filled: list[tuple[UUID, int | None, UUID | None]] = []
     chunk_ids = []
     ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
     for place in plan.places:
@@ -258,10 +262,14 @@ def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) 
         if place.chunk_id is None:
             continue
         if copy_unchanged:
-            known.append((place.chunk_id, False, None, None))
+            marked.append((place.chunk_id, False))
+            continue
+        chunk_ids.append(place.chunk_id)
+        slot = slots.get(place.content)
+        if slot is None and place.embedding_from is None:
+            marked.append((place.chunk_id, True))
         else:
-            known.append((place.chunk_id, True, slots.get(place.content), place.embedding_from))
-            chunk_ids.append(place.chunk_id)
+            filled.append((place.chunk_id, slot, place.embedding_from))
     events = [
         *(
             (chunk_id, place.ordinal, place.event_type)
@@ -277,10 +285,11 @@ def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) 
         "new_contents": [place.content for _, place, _ in new],
         "new_slots": [slots.get(place.content) for _, place, _ in new],
         "new_sources": [source for _, _, source in new],
-        "known_ids": [row[0] for row in known],
-        "known_current": [row[1] for row in known],
-        "known_slots": [row[2] for row in known],
-        "known_sources": [row[3] for row in known],
+        "marked_ids": [id_ for id_, _ in marked],
+        "marked_current": [is_current for _, is_current in marked],
+        "filled_ids": [id_ for id_, _, _ in filled],
+        "filled_slots": [slot for _, slot, _ in filled],
+        "filled_sources": [source for _, _, source in filled],
         "event_ids": [next(ids) for _ in events],
         "event_chunk_ids": [chunk_id for chunk_id, _, _ in events],
         "event_ordinals": [ordinal for _, ordinal, _ in events],
