@@ -86,7 +86,7 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "NOT NULL added": (
         "ALTER TABLE rag_chunks ALTER embedding SET NOT NULL",
-        {"column rag_chunks.embedding": "vector(768) NOT NULL STORAGE MAIN"},
+        {"column rag_chunks.embedding": "vector(768) NOT NULL"},
     ),
     "identity": (
         "ALTER TABLE rag_chunks ALTER ordinal ADD GENERATED ALWAYS AS IDENTITY",
@@ -100,9 +100,9 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         "ALTER TABLE rag_chunks ALTER embedding SET STORAGE PLAIN",
         {"column rag_chunks.embedding": "vector(768) STORAGE PLAIN"},
     ),
-    "column storage as its type's": (
-        "ALTER TABLE rag_chunks ALTER embedding SET STORAGE EXTERNAL",
-        {"column rag_chunks.embedding": "vector(768)"},
+    "column storage inline": (
+        "ALTER TABLE rag_chunks ALTER embedding SET STORAGE MAIN",
+        {"column rag_chunks.embedding": "vector(768) STORAGE MAIN"},
     ),
     "column compression": (
         "ALTER TABLE rag_chunks ALTER content SET COMPRESSION pglz",
@@ -399,6 +399,14 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "rule added": (
         "CREATE RULE ignore AS ON DELETE TO rag_chunks DO INSTEAD NOTHING",
         {"rule rag_chunks.ignore": "CREATE RULE ignore AS\n    ON DELETE TO rag_chunks DO INSTEAD NOTHING;"},
+    ),
+    "table storage parameter reset": (
+        "ALTER TABLE rag_chunks RESET (fillfactor)",
+        {"parameter rag_chunks.fillfactor": None},
+    ),
+    "table storage parameter added": (
+        "ALTER TABLE rag_chunks SET (toast_tuple_target = 4080)",
+        {"parameter rag_chunks.toast_tuple_target": "4080"},
     ),
     "table storage parameter": (
         "ALTER TABLE rag_chunks SET (fillfactor = 70)",
