@@ -66,6 +66,672 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_job_error(error text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  IF octet_length(error) <= 16000 OR char_length(error) <= 16000 THEN
+    RETURN error;
+  END IF;
+  RETURN left(error, 7900) || format(E'\n[... %s characters cut ...]\n', char_length(error) - 15800)
+    || right(error, 7900);
+END
+$$;
+
+CREATE FUNCTION public.rag_job_fill_in() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  written_at timestamptz := clock_timestamp();
+  before job_status;
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    before := OLD.status;
+    IF before = 'completed' AND NEW.status <> 'completed'
+      OR before = 'failed' AND NEW.status IN ('processing', 'completed')
+    THEN
+      RAISE EXCEPTION 'job % is %, so it cannot become %', OLD.id, before, NEW.status USING
+        ERRCODE = 'check_violation',
+        TABLE = 'rag_jobs',
+        HINT = CASE before
+          WHEN 'completed' THEN 'Insert a new job for the same work.'
+          ELSE 'Set it to new first, or call rag_jobs_retry.' END;
+    END IF;
+    IF NEW.attempts < OLD.attempts THEN
+      RAISE EXCEPTION 'attempts of job % cannot go down from % to %', OLD.id, OLD.attempts, NEW.attempts USING
+        ERRCODE = 'check_violation',
+        TABLE = 'rag_jobs',
+        HINT = 'It tells the workers of one job apart. For more attempts raise max_attempts, or attempts_before.';
+    END IF;
+    IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
+      NEW.updated_at := written_at;
+    END IF;
+  ELSE
+    NEW.created_at := coalesce(NEW.created_at, written_at);
+    NEW.updated_at := coalesce(NEW.updated_at, written_at);
+  END IF;
+
+  IF NEW.status IN ('completed', 'failed') AND NEW.enqueued_again THEN
+    NEW.status := 'new';  -- the newest payload has not run yet
+    NEW.attempts_before := NEW.attempts;
+    NEW.progress := NULL;
+  ELSIF NEW.status = 'new' AND before = 'processing' THEN
+    IF NEW.enqueued_again THEN
+      NEW.attempts_before := NEW.attempts;
+      NEW.progress := NULL;
+    ELSIF NEW.attempts - NEW.attempts_before >= NEW.max_attempts THEN
+      NEW.status := 'failed';
+      NEW.error_message := coalesce(NEW.error_message, format('given back after attempt %s, the last', NEW.attempts));
+    END IF;
+  ELSIF NEW.status = 'new' AND before = 'failed' THEN
+    NEW.attempts_before := NEW.attempts;
+  ELSIF before = 'new' AND NEW.status IN ('processing', 'completed')
+    OR before IS NULL AND NEW.status = 'processing'
+  THEN
+    IF before IS NULL OR NEW.attempts = OLD.attempts THEN
+      NEW.attempts := greatest(NEW.attempts, NEW.attempts_before) + 1;
+    END IF;
+    NEW.started_at := written_at;
+    IF before IS NULL OR NEW.worker IS NOT DISTINCT FROM OLD.worker THEN
+      NEW.worker := coalesce(nullif(current_setting('application_name'), ''), 'session') || ' ' || pg_backend_pid();
+    END IF;
+  END IF;
+
+  IF NEW.status = 'processing' THEN
+    NEW.lease_expires_at := coalesce(
+      NEW.lease_expires_at,
+      written_at + coalesce(nullif(current_setting('rag_jobs.lease', true), ''), '1 hour')::interval
+    );
+    NEW.finished_at := NULL;
+  ELSE
+    NEW.lease_expires_at := NULL;
+    NEW.enqueued_again := false;
+    NEW.finished_at := CASE WHEN NEW.status <> 'new' THEN coalesce(NEW.finished_at, written_at) END;
+  END IF;
+  RETURN NEW;
+END
+$$;
+
+CREATE FUNCTION public.rag_job_notify() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM pg_notify(rag_jobs_channel(), NEW.job_type);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_cancel(id uuid, reason text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  cancelled_at timestamptz := clock_timestamp();
+BEGIN
+  UPDATE rag_jobs AS j SET
+    status = 'failed',
+    finished_at = cancelled_at,
+    enqueued_again = false,
+    lease_expires_at = NULL,
+    error_message = rag_job_error('cancelled' || coalesce(': ' || reason, '')),
+    updated_at = cancelled_at
+  WHERE j.id = rag_jobs_cancel.id AND j.status IN ('new', 'processing');
+  RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_channel() RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN ('rag_jobs_' || current_schema())::name::text;
+END
+$$;
+
+CREATE TABLE public.rag_jobs (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    job_type text NOT NULL,
+    payload jsonb NOT NULL,
+    status public.job_status DEFAULT 'new'::public.job_status NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    error_message text,
+    priority integer DEFAULT 0 NOT NULL,
+    run_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    attempts_before integer DEFAULT 0 NOT NULL,
+    max_attempts integer DEFAULT 10 NOT NULL,
+    lease_expires_at timestamp with time zone,
+    worker text,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    dedupe_key text,
+    enqueued_again boolean DEFAULT false NOT NULL,
+    progress jsonb,
+    CONSTRAINT rag_jobs_attempts_check CHECK (((attempts >= attempts_before) AND (((attempts - attempts_before) + ((status = 'new'::public.job_status))::integer) <= max_attempts))),
+    CONSTRAINT rag_jobs_status_check CHECK ((((status = 'processing'::public.job_status) = (lease_expires_at IS NOT NULL)) AND ((status >= 'completed'::public.job_status) = (finished_at IS NOT NULL)) AND ((worker IS NOT NULL) OR (lease_expires_at IS NULL)) AND ((NOT enqueued_again) OR (lease_expires_at IS NOT NULL))))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='20000');
+
+COMMENT ON COLUMN public.rag_jobs.job_type IS 'Which workers it is for';
+
+COMMENT ON COLUMN public.rag_jobs.payload IS 'What to do; the newest, where a job with its key was enqueued again';
+
+COMMENT ON COLUMN public.rag_jobs.status IS 'new: waits for run_at; processing: claimed; completed, failed: nothing more happens by itself';
+
+COMMENT ON COLUMN public.rag_jobs.created_at IS 'When it was enqueued';
+
+COMMENT ON COLUMN public.rag_jobs.updated_at IS 'When anything of it last changed, a heartbeat included';
+
+COMMENT ON COLUMN public.rag_jobs.error_message IS 'The last error, or that it was cancelled';
+
+COMMENT ON COLUMN public.rag_jobs.priority IS 'Smaller numbers first; 0 is usual';
+
+COMMENT ON COLUMN public.rag_jobs.run_at IS 'Not claimed before';
+
+COMMENT ON COLUMN public.rag_jobs.attempts IS 'Claims so far; never goes down, so it tells one claim from the next';
+
+COMMENT ON COLUMN public.rag_jobs.attempts_before IS 'How many of them do not count, for they were before a retry or a newer payload';
+
+COMMENT ON COLUMN public.rag_jobs.max_attempts IS 'How many may count';
+
+COMMENT ON COLUMN public.rag_jobs.lease_expires_at IS 'While processing: when others may take it over';
+
+COMMENT ON COLUMN public.rag_jobs.worker IS 'Who claimed it last';
+
+COMMENT ON COLUMN public.rag_jobs.started_at IS 'When it was claimed last';
+
+COMMENT ON COLUMN public.rag_jobs.finished_at IS 'When it was completed, or failed for good';
+
+COMMENT ON COLUMN public.rag_jobs.dedupe_key IS 'No two unfinished jobs of a type have the same';
+
+COMMENT ON COLUMN public.rag_jobs.enqueued_again IS 'While processing: payload is newer than what runs, so run it again afterwards';
+
+COMMENT ON COLUMN public.rag_jobs.progress IS 'How far it has come, for the next attempt to go on from';
+
+CREATE FUNCTION public.rag_jobs_claim(worker text, job_types text[] DEFAULT NULL::text[], max_jobs integer DEFAULT 1, lease interval DEFAULT '00:05:00'::interval) RETURNS SETOF public.rag_jobs
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  claimed_at timestamptz := clock_timestamp();
+  wanted integer := max_jobs;
+  types text[] := job_types;
+  lane bigint;  -- priorities up to this one are done with
+  head integer;  -- the next priority
+  turn text[];  -- the types that have it, and may have more
+  filled text[];
+  quota integer;
+  claimed integer;
+  wanted_before integer;
+  has_released boolean := false;
+BEGIN
+  IF worker IS NULL OR max_jobs IS NULL OR max_jobs < 1 OR lease IS NULL OR lease <= interval '0' THEN
+    RAISE EXCEPTION 'a claim needs the name of its worker, one job at least, and a lease above zero'
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF date_part('epoch', claimed_at)
+    > coalesce(nullif(current_setting('rag_jobs.leases_seen_at', true), ''), '0')::float8 + 1
+  THEN
+    PERFORM rag_jobs_release_expired(job_types);
+    has_released := true;
+  END IF;
+  LOOP
+    IF job_types IS NULL THEN
+      WITH RECURSIVE waiting (job_type) AS (
+        (SELECT job_type FROM rag_jobs WHERE status = 'new' ORDER BY job_type LIMIT 1)
+        UNION ALL
+        SELECT (
+          SELECT j.job_type FROM rag_jobs j WHERE j.status = 'new' AND j.job_type > waiting.job_type
+          ORDER BY j.job_type LIMIT 1
+        )
+        FROM waiting WHERE waiting.job_type IS NOT NULL
+      )
+      SELECT array_agg(job_type) FROM waiting WHERE job_type IS NOT NULL INTO types;
+    END IF;
+    lane := -2147483649;
+    WHILE wanted > 0 AND cardinality(types) > 0 LOOP
+      IF cardinality(types) = 1 THEN
+        turn := types;
+      ELSE
+        SELECT heads.priority, array_agg(t.job_type ORDER BY random())
+        FROM unnest(types) AS t (job_type)
+        CROSS JOIN LATERAL (
+          SELECT priority FROM rag_jobs
+          WHERE job_type = t.job_type AND status = 'new' AND priority > lane
+          ORDER BY priority LIMIT 1
+        ) AS heads
+        GROUP BY heads.priority ORDER BY heads.priority LIMIT 1
+        INTO head, turn;
+        EXIT WHEN NOT FOUND;
+      END IF;
+      wanted_before := wanted;
+      WHILE wanted > 0 AND cardinality(turn) > 0 LOOP
+        filled := '{}';
+        FOR place IN 1 .. cardinality(turn) LOOP
+          EXIT WHEN wanted = 0;
+          quota := ceil(wanted::float8 / (cardinality(turn) - place + 1));
+          RETURN QUERY
+            WITH claimed AS (
+              UPDATE rag_jobs SET
+                status = 'processing',
+                attempts = attempts + 1,
+                worker = rag_jobs_claim.worker,
+                lease_expires_at = claimed_at + lease,
+                started_at = claimed_at,
+                updated_at = claimed_at
+              WHERE id = ANY (ARRAY(
+                SELECT id FROM rag_jobs
+                WHERE job_type = turn[place] AND status = 'new' AND run_at <= claimed_at
+                  AND priority = (
+                    SELECT priority FROM rag_jobs
+                    WHERE job_type = turn[place] AND status = 'new' AND priority > lane
+                    ORDER BY priority LIMIT 1
+                  )
+                ORDER BY run_at LIMIT quota
+                FOR NO KEY UPDATE SKIP LOCKED
+              ))
+              RETURNING *
+            )
+            SELECT * FROM claimed ORDER BY run_at;
+          GET DIAGNOSTICS claimed = ROW_COUNT;
+          wanted := wanted - claimed;
+          IF claimed = quota THEN
+            filled := filled || turn[place];
+          END IF;
+        END LOOP;
+        turn := filled;
+      END LOOP;
+      IF wanted = wanted_before THEN
+        IF cardinality(types) = 1 THEN
+          SELECT priority FROM rag_jobs WHERE job_type = types[1] AND status = 'new' AND priority > lane
+          ORDER BY priority LIMIT 1 INTO head;
+          EXIT WHEN NOT FOUND;
+        END IF;
+        lane := head;
+      END IF;
+    END LOOP;
+    EXIT WHEN wanted = 0 OR has_released OR rag_jobs_release_expired(job_types) = 0;
+    has_released := true;
+  END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_complete(id uuid, attempt integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  completed_at timestamptz := clock_timestamp();
+BEGIN
+  UPDATE rag_jobs AS j SET
+    status = 'completed',
+    finished_at = completed_at,
+    lease_expires_at = NULL,
+    error_message = NULL,
+    updated_at = completed_at
+  WHERE j.id = rag_jobs_complete.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL AND NOT j.enqueued_again;
+  IF FOUND THEN
+    RETURN true;
+  END IF;
+  PERFORM rag_jobs_complete_many(ARRAY[rag_jobs_complete.id], ARRAY[attempt]);
+  RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_complete_many(ids uuid[], attempts integer[]) RETURNS SETOF uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+  completed_at timestamptz := clock_timestamp();
+  completed bigint;
+  job record;
+BEGIN
+  RETURN QUERY
+    UPDATE rag_jobs AS j SET
+      status = 'completed',
+      finished_at = completed_at,
+      lease_expires_at = NULL,
+      error_message = NULL,
+      updated_at = completed_at
+    FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
+    WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.lease_expires_at IS NOT NULL AND j.dedupe_key IS NULL
+    RETURNING j.id;
+  GET DIAGNOSTICS completed = ROW_COUNT;
+  IF completed = cardinality(rag_jobs_complete_many.ids) THEN
+    RETURN;
+  END IF;
+  FOR job IN
+    WITH locked AS MATERIALIZED (
+      SELECT k.id
+      FROM unnest(rag_jobs_complete_many.ids, rag_jobs_complete_many.attempts) AS mine (id, attempt)
+      JOIN rag_jobs AS k ON k.id = mine.id AND k.attempts = mine.attempt
+      WHERE k.lease_expires_at IS NOT NULL AND k.dedupe_key IS NOT NULL
+      ORDER BY k.job_type, k.dedupe_key
+      FOR NO KEY UPDATE OF k
+    )
+    UPDATE rag_jobs AS j SET
+      status = CASE WHEN j.enqueued_again THEN 'new' ELSE 'completed' END::job_status,
+      finished_at = CASE WHEN NOT j.enqueued_again THEN completed_at END,
+      attempts_before = CASE WHEN j.enqueued_again THEN j.attempts ELSE j.attempts_before END,
+      progress = CASE WHEN NOT j.enqueued_again THEN j.progress END,
+      enqueued_again = false,
+      lease_expires_at = NULL,
+      error_message = NULL,
+      updated_at = completed_at
+    FROM locked
+    WHERE j.id = locked.id
+    RETURNING j.id, j.job_type, j.status = 'new' AND j.run_at <= completed_at AS is_due
+  LOOP
+    IF job.is_due AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
+      PERFORM pg_notify(rag_jobs_channel(), job.job_type);
+    END IF;
+    RETURN NEXT job.id;
+  END LOOP;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_enqueue(job_type text, payload jsonb DEFAULT '{}'::jsonb, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT 10, dedupe_key text DEFAULT NULL::text, notify boolean DEFAULT true) RETURNS uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  enqueued_at timestamptz := clock_timestamp();
+  notifying text := current_setting('rag_jobs.notify', true);
+  new_id uuid;
+BEGIN
+  IF dedupe_key IS NOT NULL OR octet_length(job_type) > 2000 THEN
+    RETURN rag_jobs_enqueue_many(
+      ARRAY[job_type], ARRAY[payload], ARRAY[priority], ARRAY[run_at], ARRAY[max_attempts], ARRAY[dedupe_key], notify
+    );
+  END IF;
+  PERFORM set_config('rag_jobs.notify', 'off', true);  -- the trigger notifies for those who do not call this
+  INSERT INTO rag_jobs (job_type, payload, priority, run_at, max_attempts, created_at, updated_at)
+  VALUES (
+    rag_jobs_enqueue.job_type, rag_jobs_enqueue.payload, coalesce(rag_jobs_enqueue.priority, 0),
+    coalesce(rag_jobs_enqueue.run_at, enqueued_at), coalesce(rag_jobs_enqueue.max_attempts, 10),
+    enqueued_at, enqueued_at
+  )
+  RETURNING id INTO new_id;
+  PERFORM set_config('rag_jobs.notify', coalesce(notifying, ''), true);
+  IF notify AND notifying IS DISTINCT FROM 'off' AND coalesce(rag_jobs_enqueue.run_at <= enqueued_at, true) THEN
+    PERFORM pg_notify(rag_jobs_channel(), job_type);
+  END IF;
+  RETURN new_id;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_enqueue_many(job_types text[], payloads jsonb[], priorities integer[] DEFAULT NULL::integer[], run_ats timestamp with time zone[] DEFAULT NULL::timestamp with time zone[], max_attempts integer[] DEFAULT NULL::integer[], dedupe_keys text[] DEFAULT NULL::text[], notify boolean DEFAULT true) RETURNS SETOF uuid
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  enqueued_at timestamptz := clock_timestamp();
+  notifying text := current_setting('rag_jobs.notify', true);
+  due_types text[];
+  ids uuid[];
+BEGIN
+  IF (SELECT max(octet_length(term)) FROM unnest(job_types || dedupe_keys) AS term) > 2000 THEN
+    RAISE EXCEPTION 'a job_type or dedupe_key is longer than 2,000 bytes'
+      USING ERRCODE = 'string_data_right_truncation', HINT = 'Let it be a name or a hash; the rest is payload.';
+  END IF;
+  PERFORM set_config('rag_jobs.notify', 'off', true);  -- the trigger notifies for those who do not call this
+  WITH given AS MATERIALIZED (
+    SELECT gen_random_uuid() AS new_id, g.*
+    FROM unnest(
+      rag_jobs_enqueue_many.job_types, rag_jobs_enqueue_many.payloads, rag_jobs_enqueue_many.priorities,
+      rag_jobs_enqueue_many.run_ats, rag_jobs_enqueue_many.max_attempts, rag_jobs_enqueue_many.dedupe_keys
+    ) WITH ORDINALITY AS g (job_type, payload, priority, run_at, max_attempts, dedupe_key, place)
+  ), last AS (
+    SELECT * FROM given WHERE dedupe_key IS NULL
+    UNION ALL (
+      SELECT DISTINCT ON (job_type, dedupe_key) * FROM given WHERE dedupe_key IS NOT NULL
+      ORDER BY job_type, dedupe_key, place DESC
+    )
+  ), put AS (
+    INSERT INTO rag_jobs AS j
+      (id, job_type, payload, priority, run_at, max_attempts, dedupe_key, created_at, updated_at)
+    SELECT new_id, job_type, payload, coalesce(priority, 0), coalesce(run_at, enqueued_at),
+      coalesce(max_attempts, 10), dedupe_key, enqueued_at, enqueued_at
+    FROM last
+    ON CONFLICT (job_type, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('new', 'processing')
+    DO UPDATE SET
+      payload = excluded.payload,
+      priority = excluded.priority,
+      -- no time given: keeps its place
+      run_at = CASE WHEN j.status = 'new' AND excluded.run_at = excluded.updated_at
+        THEN least(j.run_at, excluded.run_at) ELSE excluded.run_at END,
+      max_attempts = CASE j.status WHEN 'new' THEN excluded.max_attempts
+        ELSE greatest(excluded.max_attempts, j.attempts - j.attempts_before) END,
+      attempts_before = CASE j.status WHEN 'new' THEN j.attempts ELSE j.attempts_before END,
+      progress = CASE j.status WHEN 'new' THEN NULL ELSE j.progress END,
+      error_message = CASE j.status WHEN 'new' THEN NULL ELSE j.error_message END,
+      enqueued_again = j.status = 'processing',
+      updated_at = excluded.updated_at
+    RETURNING j.id, j.job_type, j.dedupe_key, j.status = 'new' AND j.run_at <= enqueued_at AS is_due
+  )
+  SELECT
+    ARRAY(
+      SELECT coalesce(p.id, g.new_id) FROM given g
+      LEFT JOIN put p ON p.job_type = g.job_type AND p.dedupe_key = g.dedupe_key
+      ORDER BY g.place
+    ),
+    ARRAY(SELECT DISTINCT job_type FROM put WHERE is_due)
+  INTO ids, due_types;
+  PERFORM set_config('rag_jobs.notify', coalesce(notifying, ''), true);
+  IF notify AND notifying IS DISTINCT FROM 'off' THEN
+    PERFORM pg_notify(rag_jobs_channel(), due.job_type) FROM unnest(due_types) AS due (job_type);
+  END IF;
+  RETURN QUERY SELECT unnest(ids);
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_fail(id uuid, attempt integer, error text, retry_in interval DEFAULT NULL::interval, permanent boolean DEFAULT false) RETURNS public.job_status
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  failed_at timestamptz := clock_timestamp();
+  job rag_jobs;
+  is_to_retry boolean;
+BEGIN
+  SELECT * FROM rag_jobs AS j INTO job
+  WHERE j.id = rag_jobs_fail.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL
+  FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  is_to_retry := NOT coalesce(permanent, false) AND job.attempts - job.attempts_before < job.max_attempts;
+  IF job.enqueued_again THEN
+    job.status := 'new';
+    job.attempts_before := job.attempts;
+    job.progress := NULL;
+  ELSIF is_to_retry THEN
+    job.status := 'new';
+    job.run_at := failed_at + coalesce(
+      retry_in,
+      -- 9 doublings pass the hour
+      least(10 * 2 ^ least(job.attempts - job.attempts_before - 1, 9), 3600)
+        * (0.5 + random() / 2) * interval '1 second'
+    );
+  ELSE
+    job.status := 'failed';
+    job.finished_at := failed_at;
+  END IF;
+  UPDATE rag_jobs AS j SET
+    status = job.status,
+    run_at = job.run_at,
+    attempts_before = job.attempts_before,
+    progress = job.progress,
+    finished_at = job.finished_at,
+    enqueued_again = false,
+    lease_expires_at = NULL,
+    error_message = rag_job_error(error),
+    updated_at = failed_at
+  WHERE j.id = job.id;
+  IF job.status = 'new' AND job.run_at <= failed_at
+    AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off'
+  THEN
+    PERFORM pg_notify(rag_jobs_channel(), job.job_type);
+  END IF;
+  RETURN job.status;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_heartbeat(id uuid, attempt integer, lease interval DEFAULT '00:05:00'::interval, progress jsonb DEFAULT NULL::jsonb) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  beat_at timestamptz := clock_timestamp();
+BEGIN
+  IF lease IS NULL OR lease <= interval '0' THEN
+    RAISE EXCEPTION 'a heartbeat needs a lease above zero' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  UPDATE rag_jobs AS j SET
+    lease_expires_at = beat_at + lease,
+    progress = coalesce(rag_jobs_heartbeat.progress, j.progress),
+    updated_at = beat_at
+  WHERE j.id = rag_jobs_heartbeat.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL;
+  RETURN FOUND;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_prune(older_than interval, batch integer DEFAULT 10000, dry_run boolean DEFAULT false, status public.job_status DEFAULT NULL::public.job_status) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+  finished_before timestamptz := clock_timestamp() - older_than;
+  pruned bigint;
+BEGIN
+  IF dry_run THEN
+    SELECT count(*) FROM rag_jobs AS j INTO pruned
+    WHERE j.finished_at < finished_before
+      AND (rag_jobs_prune.status IS NULL OR j.status = rag_jobs_prune.status);
+  ELSE
+    DELETE FROM rag_jobs AS d WHERE d.id = ANY (ARRAY(
+      SELECT j.id FROM rag_jobs AS j
+      WHERE j.finished_at < finished_before
+        AND (rag_jobs_prune.status IS NULL OR j.status = rag_jobs_prune.status)
+      ORDER BY j.finished_at LIMIT batch
+      FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS pruned = ROW_COUNT;
+  END IF;
+  RETURN pruned;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_release_expired(job_types text[] DEFAULT NULL::text[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  released_at timestamptz := clock_timestamp();
+  released bigint;
+BEGIN
+  WITH expired AS MATERIALIZED (
+    SELECT id, enqueued_again OR attempts - attempts_before < max_attempts AS is_to_run
+    FROM rag_jobs
+    WHERE status = 'processing' AND lease_expires_at <= released_at
+      AND (job_types IS NULL OR job_type = ANY (job_types))
+    LIMIT 1000
+    FOR NO KEY UPDATE SKIP LOCKED
+  ), updated AS (
+    UPDATE rag_jobs SET
+      status = CASE WHEN is_to_run THEN 'new' ELSE 'failed' END::job_status,
+      finished_at = CASE WHEN NOT is_to_run THEN released_at END,
+      attempts_before = CASE WHEN enqueued_again THEN attempts ELSE attempts_before END,
+      progress = CASE WHEN NOT enqueued_again THEN progress END,
+      enqueued_again = false,
+      lease_expires_at = NULL,
+      error_message = format('the lease of attempt %s, worker %s, ran out', attempts, worker),
+      updated_at = released_at
+    FROM expired
+    WHERE rag_jobs.id = expired.id
+    RETURNING is_to_run
+  )
+  SELECT count(*) FILTER (WHERE is_to_run) FROM updated INTO released;
+  PERFORM set_config('rag_jobs.leases_seen_at', extract(epoch FROM released_at)::text, false);
+  RETURN released;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_retry(id uuid) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  retried_at timestamptz := clock_timestamp();
+  retried_type text;
+BEGIN
+  UPDATE rag_jobs AS j SET
+    status = 'new',
+    run_at = retried_at,
+    attempts_before = CASE j.status WHEN 'failed' THEN j.attempts ELSE j.attempts_before END,
+    finished_at = NULL,
+    updated_at = retried_at
+  WHERE j.id = rag_jobs_retry.id AND (j.status = 'failed' OR j.status = 'new' AND j.run_at > retried_at)
+  RETURNING j.job_type INTO retried_type;
+  IF retried_type IS NULL THEN
+    RETURN false;
+  END IF;
+  IF current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
+    PERFORM pg_notify(rag_jobs_channel(), retried_type);
+  END IF;
+  RETURN true;
+EXCEPTION
+  WHEN unique_violation THEN
+    RETURN false;
+END
+$$;
+
+CREATE FUNCTION public.rag_jobs_stats() RETURNS TABLE(job_type text, waiting bigint, due bigint, processing bigint, expired bigint, failed bigint, oldest_age interval)
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+DECLARE
+  seen_at timestamptz := clock_timestamp();
+BEGIN
+  RETURN QUERY
+    SELECT counted.job_type, sum(counted.waiting)::bigint, sum(counted.due)::bigint, sum(counted.processing)::bigint,
+      sum(counted.expired)::bigint, sum(counted.failed)::bigint, seen_at - min(counted.oldest)
+    FROM (
+      SELECT j.job_type, count(*) AS waiting, count(*) FILTER (WHERE j.run_at <= seen_at) AS due,
+        0 AS processing, 0 AS expired, 0 AS failed, min(j.run_at) FILTER (WHERE j.run_at <= seen_at) AS oldest
+      FROM rag_jobs j WHERE j.status = 'new' GROUP BY j.job_type
+      UNION ALL
+      SELECT j.job_type, 0, 0, count(*), count(*) FILTER (WHERE j.lease_expires_at <= seen_at), 0, NULL
+      FROM rag_jobs j WHERE j.status = 'processing' GROUP BY j.job_type
+      UNION ALL
+      SELECT j.job_type, 0, 0, 0, 0, count(*), NULL
+      FROM rag_jobs j WHERE j.status = 'failed' GROUP BY j.job_type
+    ) AS counted
+    GROUP BY counted.job_type
+    ORDER BY counted.job_type;
+END
+$$;
+
 CREATE FUNCTION public.rag_refuse_version_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -178,16 +844,6 @@ CREATE TABLE public.rag_documents (
     text_config text DEFAULT 'simple'::text NOT NULL
 );
 
-CREATE TABLE public.rag_jobs (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    job_type text NOT NULL,
-    payload jsonb NOT NULL,
-    status public.job_status DEFAULT 'new'::public.job_status NOT NULL,
-    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP,
-    updated_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP,
-    error_message text
-);
-
 ALTER TABLE ONLY public.rag_chunk_events
     ADD CONSTRAINT rag_chunk_events_pkey PRIMARY KEY (id);
 
@@ -229,7 +885,15 @@ CREATE INDEX rag_chunks_pending_idx ON public.rag_chunks USING btree (created_at
 
 CREATE INDEX rag_documents_current_version_id_id_idx ON public.rag_documents USING btree (current_version_id, id);
 
-CREATE INDEX rag_jobs_status_created_at_idx ON public.rag_jobs USING btree (status, created_at);
+CREATE INDEX rag_jobs_created_at_idx ON public.rag_jobs USING btree (created_at) WHERE (status = 'new'::public.job_status);
+
+CREATE UNIQUE INDEX rag_jobs_dedupe_key_idx ON public.rag_jobs USING btree (job_type, dedupe_key) WHERE ((dedupe_key IS NOT NULL) AND (status = ANY (ARRAY['new'::public.job_status, 'processing'::public.job_status])));
+
+CREATE INDEX rag_jobs_finished_at_idx ON public.rag_jobs USING btree (finished_at) WHERE (finished_at IS NOT NULL);
+
+CREATE INDEX rag_jobs_ready_idx ON public.rag_jobs USING btree (job_type, priority, run_at) WHERE (status = 'new'::public.job_status);
+
+CREATE INDEX rag_jobs_status_job_type_idx ON public.rag_jobs USING btree (status, job_type) WHERE (status = ANY (ARRAY['processing'::public.job_status, 'failed'::public.job_status]));
 
 CREATE TRIGGER rag_chunk_events_deleted AFTER DELETE ON public.rag_chunk_events REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.rag_chunk_events_changed();
 
@@ -244,6 +908,12 @@ CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_docum
 CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config ON public.rag_documents DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.rag_documents_changed();
 
 CREATE TRIGGER rag_documents_touch_updated_at BEFORE UPDATE ON public.rag_documents FOR EACH ROW WHEN ((NOT (new.updated_at IS DISTINCT FROM old.updated_at))) EXECUTE FUNCTION public.rag_touch_updated_at();
+
+CREATE TRIGGER rag_jobs_fill_in_insert BEFORE INSERT ON public.rag_jobs FOR EACH ROW WHEN (((new.created_at IS NULL) OR (new.updated_at IS NULL) OR ((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.status >= 'completed'::public.job_status) <> (new.finished_at IS NOT NULL)))) EXECUTE FUNCTION public.rag_job_fill_in();
+
+CREATE TRIGGER rag_jobs_fill_in_update BEFORE UPDATE ON public.rag_jobs FOR EACH ROW WHEN ((((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.finished_at IS NULL) AND (new.status >= 'completed'::public.job_status)) OR ((old.finished_at IS NOT NULL) AND (old.status <> new.status)) OR (new.updated_at = old.updated_at))) EXECUTE FUNCTION public.rag_job_fill_in();
+
+CREATE TRIGGER rag_jobs_notify AFTER INSERT ON public.rag_jobs FOR EACH ROW WHEN (((new.status = 'new'::public.job_status) AND (new.run_at <= clock_timestamp()) AND (current_setting('rag_jobs.notify'::text, true) IS DISTINCT FROM 'off'::text))) EXECUTE FUNCTION public.rag_job_notify();
 
 ALTER TABLE ONLY public.rag_documents
     ADD CONSTRAINT fk_current_version FOREIGN KEY (id, current_version_id) REFERENCES public.rag_document_versions(document_id, id) DEFERRABLE INITIALLY DEFERRED;

@@ -15,7 +15,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from conftest import connect, made_database
-from publishing import NAMES, assert_consistent, database_for_publishing, embed, read_current, read_events
+from publishing import (
+    NAMES,
+    assert_consistent,
+    database_for_publishing,
+    embed,
+    publish_texts,
+    read_current,
+    read_events,
+)
 from ragschema import migrations
 from ragschema.embedding import EmbeddingError
 from ragschema.maintenance import repair
@@ -26,8 +34,12 @@ from ragschema.publishing import (
     BulkLoad,
     ContentError,
     PublishingError,
+    activate_version,
     deferred_index,
+    prune_versions,
     publish_many,
+    purge_document,
+    retire_document,
 )
 from ragschema.publishing.deferral import VECTOR_INDEX
 from ragschema.settings import Database
@@ -273,3 +285,28 @@ def test_repair_builds_no_index_before_its_revision(server: Mapping[str, str]) -
     with made_database(server) as database:
         migrations.upgrade(database, "20251225170000")
         assert repair(Options(database)).rebuilt == ()
+
+
+def test_everything_works_in_a_schema_of_its_own(server: Mapping[str, str]) -> None:
+    with made_database(server) as database:
+        migrations.upgrade(database, schema="tenant")
+        engine = sa.create_engine(database.url(), connect_args={"options": "-c search_path=tenant,public"})
+        with deferred_index(engine, search_is_slow_meanwhile=True), engine.connect() as connection:
+            publish_many(connection, [document("one", "a", "b"), document("two", "c")])
+            publish_many(connection, [document("one", "a", "X")])
+        with Session(engine) as session:
+            publish_texts(session, "one", ["a", "Y"])
+            activate_version(session, "one", 1)
+            retire_document(session, "two")
+            session.commit()
+            assert prune_versions(session, keep=1).versions == 2
+            purge_document(session, "two")
+            assert [row.content for row in read_current(session, "one")] == ["a", "b"]
+            assert_consistent(session)
+            session.commit()
+        with connect(database) as connection:
+            connection.execute(f"DROP INDEX tenant.{VECTOR_INDEX}".encode())
+        options = Options(database, schema="tenant")
+        assert repair(options).rebuilt == (VECTOR_INDEX,)
+        assert migrations.verify(database, schema="tenant").is_clean
+        engine.dispose()

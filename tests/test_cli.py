@@ -32,6 +32,12 @@ COMMANDS = [
     "db psql",
     "db stop",
     "db destroy",
+    "jobs",
+    "jobs stats",
+    "jobs list",
+    "jobs retry",
+    "jobs cancel",
+    "jobs prune",
 ]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -204,6 +205,14 @@ def test_a_text_that_cannot_be_stored_is_named_by_its_place(
     with pytest.raises(ContentError, match=f"chunk 3 of article '{article}'"):
         make_plan(session, article, ["a", "b", "c", text], source_hash="h")
     assert not session.in_transaction()
+
+
+@pytest.mark.parametrize("name", ["source_hash", "title", "url"])
+def test_a_name_that_cannot_be_stored_is_told(session: Session, article: str, name: str) -> None:
+    with pytest.raises(ContentError, match=f"The {name} of article '{article}' holds a NUL byte"):
+        make_plan(session, article, ["a"], **{name: "nul \0 byte"})
+    with pytest.raises(ContentError, match="The article_id"):
+        make_plan(session, f"{article}\0", ["a"])
 
 
 @pytest.mark.parametrize("contents", [[], "a string"])
@@ -833,3 +842,9 @@ def test_ids_are_of_version_7_ascending_and_of_now() -> None:
     seconds = (ids[0].int >> 80) / 1000
     assert abs(seconds - datetime.now(UTC).timestamp()) < 60
     assert uuid7_bytes(0).shape == (0, 16)
+
+
+def test_threads_get_ids_of_their_own() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = [id_ for ids in threads.map(lambda _: uuid7s(500), range(40)) for id_ in ids]
+    assert len({id_.int >> 64 for id_ in made}) == len(made)  # by their time alone

@@ -12,23 +12,12 @@ import pytest
 
 from code_blocks import assert_printed, run_blocks
 from conftest import ROOT, Command, clean_environment, copy_checkout
+from documents import block, imported, section
 from ragschema import migrations
 from ragschema.manifest import read_manifest
 from ragschema.settings import Database
 
 README = (ROOT / "README.md").read_text()
-SECTION = re.compile(r"^## (.+)$", re.M)
-
-
-def section(name: str) -> str:
-    parts = SECTION.split(README)
-    return parts[parts.index(name) + 1]
-
-
-def block(text: str, language: str) -> str:
-    match = re.search(rf"```{language}\n(.*?)```", text, re.S)
-    assert match is not None
-    return match[1]
 
 
 def with_elided_revisions(lines: list[str]) -> list[str]:
@@ -44,7 +33,7 @@ def with_elided_revisions(lines: list[str]) -> list[str]:
 
 def commands_now() -> list[str]:
     """The commands of the table's right column."""
-    rows = [line.split("|") for line in section("Deploy").splitlines() if line.startswith("| `")]
+    rows = [line.split("|") for line in section(README, "Deploy").splitlines() if line.startswith("| `")]
     return [command for row in rows for command in re.findall(r"`(rag [^`]+)`", row[2])]
 
 
@@ -53,7 +42,7 @@ def test_it_is_short() -> None:
 
 
 def test_the_first_run_prints_what_it_shows(tmp_path: Path) -> None:
-    text = block(section("First run"), "console")
+    text = block(section(README, "First run"), "console")
     for transcript in re.split(r"^\$ ", text, flags=re.M)[1:]:
         command, _, expected = transcript.partition("\n")
         result = subprocess.run(
@@ -65,22 +54,19 @@ def test_the_first_run_prints_what_it_shows(tmp_path: Path) -> None:
             text=True,
             check=True,
         )
-        printed = result.stdout.replace(str(tmp_path.resolve()), "~/ragschema")
-        printed = re.sub(r"/tmp/ragschema-[-\w]+(?=:5432)", "~/ragschema/.ragschema/postgres", printed)
-        printed = re.sub(
-            r"^Made .* passable .*\n", "", printed, flags=re.M
-        )  # as root, below a private directory
+        shown = result.stdout.replace(str(tmp_path.resolve()), "~/ragschema")
+        shown = re.sub(r"/tmp/ragschema-[-\w]+(?=:5432)", "~/ragschema/.ragschema/postgres", shown)
+        shown = re.sub(r"^Made .* passable .*\n", "", shown, flags=re.M)  # as root, below a private directory
         if "...\n" in expected:  # stands for these too
-            printed = re.sub(r"^Backfill of rag_\w+: nothing left to do\.\n", "", printed, flags=re.M)
-        in_order = sorted(re.sub(r"\(\d+\.\d+ s\)", "(0.00 s)", printed).splitlines())
+            shown = re.sub(r"^Backfill of rag_\w+: nothing left to do\.\n", "", shown, flags=re.M)
+        in_order = sorted(re.sub(r"\(\d+\.\d+ s\)", "(0.00 s)", shown).splitlines())
         expected = re.sub(r"\(\d+\.\d+ s\)", "(0.00 s)", expected)
         assert in_order == sorted(with_elided_revisions(expected.splitlines()))
 
 
 def test_the_script_of_a_service_runs(tmp_path: Path, database: Database) -> None:
-    script = block(section("From a service"), "python")
-    imports = re.findall(r"^(?:from|import) (\w+)", script, re.M)
-    assert imports == ["ragschema"]
+    script = block(section(README, "From a service"), "python")
+    assert imported(script) == {"ragschema"}
     environment = {"DATABASE_URL": database.libpq_url()}
     assert_printed(*run_blocks([("python", script)], tmp_path, environment))
 
@@ -117,7 +103,7 @@ def test_every_command_of_the_table_works(
 
 
 def test_every_command_of_the_development_section_exists() -> None:
-    commands = re.findall(r"^\$ uv run (.+)$", block(section("Develop"), "console"), re.M)
+    commands = re.findall(r"^\$ uv run (.+)$", block(section(README, "Develop"), "console"), re.M)
     assert commands[0] == "pytest"
     assert "uv run pytest" in (ROOT / ".ci" / "run").read_text().splitlines()
     for command in commands:

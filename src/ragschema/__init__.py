@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ragschema.database import create_async_engine, create_engine, session_factory
     from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingError
     from ragschema.errors import RagSchemaError
+    from ragschema.jobs import ClaimedJob, JobError, NewJob, PermanentFailure
     from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion, Job, JobStatus
     from ragschema.publishing import (
         BulkDocument,
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
         version_diff,
     )
     from ragschema.settings import Database, find_database
+    from ragschema.worker import work
 
 _MODULES = {
     "database": ("create_async_engine", "create_engine", "session_factory"),
     "embedding": ("EMBEDDING_DIMENSION", "Embedding", "EmbeddingError"),
     "errors": ("RagSchemaError",),
+    "jobs": ("ClaimedJob", "JobError", "NewJob", "PermanentFailure"),
     # Base with them: its metadata is empty before they are imported
     "models": (
         "Base",
@@ -88,6 +91,7 @@ _MODULES = {
         "version_diff",
     ),
     "settings": ("Database", "find_database"),
+    "worker": ("work",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -99,6 +103,7 @@ __all__ = [
     "Chunk",
     "ChunkEvent",
     "ChunkEventType",
+    "ClaimedJob",
     "ContentError",
     "Database",
     "Document",
@@ -106,7 +111,10 @@ __all__ = [
     "Embedding",
     "EmbeddingError",
     "Job",
+    "JobError",
     "JobStatus",
+    "NewJob",
+    "PermanentFailure",
     "PublishedVersion",
     "PublishingError",
     "QueryError",
@@ -133,6 +141,7 @@ __all__ = [
     "session_factory",
     "version_chunks",
     "version_diff",
+    "work",
 ]
 
 

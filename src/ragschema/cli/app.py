@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from ragschema.cli import author, db, look, manage, migrate, output, plan  # noqa: F401  they fill migrate.app
+from ragschema.cli import author, db, jobs, look, manage, migrate, output, plan  # noqa: F401  they fill migrate.app
 from ragschema.errors import RagSchemaError
 
 EXIT_CODES = """\
@@ -18,7 +18,7 @@ Exit codes: 0 ok; 1 failed; 2 wrong usage; 3 revisions pending; 4 drift; 5 lint 
 
 app = typer.Typer(
     name="rag",
-    help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server.",
+    help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
+app.add_typer(jobs.app, name="jobs", epilog=EXIT_CODES)
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,14 +27,14 @@ class CheckDrift(StrEnum):
     off = "off"
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a duration such as ``500ms``, ``60s``, ``5m`` or ``1h``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
+    """Return the seconds of a duration such as ``500ms``, ``60s``, ``5m``, ``1h`` or ``30d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", text.strip())
     if match is None:
-        raise typer.BadParameter(f"{text!r} is not a duration: write 500ms, 60s, 5m or 1h.")
+        raise typer.BadParameter(f"{text!r} is not a duration: write 500ms, 60s, 5m, 1h or 30d.")
     return float(match[1]) * _UNITS[match[2]]
 
 

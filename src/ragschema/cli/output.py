@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -66,7 +66,7 @@ def print_error(exc: RagSchemaError) -> None:
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document: dataclasses as objects, times as ISO 8601."""
+    """Print one JSON document: dataclasses as objects, times as ISO 8601, spans of time as seconds."""
     typer.echo(json.dumps(document, indent=2, default=_plain))
 
 
@@ -75,6 +75,8 @@ def _plain(value: object) -> object:
         return asdict(value)
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, Path | UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not for JSON")

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     FromClause,
     Select,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     any_,
     func,
     literal_column,
+    or_,
     select,
 )
 from sqlalchemy.orm import aliased
@@ -49,16 +51,27 @@ class Filters:
             return statement
         statement = statement.join(Origin, Origin.id == Chunk.version_id)
         if self.by_document:
-            statement = statement.where(Origin.document_id == any_(DOCUMENT_IDS))
+            statement = statement.where(_is_any(Origin.document_id, DOCUMENT_IDS))
         if not self.by_article and self.where is None:
             return statement
         statement = statement.join(Document, Document.id == Origin.document_id)
         if self.by_article:
-            statement = statement.where(Document.article_id == any_(ARTICLE_IDS))
+            statement = statement.where(_is_any(Document.article_id, ARTICLE_IDS))
         if self.where is None:
             return statement
         current = DocumentVersion.id == Document.current_version_id
         return statement.join(DocumentVersion, current).where(self.where)
+
+
+def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> ColumnElement[bool]:
+    """Compare a column with an array parameter, in a way that keeps a prepared statement's plans apart.
+
+    A generic plan takes any array for one of ten values, and would read the chunks of a thousand documents one by
+    one (100 ms against 8). With a second condition, which is never true, it expects a third of all rows: so it
+    is cheaper than a plan for the values only where these are many, and then it reads the vector index. In a plan
+    for the values the second condition is gone.
+    """
+    return or_(column == any_(values), func.cardinality(values) < literal_column("0"))
 
 
 def filter_values(

@@ -10,8 +10,8 @@ Downgrade: builds the index again; nothing is lost.
 
 from ragschema.operations_v2 import concurrent_index, drop_concurrent_index
 
-revision = "20261121121600"
-down_revision = "20261121121500"
+revision = "20261121140000"
+down_revision = "20261121130700"
 branch_labels = None
 depends_on = None
 
