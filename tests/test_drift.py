@@ -481,12 +481,13 @@ def test_the_hand_written_schema_is_adopted_at_head(empty_database: Database) ->
 
 def test_a_difference_says_what_was_expected_and_what_was_found(head: Connection) -> None:
     run_script(
-        head, "DROP TABLE rag_jobs; ALTER TABLE rag_chunks ALTER content DROP NOT NULL, ADD x int NOT NULL"
+        head,
+        "DROP TABLE rag_chunk_events; ALTER TABLE rag_chunks ALTER content DROP NOT NULL, ADD x int NOT NULL",
     )
     assert [str(difference) for difference in find_drift(head, "public", HEAD).differences] == [
         "column rag_chunks.content differs\n  expected: text NOT NULL\n  found:    text",
         "column rag_chunks.x is not expected: integer NOT NULL",
-        "table rag_jobs is missing; expected: table",
+        "table rag_chunk_events is missing; expected: table",
     ]
 
 
