@@ -12,24 +12,23 @@ _WITHOUT_EXTENSION = {
     name: HEAD[name].replace(SEARCH_PATH, "$schema, pg_temp") for name in HEAD if name.startswith("function ")
 }
 
+# What names the label 'deleted' and follows it when it is renamed.
+_NAMING_DELETED = (
+    "constraint rag_chunk_events.rag_chunk_events_chunk_id_check",
+    "index rag_chunk_events.rag_chunk_events_manifest_idx",
+)
+
 # The script, then every object that must be named, with what is found of it.
 DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
-    "table dropped": ("DROP TABLE rag_jobs", {"table rag_jobs": None}),
-    "table renamed": ("ALTER TABLE rag_jobs RENAME TO rag_tasks", {"table rag_jobs": None}),
+    "table dropped": ("DROP TABLE rag_chunk_events", {"table rag_chunk_events": None}),
+    "table renamed": ("ALTER TABLE rag_chunk_events RENAME TO rag_changes", {"table rag_chunk_events": None}),
     "table unlogged": ("ALTER TABLE rag_jobs SET UNLOGGED", {"table rag_jobs": "unlogged table"}),
     "table replaced by a view": (
-        "DROP TABLE rag_jobs; CREATE VIEW rag_jobs AS SELECT 1 AS id",
+        "DROP TABLE rag_chunk_events; CREATE VIEW rag_chunk_events AS SELECT 1 AS id",
         {
-            "column rag_jobs.created_at": None,
-            "column rag_jobs.error_message": None,
-            "column rag_jobs.id": "integer",
-            "column rag_jobs.job_type": None,
-            "column rag_jobs.payload": None,
-            "column rag_jobs.status": None,
-            "column rag_jobs.updated_at": None,
-            "constraint rag_jobs.rag_jobs_pkey": None,
-            "index rag_jobs.rag_jobs_status_created_at_idx": None,
-            "table rag_jobs": "view",
+            **{name: None for name in HEAD if " rag_chunk_events." in name},
+            "column rag_chunk_events.id": "integer",
+            "table rag_chunk_events": "view",
         },
     ),
     "replica identity": (
@@ -53,8 +52,10 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         {"column rag_chunks.embedding": "vector(1024)"},
     ),
     "timestamp without time zone": (
-        "ALTER TABLE rag_jobs ALTER updated_at TYPE timestamp",
-        {"column rag_jobs.updated_at": "timestamp without time zone DEFAULT CURRENT_TIMESTAMP"},
+        "ALTER TABLE rag_chunk_events ALTER created_at TYPE timestamp",
+        {
+            "column rag_chunk_events.created_at": "timestamp without time zone NOT NULL DEFAULT CURRENT_TIMESTAMP"
+        },
     ),
     "collation": (
         'ALTER TABLE rag_documents ALTER article_id TYPE text COLLATE "C"',
@@ -86,7 +87,7 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "NOT NULL added": (
         "ALTER TABLE rag_chunks ALTER embedding SET NOT NULL",
-        {"column rag_chunks.embedding": "vector(768) NOT NULL STORAGE MAIN"},
+        {"column rag_chunks.embedding": "vector(768) NOT NULL"},
     ),
     "identity": (
         "ALTER TABLE rag_chunks ALTER ordinal ADD GENERATED ALWAYS AS IDENTITY",
@@ -100,9 +101,9 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         "ALTER TABLE rag_chunks ALTER embedding SET STORAGE PLAIN",
         {"column rag_chunks.embedding": "vector(768) STORAGE PLAIN"},
     ),
-    "column storage as its type's": (
-        "ALTER TABLE rag_chunks ALTER embedding SET STORAGE EXTERNAL",
-        {"column rag_chunks.embedding": "vector(768)"},
+    "column storage inline": (
+        "ALTER TABLE rag_chunks ALTER embedding SET STORAGE MAIN",
+        {"column rag_chunks.embedding": "vector(768) STORAGE MAIN"},
     ),
     "column compression": (
         "ALTER TABLE rag_chunks ALTER content SET COMPRESSION pglz",
@@ -219,35 +220,36 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         {"constraint rag_jobs.one_of_a_type": "EXCLUDE USING btree (job_type WITH =)"},
     ),
     "index dropped": (
-        "DROP INDEX rag_jobs_status_created_at_idx",
-        {"index rag_jobs.rag_jobs_status_created_at_idx": None},
+        "DROP INDEX rag_documents_current_version_id_id_idx",
+        {"index rag_documents.rag_documents_current_version_id_id_idx": None},
     ),
     "index renamed": (
-        "ALTER INDEX rag_jobs_status_created_at_idx RENAME TO rag_jobs_queue",
-        {"index rag_jobs.rag_jobs_status_created_at_idx": None},
+        "ALTER INDEX rag_documents_current_version_id_id_idx RENAME TO rag_mine",
+        {"index rag_documents.rag_documents_current_version_id_id_idx": None},
     ),
     "index columns in another order": (
-        "DROP INDEX rag_jobs_status_created_at_idx;"
-        "CREATE INDEX rag_jobs_status_created_at_idx ON rag_jobs (created_at, status)",
+        "DROP INDEX rag_documents_current_version_id_id_idx;"
+        "CREATE INDEX rag_documents_current_version_id_id_idx ON rag_documents (id, current_version_id)",
         {
-            "index rag_jobs.rag_jobs_status_created_at_idx": "CREATE INDEX rag_jobs_status_created_at_idx"
-            " ON rag_jobs USING btree (created_at, status)"
+            "index rag_documents.rag_documents_current_version_id_id_idx": "CREATE INDEX"
+            " rag_documents_current_version_id_id_idx ON rag_documents USING btree (id, current_version_id)"
         },
     ),
     "index made unique": (
-        "DROP INDEX rag_jobs_status_created_at_idx;"
-        "CREATE UNIQUE INDEX rag_jobs_status_created_at_idx ON rag_jobs (status, created_at)",
+        "DROP INDEX rag_documents_current_version_id_id_idx;"
+        "CREATE UNIQUE INDEX rag_documents_current_version_id_id_idx ON rag_documents (current_version_id, id)",
         {
-            "index rag_jobs.rag_jobs_status_created_at_idx": "CREATE UNIQUE INDEX"
-            " rag_jobs_status_created_at_idx ON rag_jobs USING btree (status, created_at)"
+            "index rag_documents.rag_documents_current_version_id_id_idx": "CREATE UNIQUE INDEX"
+            " rag_documents_current_version_id_id_idx ON rag_documents USING btree (current_version_id, id)"
         },
     ),
     "index predicate": (
-        "DROP INDEX rag_jobs_status_created_at_idx;"
-        "CREATE INDEX rag_jobs_status_created_at_idx ON rag_jobs (status, created_at) WHERE status = 'new'",
+        "DROP INDEX rag_documents_current_version_id_id_idx;"
+        "CREATE INDEX rag_documents_current_version_id_id_idx ON rag_documents (current_version_id, id)"
+        " WHERE article_id <> 'a'",
         {
-            "index rag_jobs.rag_jobs_status_created_at_idx": "CREATE INDEX rag_jobs_status_created_at_idx"
-            " ON rag_jobs USING btree (status, created_at) WHERE status = 'new'::job_status"
+            "index rag_documents.rag_documents_current_version_id_id_idx": "CREATE INDEX"
+            " rag_documents_current_version_id_id_idx ON rag_documents USING btree (current_version_id, id) WHERE article_id <> 'a'::text"
         },
     ),
     "index invalid": (
@@ -360,10 +362,10 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         },
     ),
     "enum label renamed": (
-        "ALTER TYPE job_status RENAME VALUE 'new' TO 'queued'",
+        "ALTER TYPE chunk_event_type RENAME VALUE 'deleted' TO 'gone'",
         {
-            "column rag_jobs.status": "job_status NOT NULL DEFAULT 'queued'::job_status",
-            "type job_status": "enum ('queued', 'processing', 'completed', 'failed')",
+            "type chunk_event_type": "enum ('added', 'updated', 'gone', 'unchanged')",
+            **{name: HEAD[name].replace("'deleted'", "'gone'") for name in _NAMING_DELETED},
         },
     ),
     "enum label added": (
@@ -377,10 +379,14 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         {"type chunk_event_type": "enum ('updated', 'added', 'deleted', 'unchanged')"},
     ),
     "enum made text": (
-        "DROP INDEX rag_jobs_status_created_at_idx;"
-        "ALTER TABLE rag_jobs ALTER status DROP DEFAULT, ALTER status TYPE text, ALTER status SET DEFAULT 'new';"
-        "CREATE INDEX rag_jobs_status_created_at_idx ON rag_jobs (status, created_at); DROP TYPE job_status",
-        {"column rag_jobs.status": "text NOT NULL DEFAULT 'new'::text", "type job_status": None},
+        "DROP INDEX rag_chunk_events_manifest_idx;"
+        "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_check, ALTER event_type TYPE text;"
+        "DROP TYPE chunk_event_type",
+        {
+            "column rag_chunk_events.event_type": "text NOT NULL",
+            "type chunk_event_type": None,
+            **dict.fromkeys(_NAMING_DELETED),
+        },
     ),
     "row security on": (
         "ALTER TABLE rag_chunks ENABLE ROW LEVEL SECURITY",
@@ -399,6 +405,14 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "rule added": (
         "CREATE RULE ignore AS ON DELETE TO rag_chunks DO INSTEAD NOTHING",
         {"rule rag_chunks.ignore": "CREATE RULE ignore AS\n    ON DELETE TO rag_chunks DO INSTEAD NOTHING;"},
+    ),
+    "table storage parameter reset": (
+        "ALTER TABLE rag_chunks RESET (fillfactor)",
+        {"parameter rag_chunks.fillfactor": None},
+    ),
+    "table storage parameter added": (
+        "ALTER TABLE rag_chunks SET (toast_tuple_target = 4080)",
+        {"parameter rag_chunks.toast_tuple_target": "4080"},
     ),
     "table storage parameter": (
         "ALTER TABLE rag_chunks SET (fillfactor = 70)",

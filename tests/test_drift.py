@@ -19,7 +19,7 @@ from conftest import connect, made_database, run_psql
 from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES
 from ragschema import fingerprints, migrations
 from ragschema.catalogue import Catalogue, read_catalogue
-from ragschema.drift import Drift, compare, expected, find_drift, nearest, nearest_revision
+from ragschema.drift import Difference, Drift, compare, expected, find_drift, nearest, nearest_revision
 from ragschema.errors import RagSchemaError, UsageError
 from ragschema.fingerprints import COMMAND, fingerprints_path, read_fingerprints, write_fingerprints
 from ragschema.server import Connection
@@ -224,8 +224,8 @@ NOTES = {
     ),
     "comment": ("COMMENT ON COLUMN rag_chunks.content IS 'text'", "comment rag_chunks.content"),
     "autovacuum": (
-        "ALTER TABLE rag_chunks SET (autovacuum_vacuum_scale_factor = 0.01)",
-        "parameter rag_chunks.autovacuum_vacuum_scale_factor",
+        "ALTER TABLE rag_chunks SET (autovacuum_analyze_scale_factor = 0.01)",
+        "parameter rag_chunks.autovacuum_analyze_scale_factor",
     ),
     "autovacuum of the TOAST table": (
         "ALTER TABLE rag_chunks SET (toast.autovacuum_enabled = off)",
@@ -242,6 +242,25 @@ def test_an_addition_that_refuses_nothing_is_a_note(head: Connection, name: str)
     assert drift.is_clean
     assert [(note.object, note.expected) for note in drift.notes] == [(named, None)]
     assert ("INVALID" in str(drift.notes[0].found)) == (name == "invalid index")
+
+
+@pytest.mark.parametrize(("change", "found"), [("SET ({} = 0.01)", "0.01"), ("RESET ({})", None)])
+def test_what_an_operator_changes_of_autovacuum_is_a_note(
+    head: Connection, change: str, found: str | None
+) -> None:
+    name = "autovacuum_vacuum_scale_factor"
+    run_script(head, f"ALTER TABLE rag_chunks {change.format(name)}")
+    drift = find_drift(head, "public", HEAD)
+    assert drift.is_clean
+    assert drift.notes == (Difference(f"parameter rag_chunks.{name}", "0.1", found),)
+
+
+def test_autovacuum_may_be_set_before_a_revision_sets_it(empty_database: Database) -> None:
+    run_psql(empty_database, migrations.upgrade_sql(BASE))
+    run_psql(empty_database, "ALTER TABLE rag_chunks SET (autovacuum_vacuum_scale_factor = 0.01)")
+    with connect(empty_database) as connection:
+        drift = nearest_revision(connection, "public")
+    assert (drift.revision, drift.is_clean, len(drift.notes)) == (BASE, True, 1)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +292,7 @@ def test_only_18_has_constraints_not_null_and_not_enforced(head: Connection) -> 
         " FOREIGN KEY (current_version_id) REFERENCES rag_document_versions NOT ENFORCED",
     )
     assert found(find_drift(head, "public", HEAD)) == {
-        "column rag_chunks.embedding": "vector(768) NOT NULL NOT VALID STORAGE MAIN",
+        "column rag_chunks.embedding": "vector(768) NOT NULL NOT VALID",
         "constraint rag_documents.fk_current_version": "FOREIGN KEY (current_version_id)"
         " REFERENCES rag_document_versions(id) NOT ENFORCED",
     }
@@ -462,12 +481,13 @@ def test_the_hand_written_schema_is_adopted_at_head(empty_database: Database) ->
 
 def test_a_difference_says_what_was_expected_and_what_was_found(head: Connection) -> None:
     run_script(
-        head, "DROP TABLE rag_jobs; ALTER TABLE rag_chunks ALTER content DROP NOT NULL, ADD x int NOT NULL"
+        head,
+        "DROP TABLE rag_chunk_events; ALTER TABLE rag_chunks ALTER content DROP NOT NULL, ADD x int NOT NULL",
     )
     assert [str(difference) for difference in find_drift(head, "public", HEAD).differences] == [
         "column rag_chunks.content differs\n  expected: text NOT NULL\n  found:    text",
         "column rag_chunks.x is not expected: integer NOT NULL",
-        "table rag_jobs is missing; expected: table",
+        "table rag_chunk_events is missing; expected: table",
     ]
 
 

@@ -152,7 +152,8 @@ def facts(database: Database) -> list[object]:
     asked = (
         "SELECT string_agg(things::text, ' ' ORDER BY id) FROM things",
         CONSTRAINTS,
-        "SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY 1) FROM pg_index WHERE indisvalid",
+        "SELECT string_agg(i, ' ' ORDER BY i) FROM (SELECT indexrelid::regclass::text FROM pg_index"
+        " WHERE indisvalid) valid (i)",
     )
     return [dump_schema(database), *(Revisions(Path(), database).ask(sql) for sql in asked)]
 

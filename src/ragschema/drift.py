@@ -152,7 +152,7 @@ def _group(
     """Return where a difference belongs; None for what is foreign, or said of its table already."""
     kind, _, name = difference.object.partition(" ")
     table = f"table {name.partition('.')[0]}"
-    if kind == "parameter" and "autovacuum_" in name and difference.expected is not None and table in found:
+    if kind == "parameter" and "autovacuum_" in name and table in found and table in wanted:
         return "notes"  # an operator knows the load
     if difference.found is None:
         return None if kind in _STANDING_ON_TABLES and table not in found else "differences"
@@ -165,12 +165,10 @@ def _group(
         return None if kind in _STANDING_ON_TABLES and table not in wanted else "differences"
     if kind not in _STANDING_ON_TABLES or table not in wanted:
         return None
-    return "notes" if _refuses_nothing(kind, name, difference.found) else "differences"
+    return "notes" if _refuses_nothing(kind, difference.found) else "differences"
 
 
-def _refuses_nothing(kind: str, name: str, definition: str) -> bool:
+def _refuses_nothing(kind: str, definition: str) -> bool:
     if kind == "column":
         return " NOT NULL" not in definition or " DEFAULT " in definition or " GENERATED " in definition
-    if kind == "parameter":
-        return "autovacuum_" in name
     return kind in ("index", "trigger", "comment")
