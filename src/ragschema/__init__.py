@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingError
     from ragschema.errors import RagSchemaError
     from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion, Job, JobStatus
-    from ragschema.queries import nearest_chunks
+    from ragschema.queries import (
+        QueryError,
+        chunk_history,
+        hybrid_search,
+        nearest_chunks,
+        pending_embeddings,
+        search_settings,
+        version_chunks,
+        version_diff,
+    )
     from ragschema.settings import Database, find_database
 
 _MODULES = {
@@ -32,7 +41,16 @@ _MODULES = {
         "Job",
         "JobStatus",
     ),
-    "queries": ("nearest_chunks",),
+    "queries": (
+        "QueryError",
+        "chunk_history",
+        "hybrid_search",
+        "nearest_chunks",
+        "pending_embeddings",
+        "search_settings",
+        "version_chunks",
+        "version_diff",
+    ),
     "settings": ("Database", "find_database"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
@@ -50,12 +68,19 @@ __all__ = [
     "EmbeddingError",
     "Job",
     "JobStatus",
+    "QueryError",
     "RagSchemaError",
+    "chunk_history",
     "create_async_engine",
     "create_engine",
     "find_database",
+    "hybrid_search",
     "nearest_chunks",
+    "pending_embeddings",
+    "search_settings",
     "session_factory",
+    "version_chunks",
+    "version_diff",
 ]
 
 

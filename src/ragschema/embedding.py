@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,12 +16,14 @@ from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 from sqlalchemy import ColumnElement, Dialect, LargeBinary, func, type_coerce
 from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.types import UserDefinedType
 
 from ragschema.errors import RagSchemaError
 
 log = logging.getLogger(__name__)
 
 EMBEDDING_DIMENSION = 768
+_FLOAT4_OID = 700
 
 Vector: TypeAlias = NDArray[np.float32]
 
@@ -29,7 +33,7 @@ class EmbeddingError(RagSchemaError, ValueError, DontWrapMixin):
 
 
 class Embedding(VECTOR):
-    """A pgvector ``vector(dimension)`` column of finite float32 numbers.
+    """A pgvector ``vector(dimension)`` column of finite float32 numbers, not all of them zero.
 
     Takes any sequence or array of real numbers of shape ``(dimension,)``, converts it to float32, and returns
     a float32 numpy array of that shape. None is NULL. The distance operators of `pgvector.sqlalchemy` and its
@@ -43,7 +47,7 @@ class Embedding(VECTOR):
         dim: The dimension; `EMBEDDING_DIMENSION` in this schema.
 
     Raises:
-        EmbeddingError: On binding a value of another dimension, or one that holds NaN or infinity.
+        EmbeddingError: On binding a value of another dimension, one that holds NaN or infinity, or only zeros.
     """
 
     cache_ok = True
@@ -58,7 +62,8 @@ class Embedding(VECTOR):
         """Return a value as a float32 array of shape ``(dim,)``.
 
         Raises:
-            EmbeddingError: It is not one: another dimension, not real numbers, NaN or infinity.
+            EmbeddingError: It is not one: another dimension, not real numbers, NaN or infinity, or zeros only,
+                which have no direction: a search by cosine never returns them.
         """
         try:
             given = np.asarray(value)
@@ -82,7 +87,25 @@ class Embedding(VECTOR):
                 f"the column takes {self.dim} finite float32 numbers.",
                 "Look at the model's output: NaN, infinity and numbers beyond 3.4e38 cannot be stored.",
             )
+        if not array.any():
+            raise EmbeddingError(
+                f"An embedding of {self.dim} dimensions is zero, so no search by cosine would return it.",
+                "Look at the text: models return this for one that is empty; use None for an embedding to come.",
+            )
         return array
+
+    def check_all(self, values: Sequence[ArrayLike] | NDArray[Any]) -> Vector:
+        """Return values as a float32 array of shape ``(n, dim)``; an array is checked at once.
+
+        Raises:
+            EmbeddingError: One of them is none; see `check`.
+        """
+        if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.shape[1:] == (self.dim,):
+            with np.errstate(all="ignore"):
+                array = values.astype(np.float32, copy=False)
+            if np.isfinite(array).all() and array.any(axis=1).all():
+                return array
+        return np.array([self.check(value) for value in values], np.float32).reshape(-1, self.dim)
 
     def _not_numbers(self, what: str) -> EmbeddingError:
         return EmbeddingError(
@@ -130,6 +153,24 @@ def _to_text(vector: Vector) -> str:
     return "[" + ",".join(map(str, vector.tolist())) + "]"
 
 
+class EmbeddingArray(UserDefinedType[Vector]):
+    """A parameter of many embeddings: their numbers, one after another, as ``real[]``.
+
+    pgvector has no binary format for arrays of vectors that does without the type's oid, which differs by
+    database; the elements of ``real[]`` have the same one everywhere. Takes an array of shape ``(n, dimension)``.
+    """
+
+    cache_ok = True
+
+    def get_col_spec(self, **kw: Any) -> str:
+        return "REAL[]"
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        if _binds_binary(dialect):
+            return _BinaryArray
+        return lambda value: "{" + ",".join(map(str, value.ravel().tolist())) + "}"
+
+
 class _Binary:
     """A vector in pgvector's binary format: int16 dimension, int16 unused, float4s, all big-endian."""
 
@@ -137,6 +178,18 @@ class _Binary:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+
+class _BinaryArray(_Binary):
+    """Numbers in PostgreSQL's binary format of real[]."""
+
+    def __init__(self, numbers: Vector) -> None:
+        elements = np.empty(numbers.size, dtype=[("length", ">i4"), ("number", ">f4")])
+        elements["length"] = 4
+        elements["number"] = numbers.ravel()
+        dimensions = (numbers.size, 1) if numbers.size else ()
+        header = (len(dimensions) // 2, 0, _FLOAT4_OID, *dimensions)
+        super().__init__(struct.pack(f">{len(header)}i", *header) + elements.tobytes())
 
 
 class _BinaryDumper(Dumper):
@@ -154,8 +207,16 @@ class _TextDumper(Dumper):
         return _to_text(np.frombuffer(obj.data, dtype=">f4", offset=4)).encode()
 
 
+class _ArrayTextDumper(Dumper):
+    def dump(self, obj: _BinaryArray) -> bytes:
+        numbers = np.frombuffer(obj.data, dtype=">f4", offset=20)[1::2] if len(obj.data) > 20 else ()
+        return ("{" + ",".join(str(float(number)) for number in numbers) + "}").encode()
+
+
 psycopg.adapters.register_dumper(_Binary, _TextDumper)
 psycopg.adapters.register_dumper(_Binary, _BinaryDumper)  # the last one is preferred
+psycopg.adapters.register_dumper(_BinaryArray, _ArrayTextDumper)
+psycopg.adapters.register_dumper(_BinaryArray, _BinaryDumper)
 
 
 def _binds_binary(dialect: Dialect) -> bool:

@@ -1,0 +1,63 @@
+"""The rules that only all rows together can break, as statements: each lists what breaks them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+# The chunks of each document, by the version they were written with, against the manifest of its current version.
+_BROKEN = """
+WITH documents AS (
+    SELECT id, article_id, current_version_id, text_config FROM rag_documents {filter}
+), manifests AS (
+    SELECT d.id AS document_id, e.chunk_id
+    FROM documents d
+    JOIN rag_chunk_events e ON e.version_id = d.current_version_id AND e.event_type <> 'deleted'
+    UNION
+    SELECT d.id, c.id
+    FROM documents d
+    JOIN rag_chunks c ON c.version_id = d.current_version_id
+    WHERE NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id)
+), problems AS (
+    SELECT d.article_id, c.id AS chunk_id, CASE
+        WHEN m.chunk_id IS NULL AND c.is_current THEN 'wrongly current'
+        WHEN m.chunk_id IS NOT NULL AND NOT c.is_current THEN 'wrongly not current'
+        WHEN m.chunk_id IS NOT NULL AND c.text_config <> d.text_config THEN 'other text configuration'
+    END AS problem
+    FROM documents d
+    JOIN rag_document_versions v ON v.document_id = d.id
+    JOIN rag_chunks c ON c.version_id = v.id
+    LEFT JOIN manifests m ON m.document_id = d.id AND m.chunk_id = c.id
+    UNION ALL
+    SELECT d.article_id, c.id, 'of another document'
+    FROM documents d
+    JOIN rag_document_versions v ON v.document_id = d.id
+    JOIN rag_chunk_events e ON e.version_id = v.id AND e.event_type <> 'deleted'
+    JOIN rag_chunks c ON c.id = e.chunk_id
+    JOIN rag_document_versions home ON home.id = c.version_id AND home.document_id <> d.id
+)
+SELECT article_id, problem, array_agg(DISTINCT chunk_id) AS chunk_ids
+FROM problems WHERE problem IS NOT NULL
+GROUP BY article_id, problem ORDER BY article_id, problem
+"""
+
+
+def broken_documents(article_ids: Collection[str] | None = None) -> sa.TextualSelect:
+    """Select the documents whose chunks are not what their versions say.
+
+    Args:
+        article_ids: Look at these only; at all by default, which reads every chunk row and event once.
+
+    Returns:
+        A statement of rows ``(article_id, problem, chunk_ids)``. The problem is ``wrongly current`` (search finds
+        a chunk that is not in the current version's manifest), ``wrongly not current`` (search misses one that
+        is), ``other text configuration`` (a current chunk's is not its document's) or ``of another document``
+        (a version's manifest has a chunk that was written with another document's version).
+    """
+    given = "" if article_ids is None else "WHERE article_id = ANY(CAST(:article_ids AS text[]))"
+    statement = sa.text(_BROKEN.format(filter=given))
+    if article_ids is not None:
+        statement = statement.bindparams(article_ids=list(article_ids))
+    return statement.columns(article_id=sa.Text, problem=sa.Text, chunk_ids=ARRAY(sa.Uuid))

@@ -1,0 +1,46 @@
+"""Publishing versions of documents: plan, embed what is new, publish; in bulk; and what becomes of them later.
+
+`plan_version` reads, the caller embeds without a transaction, `publish` writes. Every function here keeps
+``is_current`` and ``updated_at`` itself and is right without the database's triggers. Statements name no schema:
+the connection's search_path decides.
+"""
+
+from __future__ import annotations
+
+from ragschema.publishing.bulk import BulkDocument, BulkLoad, publish_many
+from ragschema.publishing.deferral import deferred_index
+from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, UnknownDocument
+from ragschema.publishing.lifecycle import (
+    ActivatedVersion,
+    Purge,
+    activate_version,
+    purge_document,
+    retire_document,
+)
+from ragschema.publishing.plans import Gone, Place, VersionPlan, plan_version
+from ragschema.publishing.pruning import Pruning, prune_versions
+from ragschema.publishing.writing import PublishedVersion, publish
+
+__all__ = [
+    "ActivatedVersion",
+    "BulkDocument",
+    "BulkLoad",
+    "ContentError",
+    "Gone",
+    "Place",
+    "Pruning",
+    "PublishedVersion",
+    "PublishingError",
+    "Purge",
+    "StalePlan",
+    "UnknownDocument",
+    "VersionPlan",
+    "activate_version",
+    "deferred_index",
+    "plan_version",
+    "prune_versions",
+    "publish",
+    "publish_many",
+    "purge_document",
+    "retire_document",
+]

@@ -1,0 +1,102 @@
+"""Rows in the binary format of COPY, made by the column rather than by the value."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragschema.embedding import EMBEDDING_DIMENSION, Vector
+from ragschema.ids import IdBytes
+
+SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+CHUNK_COLUMNS = "id, version_id, ordinal, is_current, embedding, text_config, content"
+EVENT_COLUMNS = "id, version_id, chunk_id, ordinal, event_type"
+
+_ID = [("length", ">i4"), ("value", "u1", 16)]
+_INTEGER = [("length", ">i4"), ("value", ">i4")]
+_CHUNK = np.dtype(
+    [("columns", ">i2"), ("id", _ID), ("version_id", _ID), ("ordinal", _INTEGER), ("is_current", "S5")]
+)
+_EMBEDDING = np.dtype(
+    [("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("numbers", ">f4", EMBEDDING_DIMENSION)]
+)
+_NO_EMBEDDING = struct.pack(">i", -1)
+_EVENT = np.dtype(
+    [
+        ("columns", ">i2"),
+        ("id", _ID),
+        ("version_id", _ID),
+        ("chunk_id", _ID),
+        ("ordinal", _INTEGER),
+        ("event_type", "S9"),
+    ]
+)
+
+
+def chunk_rows(
+    ids: IdBytes,
+    version_ids: IdBytes,
+    ordinals: NDArray[np.int32],
+    embeddings: Iterable[bytes],
+    text_configs: Iterable[bytes],
+    contents: Iterable[bytes],
+) -> bytes:
+    """Return the rows of current chunks, with `CHUNK_COLUMNS`.
+
+    Args:
+        ids: Shape ``(n, 16)``, like ``version_ids``.
+        version_ids: Of their versions.
+        ordinals: Shape ``(n,)``.
+        embeddings: By `embedding_fields`.
+        text_configs: By `text_field`, like ``contents``.
+        contents: Their texts.
+    """
+    rows = np.zeros(len(ids), _CHUNK)
+    rows["columns"] = 7
+    _set(rows, id=ids, version_id=version_ids, ordinal=ordinals)
+    rows["is_current"] = struct.pack(">i?", 1, True)
+    heads = _split(rows)
+    return b"".join(
+        part for row in zip(heads, embeddings, text_configs, contents, strict=True) for part in row
+    )
+
+
+def event_rows(ids: IdBytes, version_ids: IdBytes, chunk_ids: IdBytes, ordinals: NDArray[np.int32]) -> bytes:
+    """Return the rows of events that say a chunk was added, with `EVENT_COLUMNS`."""
+    rows = np.zeros(len(ids), _EVENT)
+    rows["columns"] = 5
+    _set(rows, id=ids, version_id=version_ids, chunk_id=chunk_ids, ordinal=ordinals)
+    rows["event_type"] = text_field(b"added")
+    return rows.tobytes()
+
+
+def embedding_fields(vectors: Vector | None, count: int) -> Sequence[bytes]:
+    """Return the fields of embeddings, of shape ``(count, dimension)``; None: all are to come."""
+    if vectors is None:
+        return [_NO_EMBEDDING] * count
+    fields = np.zeros(count, _EMBEDDING)
+    fields["length"] = 4 + 4 * EMBEDDING_DIMENSION
+    fields["dim"] = EMBEDDING_DIMENSION
+    fields["numbers"] = vectors
+    return _split(fields)
+
+
+def text_field(text: bytes) -> bytes:
+    """Return a field of text in the encoding of the connection."""
+    return struct.pack(">i", len(text)) + text
+
+
+def _set(rows: NDArray[Any], **columns: NDArray[Any]) -> None:
+    for name, values in columns.items():
+        rows[name]["length"] = 16 if values.ndim == 2 else 4
+        rows[name]["value"] = values
+
+
+def _split(rows: NDArray[Any]) -> list[bytes]:
+    data, size = rows.tobytes(), rows.dtype.itemsize
+    return [data[at : at + size] for at in range(0, len(data), size)]

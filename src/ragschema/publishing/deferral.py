@@ -1,0 +1,138 @@
+"""Loading without the vector index, which is built afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
+
+from ragschema.models import Chunk
+from ragschema.publishing.errors import PublishingError
+
+log = logging.getLogger(__name__)
+
+VECTOR_INDEX = "rag_chunks_current_embedding_idx"
+
+
+@contextmanager
+def deferred_index(
+    engine: sa.Engine,
+    *,
+    search_is_slow_meanwhile: Literal[True],
+    maintenance_work_mem: str | None = None,
+    parallel_workers: int | None = None,
+) -> Iterator[None]:
+    """Drop the HNSW index of current chunks, and build it when the block has ended, with an error or without.
+
+    Until it is built again every vector search reads all current chunks, which is what the argument
+    ``search_is_slow_meanwhile=True`` says. Dropped and built concurrently, on a connection of its own in
+    autocommit mode without timeouts: both wait for older transactions, so let none stay open in the block's
+    thread. Reads and writes go on. Where the process dies, ``rag migrate repair`` builds the index, and so does
+    the next use of this function.
+
+    Args:
+        engine: The database.
+        search_is_slow_meanwhile: True.
+        maintenance_work_mem: For the build, such as ``2GB``: much faster where the graph fits. A parallel build
+            takes as much of /dev/shm. The server's setting by default.
+        parallel_workers: For the build: max_parallel_maintenance_workers. The server's setting by default.
+
+    Raises:
+        PublishingError: Search was not allowed to be slow; or the index that was built is not valid.
+    """
+    if search_is_slow_meanwhile is not True:
+        raise PublishingError(
+            "Without its vector index, every search reads all current chunks.",
+            "Pass search_is_slow_meanwhile=True where that is all right.",
+        )
+    settings = {
+        "maintenance_work_mem": maintenance_work_mem,
+        "max_parallel_maintenance_workers": parallel_workers,
+    }
+    with _autocommit(engine, {}) as connection:
+        definition = _drop(connection)
+    try:
+        yield
+    except Exception:
+        log.warning("The load has failed; building %s for what there is.", VECTOR_INDEX)
+        raise
+    except BaseException:
+        log.warning("%s was dropped and is not built: run `rag migrate repair`.", VECTOR_INDEX)
+        definition = ""
+        raise
+    finally:
+        if definition:
+            with _autocommit(engine, settings) as connection:
+                _build(connection, definition)
+
+
+def index_definition() -> str:
+    """Return the statement that builds the index concurrently, as the models declare it."""
+    (index,) = (index for index in Chunk.__table__.indexes if index.name == VECTOR_INDEX)  # type: ignore[attr-defined]
+    return _concurrently(str(CreateIndex(index).compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
+
+
+def _concurrently(definition: str) -> str:
+    return definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY IF NOT EXISTS ", 1)
+
+
+@contextmanager
+def _autocommit(engine: sa.Engine, settings: dict[str, Any]) -> Iterator[sa.Connection]:
+    """Yield a connection of its own, in autocommit mode without timeouts, closed afterwards."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        timeouts = {"lock_timeout": "0", "statement_timeout": "0"}  # either would leave an INVALID index
+        for name, value in (timeouts | settings).items():
+            if value is not None:
+                connection.execute(_SET, {"name": name, "value": str(value)})
+        yield connection
+        connection.invalidate()  # the settings go with it
+
+
+def _drop(connection: sa.Connection) -> str:
+    """Drop the index; return how to build it."""
+    found = _find(connection)
+    if found is None:
+        log.warning(
+            "%s is missing: a load before this one has died. It is built after this one.", VECTOR_INDEX
+        )
+        return index_definition()
+    log.info("Dropping %s: search is slow until it is built.", VECTOR_INDEX)
+    connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {VECTOR_INDEX}"))
+    return _concurrently(found.definition)
+
+
+def _build(connection: sa.Connection, definition: str) -> None:
+    found = _find(connection)
+    if found is not None and not found.is_valid:
+        connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {VECTOR_INDEX}"))
+    log.info("Building %s.", VECTOR_INDEX)
+    try:
+        connection.execute(sa.text(definition.replace(":", r"\:")))
+    except sa.exc.DBAPIError as exc:
+        raise PublishingError(
+            f"{VECTOR_INDEX} could not be built: search is slow, and finds all rows.",
+            "Run `rag migrate repair` when the cause is gone.",
+            str(exc.orig),
+        ) from exc
+    found = _find(connection)
+    if found is None or not found.is_valid:
+        raise PublishingError(
+            f"{VECTOR_INDEX} was built and is not valid.", "Run `rag migrate repair`, which builds it again."
+        )
+    connection.execute(sa.text("ANALYZE rag_chunks"))
+
+
+def _find(connection: sa.Connection) -> sa.Row[Any] | None:
+    return connection.execute(_FIND, {"name": VECTOR_INDEX}).one_or_none()
+
+
+_SET = sa.text("SELECT set_config(:name, :value, false)")
+_FIND = sa.text("""
+SELECT indisvalid AS is_valid, pg_get_indexdef(indexrelid) AS definition
+FROM pg_index WHERE indexrelid = to_regclass(:name)
+""")

@@ -1,0 +1,29 @@
+"""What can go wrong in publishing."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DontWrapMixin
+
+from ragschema.errors import RagSchemaError
+
+
+class PublishingError(RagSchemaError):
+    """What is asked of a document's versions cannot be done."""
+
+
+class ContentError(PublishingError, ValueError, DontWrapMixin):
+    """A text cannot be stored. Raised before anything is sent."""
+
+
+class StalePlan(PublishingError):
+    """The document is not what it was when the version was planned. Nothing was written."""
+
+
+class UnknownDocument(PublishingError, LookupError):
+    """There is no document, or no kept version of it, of this name."""
+
+
+def unknown_document(article_id: str) -> UnknownDocument:
+    return UnknownDocument(
+        f"There is no document of article {article_id!r}.", "Publish a version of it first."
+    )

@@ -1,0 +1,314 @@
+"""What a new version of a document would be: read, before anything is embedded or locked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from ragschema.models import ChunkEventType, Document
+from ragschema.publishing.diff import match_contents
+from ragschema.publishing.errors import ContentError
+
+Executor: TypeAlias = Session | sa.Connection
+"""Who holds the transaction: a session, or a connection."""
+
+
+def connection_of(session: Executor) -> sa.Connection:
+    """Return the connection of a session's transaction; unlike ``session.execute`` it flushes nothing."""
+    if isinstance(session, sa.Connection):
+        return session
+    return session.connection(bind_arguments={"mapper": Document})
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of the new version.
+
+    Attributes:
+        ordinal: Which, from 0.
+        content: Its text.
+        event_type: What becomes of it, compared with the version before.
+        chunk_id: The existing row that is reused, or None for a row that will be written.
+        embedding_from: The row whose embedding it gets without being embedded again, where that is not its own.
+        version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
+    """
+
+    ordinal: int
+    content: str
+    event_type: ChunkEventType
+    chunk_id: UUID | None = None
+    embedding_from: UUID | None = None
+    version_number: int | None = None
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A chunk of the version before that the new one does without, and its ordinal there."""
+
+    chunk_id: UUID
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class VersionPlan:
+    """A version to publish, and what was seen of its document.
+
+    Attributes:
+        article_id: The caller's key of the document.
+        document_id: The document, or None where there is none yet.
+        base_version_id: The version that was current, or None.
+        base_version_number: Its number, 0 where there was none.
+        text_config: Of a document that is yet to be made.
+        places: The new version's content, in order.
+        gone: What it deletes.
+        hidden: Rows that cease to be current; `gone` and the rows that are replaced.
+        texts_to_embed: What has no embedding yet by this embedder in this document, in order, each text once.
+        is_up_to_date: Whether the current version says the same already, so that there is nothing to publish.
+    """
+
+    article_id: str
+    source_hash: str
+    chunker_version: str
+    embedder_version: str
+    title: str | None
+    url: str | None
+    text_config: str | None
+    document_id: UUID | None = None
+    base_version_id: UUID | None = None
+    base_version_number: int = 0
+    places: tuple[Place, ...] = ()
+    gone: tuple[Gone, ...] = ()
+    hidden: tuple[UUID, ...] = field(default=(), repr=False)
+    texts_to_embed: tuple[str, ...] = ()
+    is_up_to_date: bool = False
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The texts of the new version, in order."""
+        return tuple(place.content for place in self.places)
+
+    def count(self, event_type: ChunkEventType) -> int:
+        """Return how many chunks become this."""
+        if event_type is ChunkEventType.deleted:
+            return len(self.gone)
+        return sum(place.event_type is event_type for place in self.places)
+
+
+def plan_version(
+    session: Executor,
+    article_id: str,
+    contents: Sequence[str],
+    *,
+    source_hash: str,
+    chunker_version: str,
+    embedder_version: str,
+    title: str | None = None,
+    url: str | None = None,
+    text_config: str | None = None,
+) -> VersionPlan:
+    """Plan the next version of a document: what is new, what is reused and from where. One statement, reads only.
+
+    Let the transaction end before you embed `VersionPlan.texts_to_embed`; `publish` checks again.
+
+    The new version is compared with the current one. Identical texts are the same chunk, as many as both have
+    (`match_contents`), and 'unchanged', also where they have moved. Of the others, a new text at the ordinal of
+    an old one 'updated' it; the rest is 'added' or 'deleted'. Takes O(n log n) for n chunks of both.
+
+    A row is reused where its text is the same and its version's embedder_version is: from the current version,
+    or from any other kept version of the document. An identical text under another embedder_version is
+    'updated'. A text that occurs more often than before takes its embedding from the row that has it. A reused
+    row that still waits for its embedding is among the texts to embed, and `publish` fills it in.
+
+    Args:
+        session: A session or connection.
+        article_id: The caller's key of the document; it need not exist.
+        contents: The chunks' texts in order, at least one.
+        source_hash: Hash of the text before chunking.
+        chunker_version: What cut it.
+        embedder_version: What embeds it.
+        title: Shown in citations.
+        url: Likewise.
+        text_config: Text search configuration of a document that does not exist yet, ``simple`` by default; an
+            existing one keeps its own.
+
+    Raises:
+        ContentError: There is no text, or one that PostgreSQL cannot store: the message names its place.
+    """
+    check_texts(article_id, contents)
+    plan = VersionPlan(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
+    parameters = {"article_id": article_id, "embedder_version": embedder_version, "contents": list(contents)}
+    rows = connection_of(session).execute(_READ, parameters).all()
+    return _plan(plan, contents, rows)
+
+
+def plan_removal(session: Executor, article_id: str) -> VersionPlan | None:
+    """Plan a version without chunks after the current one; None where there is no version."""
+    nothing: dict[str, Any] = {"article_id": article_id, "embedder_version": None, "contents": []}
+    rows = connection_of(session).execute(_READ, nothing).all()
+    if not rows or rows[0].current_version_id is None:
+        return None
+    seen = rows[0]
+    plan = VersionPlan(
+        article_id,
+        "",  # of no text: publishing the former one again is a change
+        seen.current_chunker_version,
+        seen.current_embedder_version,
+        seen.current_title,
+        seen.current_url,
+        None,
+    )
+    plan = _plan(plan, (), rows)
+    return replace(plan, is_up_to_date=not plan.gone)
+
+
+def check_texts(article_id: str, contents: Sequence[str]) -> None:
+    """Refuse texts that cannot be stored.
+
+    Raises:
+        ContentError: The message names the chunk by its place, from 0.
+    """
+    if isinstance(contents, str):
+        raise ContentError(
+            f"The contents of article {article_id!r} are one string, not a sequence of chunks.",
+            "Pass a list: one string for each chunk.",
+        )
+    if not contents:
+        raise ContentError(
+            f"The new version of article {article_id!r} has no chunks.",
+            "Use retire_document to take a document out of search.",
+        )
+    for place, content in enumerate(contents):
+        problem = _find_problem(content)
+        if problem:
+            raise ContentError(
+                f"The text of chunk {place} of article {article_id!r} {problem}.",
+                "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000.",
+            )
+
+
+def _find_problem(content: object) -> str | None:
+    if not isinstance(content, str):
+        return f"is {type(content).__name__}, not str"
+    if "\0" in content:
+        return f"holds a NUL byte at position {content.index(chr(0))}"
+    try:
+        content.encode()
+    except UnicodeEncodeError as exc:
+        return f"holds half a surrogate pair at position {exc.start}"
+    return None
+
+
+_READ = sa.text("""
+SELECT d.id AS document_id, d.current_version_id,
+    v.version_number AS current_version_number, v.source_hash AS current_source_hash,
+    v.chunker_version AS current_chunker_version, v.embedder_version AS current_embedder_version,
+    v.title AS current_title, v.url AS current_url,
+    c.id, c.place, c.content, c.is_in_current, c.is_current, c.is_embedded, c.version_number, c.embedder_version
+FROM rag_documents d
+LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
+LEFT JOIN LATERAL (
+    SELECT c.id, coalesce(e.ordinal, c.ordinal) AS place, c.content, c.embedding IS NOT NULL AS is_embedded,
+        h.version_number, h.embedder_version,
+        e.id IS NOT NULL OR c.version_id = d.current_version_id AND NOT EXISTS (
+            SELECT FROM rag_chunk_events any_event WHERE any_event.version_id = d.current_version_id
+        ) AS is_in_current,
+        c.is_current
+    FROM rag_document_versions h
+    JOIN rag_chunks c ON c.version_id = h.id
+    LEFT JOIN rag_chunk_events e
+        ON e.version_id = d.current_version_id AND e.chunk_id = c.id AND e.event_type <> 'deleted'
+    WHERE h.document_id = d.id
+) c ON c.is_in_current OR c.is_current
+    OR c.embedder_version = :embedder_version AND c.content = ANY(CAST(:contents AS text[]))
+WHERE d.article_id = :article_id
+""")
+
+
+def _plan(plan: VersionPlan, contents: Sequence[str], rows: Sequence[sa.Row[Any]]) -> VersionPlan:
+    """Complete a plan by what was read of its document."""
+    chunks = [row for row in rows if row.id is not None]
+    previous = sorted((row for row in chunks if row.is_in_current), key=lambda row: row.place)
+    matches = match_contents([row.content for row in previous], contents)
+    left_over = {previous[index].place: previous[index] for index in {*range(len(previous))} - {*matches}}
+    reuse = _Reuse(chunks, plan.embedder_version)
+    places = []
+    for ordinal, (content, match) in enumerate(zip(contents, matches, strict=True)):
+        if match is not None and previous[match].embedder_version == plan.embedder_version:
+            places.append(reuse.place(ordinal, content, ChunkEventType.unchanged, previous[match]))
+        else:
+            is_replaced = match is not None or left_over.pop(ordinal, None) is not None
+            event_type = ChunkEventType.updated if is_replaced else ChunkEventType.added
+            places.append(reuse.place(ordinal, content, event_type, reuse.take(content)))
+    kept = {place.chunk_id for place in places}
+    seen = rows[0] if rows else None
+    return replace(
+        plan,
+        document_id=seen and seen.document_id,
+        base_version_id=seen and seen.current_version_id,
+        base_version_number=(seen and seen.current_version_number) or 0,
+        places=tuple(places),
+        gone=tuple(Gone(row.id, place) for place, row in sorted(left_over.items())),
+        hidden=tuple(
+            row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
+        ),
+        texts_to_embed=tuple(dict.fromkeys(reuse.texts_to_embed)),
+        is_up_to_date=seen is not None
+        and _describe(plan)
+        == (
+            seen.current_source_hash,
+            seen.current_chunker_version,
+            seen.current_embedder_version,
+            seen.current_title,
+            seen.current_url,
+        )
+        and [row.content for row in previous] == list(contents),
+    )
+
+
+def _describe(plan: VersionPlan) -> tuple[str | None, ...]:
+    return plan.source_hash, plan.chunker_version, plan.embedder_version, plan.title, plan.url
+
+
+class _Reuse:
+    """The rows of a document that were embedded by one embedder: what a new version can take from them."""
+
+    def __init__(self, chunks: Sequence[sa.Row[Any]], embedder_version: str) -> None:
+        self.texts_to_embed: list[str] = []
+        self._embedded: dict[str, sa.Row[Any]] = {}
+        self._spare: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
+        newest_last = sorted(chunks, key=lambda row: (row.version_number, -row.place))
+        for row in newest_last:
+            if row.embedder_version == embedder_version:
+                if not row.is_in_current:  # the others have been matched
+                    self._spare[row.content].append(row)
+                if row.is_embedded:
+                    self._embedded[row.content] = row
+
+    def take(self, content: str) -> sa.Row[Any] | None:
+        """Return a row of a version that is not current, each once; the newest version's first."""
+        spare = self._spare[content]
+        return spare.pop() if spare else None
+
+    def place(
+        self, ordinal: int, content: str, event_type: ChunkEventType, reused: sa.Row[Any] | None
+    ) -> Place:
+        source = reused
+        if reused is None or not reused.is_embedded:
+            source = self._embedded.get(content)
+            if source is None:
+                self.texts_to_embed.append(content)
+        origin = reused or source
+        return Place(
+            ordinal,
+            content,
+            event_type,
+            chunk_id=reused and reused.id,
+            embedding_from=source.id if source is not None and source is not reused else None,
+            version_number=origin and origin.version_number,
+        )

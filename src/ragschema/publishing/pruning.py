@@ -1,0 +1,182 @@
+"""Letting old versions go, without losing a chunk that a kept version uses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ragschema.publishing.errors import PublishingError
+from ragschema.publishing.plans import Executor, connection_of
+
+PRUNE_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What `prune_versions` removed, or would remove.
+
+    Attributes:
+        documents: Documents that lost a version.
+        versions: Versions removed.
+        chunks: Chunk rows removed.
+        events: Chunk events removed.
+        rehomed: Chunk rows of removed versions that kept versions use, moved to the oldest of those.
+    """
+
+    documents: int = 0
+    versions: int = 0
+    chunks: int = 0
+    events: int = 0
+    rehomed: int = 0
+
+    def __add__(self, other: Pruning) -> Pruning:
+        return Pruning(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Pruning)))
+
+
+def prune_versions(
+    session: Executor,
+    *,
+    keep: int | None = None,
+    before: datetime | None = None,
+    article_ids: Collection[str] | None = None,
+    dry_run: bool = False,
+    batch_size: int = PRUNE_BATCH,
+) -> Pruning:
+    """Remove old versions with their events and the chunks that no kept version uses. Commits each batch.
+
+    A version goes when it is not current, not among its document's newest `keep`, and was written before
+    `before`; at least one of the two is needed. A chunk that a kept version uses stays, embedding included: it
+    is given to the oldest kept version that uses it, at its ordinal there. An event that says a chunk was
+    deleted stays and loses its pointer. What was removed when an error or the end of the process comes between
+    two batches stays removed; run it again for the rest.
+
+    Each batch locks the rows of its documents until it commits, so that publishers of these wait. Where a chunk
+    that is current changes hands, its vector enters the HNSW index again (about 2 ms).
+
+    Args:
+        session: A session or connection that is in no transaction: it is committed. Async:
+            ``await connection.run_sync(functools.partial(prune_versions, keep=3))``.
+        keep: How many of the newest versions stay, beside the current one.
+        before: A time with its zone.
+        article_ids: Only these documents.
+        dry_run: Count only; locks nothing.
+        batch_size: Documents in a transaction.
+
+    Raises:
+        PublishingError: It would be unclear what to keep, or a transaction is open.
+    """
+    _check(session, keep, before, batch_size)
+    total, after = Pruning(), UUID(int=0)
+    rule = {"keep": keep or 0, "before": before}
+    only = None if article_ids is None else list(article_ids)
+    while True:
+        batch = {"after": after, "article_ids": only, "batch_size": batch_size}
+        document_ids = connection_of(session).execute(_DOCUMENTS, rule | batch).scalars().all()
+        if document_ids:
+            total += _prune(session, document_ids, rule, dry_run=dry_run)
+        session.commit()
+        if len(document_ids) < batch_size:
+            return total
+        after = document_ids[-1]
+
+
+def _check(session: Executor, keep: int | None, before: datetime | None, batch_size: int) -> None:
+    if keep is None and before is None:
+        raise PublishingError(
+            "Nothing says which versions to keep.", "Pass keep=N, or before=TIME, or both to be more careful."
+        )
+    if (keep is not None and keep < 0) or batch_size < 1:
+        raise PublishingError(
+            f"keep={keep} and batch_size={batch_size} make no sense.",
+            "keep is 0 or more, batch_size 1 or more.",
+        )
+    if before is not None and before.tzinfo is None:
+        raise PublishingError(
+            f"The time before={before} has no zone.",
+            "Use datetime.now(UTC) - timedelta(days=N), for example.",
+        )
+    if session.in_transaction():
+        raise PublishingError(
+            "prune_versions commits each batch, and this session is in a transaction.",
+            "Commit first, or give it a connection of its own.",
+        )
+
+
+def _prune(
+    session: Executor, document_ids: Sequence[UUID], rule: dict[str, Any], *, dry_run: bool
+) -> Pruning:
+    """Prune the versions of some documents in the transaction of the session."""
+    documents = {"document_ids": list(document_ids)}
+    if not dry_run:
+        connection_of(session).execute(
+            _LOCK, documents
+        )  # what it had to wait for is seen by the statements that follow
+    victims = connection_of(session).execute(_VICTIMS, rule | documents).all()
+    versions = {"versions": [row.id for row in victims], **documents}
+    pruning = Pruning(
+        documents=len({row.document_id for row in victims}),
+        versions=len(victims),
+        **connection_of(session).execute(_COUNT, versions).one()._asdict(),
+    )
+    if victims and not dry_run:
+        for statement in (_REHOME, _UNPOINT, *_REMOVE):
+            connection_of(session).execute(statement, versions)
+    return pruning
+
+
+# Versions by number, newest first; the current one is not counted among those to keep.
+_RANKED = """
+    SELECT v.id, v.document_id, v.created_at, d.current_version_id,
+        row_number() OVER (PARTITION BY v.document_id ORDER BY v.version_number DESC) AS age
+    FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id
+"""
+_IS_VICTIM = """
+    r.age > :keep AND r.id IS DISTINCT FROM r.current_version_id
+    AND r.created_at < coalesce(CAST(:before AS timestamptz), 'infinity')
+"""
+_DOCUMENTS = sa.text(f"""
+SELECT r.document_id FROM ({_RANKED}
+    WHERE d.id > :after
+    AND (CAST(:article_ids AS text[]) IS NULL OR d.article_id = ANY(CAST(:article_ids AS text[])))
+) r
+WHERE {_IS_VICTIM}
+GROUP BY r.document_id ORDER BY r.document_id LIMIT :batch_size
+""")
+_LOCK = sa.text("SELECT FROM rag_documents WHERE id = ANY(:document_ids) ORDER BY id FOR UPDATE")
+_VICTIMS = sa.text(f"""
+SELECT r.id, r.document_id FROM ({_RANKED} WHERE d.id = ANY(:document_ids)) r WHERE {_IS_VICTIM}
+""")
+_HEIRS = """
+    SELECT DISTINCT ON (e.chunk_id) e.chunk_id, e.version_id, e.ordinal
+    FROM rag_chunks c
+    JOIN rag_chunk_events e ON e.chunk_id = c.id AND e.event_type <> 'deleted'
+    JOIN rag_document_versions v ON v.id = e.version_id
+    WHERE c.version_id = ANY(:versions) AND e.version_id <> ALL(:versions)
+    ORDER BY e.chunk_id, v.version_number, e.ordinal
+"""
+_COUNT = sa.text(f"""
+SELECT chunks - rehomed AS chunks, events, rehomed FROM
+    (SELECT count(*) AS chunks FROM rag_chunks WHERE version_id = ANY(:versions)) a,
+    (SELECT count(*) AS events FROM rag_chunk_events WHERE version_id = ANY(:versions)) b,
+    (SELECT count(*) AS rehomed FROM ({_HEIRS}) h) c
+""")
+_REHOME = sa.text(f"""
+UPDATE rag_chunks c SET version_id = h.version_id, ordinal = coalesce(h.ordinal, c.ordinal)
+FROM ({_HEIRS}) h WHERE c.id = h.chunk_id
+""")
+_UNPOINT = sa.text("""
+UPDATE rag_chunk_events e SET chunk_id = NULL
+FROM rag_chunks c
+WHERE c.version_id = ANY(:versions) AND e.chunk_id = c.id
+AND e.event_type = 'deleted' AND e.version_id <> ALL(:versions)
+""")
+_REMOVE = (
+    sa.text("DELETE FROM rag_chunk_events WHERE version_id = ANY(:versions)"),
+    sa.text("DELETE FROM rag_chunks WHERE version_id = ANY(:versions)"),
+    sa.text("DELETE FROM rag_document_versions WHERE id = ANY(:versions)"),
+)

@@ -1,0 +1,295 @@
+"""Publishing a planned version, in one short transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import ArrayLike, NDArray
+
+from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError, Vector
+from ragschema.ids import uuid7, uuid7s
+from ragschema.models import ChunkEventType
+from ragschema.publishing.errors import StalePlan
+from ragschema.publishing.plans import Executor, Place, VersionPlan, connection_of
+
+Embeddings: TypeAlias = Mapping[str, ArrayLike | None] | Sequence[ArrayLike | None] | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """A version that is current now.
+
+    Attributes:
+        id: Of the version.
+        document_id: Of its document.
+        version_number: Its number.
+        is_new: False where the plan was up to date, so that nothing was written.
+        added: Chunks that the version before had not; likewise the other three.
+    """
+
+    id: UUID
+    document_id: UUID
+    version_number: int
+    is_new: bool
+    added: int
+    updated: int
+    unchanged: int
+    deleted: int
+
+
+def publish(
+    session: Executor, plan: VersionPlan, embeddings: Embeddings = (), *, copy_unchanged: bool = False
+) -> PublishedVersion:
+    """Write a planned version and make it the current one, in the caller's transaction. Does not commit.
+
+    Takes three statements, and locks the document's row until the transaction ends: commit soon. Writes the
+    version, the chunks that are new, one event for each chunk, and is_current; right without the database's
+    triggers. Nothing of the session is flushed, and its objects keep what they had loaded until it commits.
+
+    Args:
+        session: A session or connection. In async code: ``await session.run_sync(publish, plan, embeddings)``.
+        plan: By `plan_version`.
+        embeddings: Of ``plan.texts_to_embed``: a sequence or array in their order, or a mapping by text that may
+            hold more. Each of shape ``(768,)``, or None for one to come: `pending_embeddings` lists its chunk.
+        copy_unchanged: Whether unchanged chunks are copied on the server, embedding included, so that each
+            version has rows of its own: for readers that look for chunks by version_id.
+
+    Raises:
+        EmbeddingError: One is missing, or cannot be stored. Nothing was sent.
+        StalePlan: Somebody else has published, activated, pruned or purged meanwhile. Nothing was written.
+    """
+    slots, vectors = _collect(plan, embeddings)
+    document = _lock(session, plan)
+    if plan.is_up_to_date:
+        assert plan.base_version_id is not None
+        return _published(plan, plan.base_version_id, document.id, plan.base_version_number, is_new=False)
+    version_id = uuid7()
+    number = (
+        connection_of(session)
+        .execute(
+            _WRITE,
+            {
+                "version_id": version_id,
+                "document_id": document.id,
+                "source_hash": plan.source_hash,
+                "chunker_version": plan.chunker_version,
+                "embedder_version": plan.embedder_version,
+                "title": plan.title,
+                "url": plan.url,
+                "text_config": document.text_config,
+                "embeddings": vectors,
+                **_rows(plan, slots, copy_unchanged=copy_unchanged),
+            },
+        )
+        .scalar()
+    )
+    if number is None:
+        raise _stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
+    point_at(session, document.id, version_id)
+    return _published(plan, version_id, document.id, number, is_new=True)
+
+
+def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
+    """Lock a document's row until the transaction ends; return its id, current_version_id and text_config."""
+    return connection_of(session).execute(_LOCK, {"article_id": article_id}).one_or_none()
+
+
+def point_at(session: Executor, document_id: UUID, version_id: UUID) -> None:
+    """Say which version of a document is current; its chunks have been marked."""
+    connection_of(session).execute(_POINT, {"document_id": document_id, "version_id": version_id})
+
+
+_LOCK = sa.text(
+    "SELECT id, current_version_id, text_config FROM rag_documents WHERE article_id = :article_id FOR UPDATE"
+)
+_ADD_DOCUMENT = sa.text("""
+INSERT INTO rag_documents (id, article_id, text_config)
+VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
+ON CONFLICT (article_id) DO NOTHING
+RETURNING id, current_version_id, text_config
+""")
+_GIVEN = (
+    "CAST((CAST(:embeddings AS real[]))"
+    f"[n.slot * {EMBEDDING_DIMENSION} + 1 : (n.slot + 1) * {EMBEDDING_DIMENSION}] AS vector)"
+)
+# The document's row is locked before: this statement sees all that the lock had to wait for. The document is
+# pointed at the version in a statement after it, or its triggers would look at each version twice.
+_WRITE = sa.text(f"""
+WITH version AS (
+    INSERT INTO rag_document_versions
+        (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url)
+    SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid), coalesce(max(version_number), 0) + 1,
+        CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
+        CAST(:title AS text), CAST(:url AS text)
+    FROM rag_document_versions WHERE document_id = :document_id
+    HAVING (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
+        = cardinality(CAST(:needed AS uuid[]))
+    ON CONFLICT (document_id, version_number) DO NOTHING
+    RETURNING id, version_number
+), chunks AS (
+    INSERT INTO rag_chunks (id, version_id, ordinal, content, embedding, is_current, text_config)
+    SELECT n.id, version.id, n.ordinal, n.content,
+        CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END,
+        true, CAST(:text_config AS text)
+    FROM version, unnest(
+        CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
+        CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[])
+    ) AS n (id, ordinal, content, slot, source)
+    LEFT JOIN rag_chunks s ON s.id = n.source
+), changes AS (
+    UPDATE rag_chunks c
+    SET is_current = x.is_current,
+        text_config = CASE WHEN x.is_current THEN :text_config ELSE c.text_config END,
+        embedding = coalesce(c.embedding, x.embedding)
+    FROM (
+        SELECT n.id, n.is_current,
+            CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding
+        FROM version, unnest(
+            CAST(:known_ids AS uuid[]), CAST(:known_current AS boolean[]), CAST(:known_slots AS integer[]),
+            CAST(:known_sources AS uuid[])
+        ) AS n (id, is_current, slot, source)
+        LEFT JOIN rag_chunks s ON s.id = n.source
+    ) x
+    WHERE c.id = x.id AND (
+        c.is_current <> x.is_current
+        OR x.is_current AND c.text_config <> :text_config
+        OR c.embedding IS NULL AND x.embedding IS NOT NULL
+    )
+), events AS (
+    INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type)
+    SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type
+    FROM version, unnest(
+        CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
+        CAST(:event_types AS chunk_event_type[])
+    ) AS e (id, chunk_id, ordinal, event_type)
+)
+SELECT version_number FROM version
+""").bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+_POINT = sa.text(
+    "UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id"
+)
+_CURRENT = sa.text("""
+SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at
+FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
+WHERE d.article_id = :article_id
+""")
+
+
+def _lock(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
+    """Return the document's row, locked, and made where the plan says that there is none."""
+    if plan.document_id is None:
+        parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
+        row = connection_of(session).execute(_ADD_DOCUMENT, parameters).one_or_none()
+    else:
+        row = lock_document(session, plan.article_id)
+    if (
+        row is None
+        or plan.document_id not in (None, row.id)
+        or row.current_version_id != plan.base_version_id
+    ):
+        raise _stale(session, plan, "")
+    return row
+
+
+def _stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
+    planned = f"version {plan.base_version_number}" if plan.base_version_id else "no version"
+    row = connection_of(session).execute(_CURRENT, {"article_id": plan.article_id}).one_or_none()
+    evidence = ""
+    if row is None:
+        now = "the document is gone"
+    elif row.id is None:
+        now = "it has no current version"
+    elif row.id == plan.base_version_id:
+        now = why
+    else:
+        now = f"version {row.version_number} is current now"
+        evidence = f"version {row.version_number}: source_hash {row.source_hash}, written {row.created_at}"
+    return StalePlan(
+        f"Article {plan.article_id!r} has moved on: the plan builds on {planned}, and {now}.",
+        "Roll back, call plan_version again, and embed what is new then.",
+        evidence,
+    )
+
+
+def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int], Vector]:
+    """Return which row of an array each text's embedding is, and the array; of those that were given."""
+    texts = plan.texts_to_embed
+    given: Sequence[ArrayLike | None] | NDArray[Any]
+    if isinstance(embeddings, Mapping):
+        missing = next((text for text in texts if text not in embeddings), None)
+        if missing is not None:
+            raise EmbeddingError(
+                f"There is no embedding of chunk {plan.contents.index(missing)} of article {plan.article_id!r}.",
+                "Pass one for each of plan.texts_to_embed, or None for one that is to come.",
+            )
+        given = [embeddings[text] for text in texts]
+    else:
+        given = embeddings
+        if len(given) != len(texts):
+            raise EmbeddingError(
+                f"The plan of article {plan.article_id!r} has {len(texts)} texts to embed,"
+                f" and {len(given)} embeddings were given.",
+                "Pass one for each of plan.texts_to_embed, in their order, or None for one that is to come.",
+            )
+    if isinstance(given, np.ndarray):
+        return {text: row for row, text in enumerate(texts)}, Embedding().check_all(given)
+    there = [(text, value) for text, value in zip(texts, given, strict=True) if value is not None]
+    slots = {text: row for row, (text, _) in enumerate(there)}
+    return slots, Embedding().check_all([value for _, value in there])
+
+
+def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) -> dict[str, Any]:
+    """Return the rows to write, column by column."""
+    new: list[tuple[UUID, Place, UUID | None]] = []
+    known: list[tuple[UUID, bool, int | None, UUID | None]] = [
+        (id_, False, None, None) for id_ in plan.hidden
+    ]
+    chunk_ids = []
+    ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
+    for place in plan.places:
+        if place.chunk_id is None or copy_unchanged:
+            new.append((next(ids), place, place.embedding_from or place.chunk_id))
+            chunk_ids.append(new[-1][0])
+        if place.chunk_id is None:
+            continue
+        if copy_unchanged:
+            known.append((place.chunk_id, False, None, None))
+        else:
+            known.append((place.chunk_id, True, slots.get(place.content), place.embedding_from))
+            chunk_ids.append(place.chunk_id)
+    events = [
+        *(
+            (chunk_id, place.ordinal, place.event_type)
+            for chunk_id, place in zip(chunk_ids, plan.places, strict=True)
+        ),
+        *((gone.chunk_id, gone.ordinal, ChunkEventType.deleted) for gone in plan.gone),
+    ]
+    sources = {place.chunk_id for place in plan.places} | {place.embedding_from for place in plan.places}
+    return {
+        "needed": list(sources - {None}),
+        "new_ids": [id_ for id_, _, _ in new],
+        "new_ordinals": [place.ordinal for _, place, _ in new],
+        "new_contents": [place.content for _, place, _ in new],
+        "new_slots": [slots.get(place.content) for _, place, _ in new],
+        "new_sources": [source for _, _, source in new],
+        "known_ids": [row[0] for row in known],
+        "known_current": [row[1] for row in known],
+        "known_slots": [row[2] for row in known],
+        "known_sources": [row[3] for row in known],
+        "event_ids": [next(ids) for _ in events],
+        "event_chunk_ids": [chunk_id for chunk_id, _, _ in events],
+        "event_ordinals": [ordinal for _, ordinal, _ in events],
+        "event_types": [event_type.value for _, _, event_type in events],
+    }
+
+
+def _published(
+    plan: VersionPlan, version_id: UUID, document_id: UUID, number: int, *, is_new: bool
+) -> PublishedVersion:
+    counts = {event_type.value: plan.count(event_type) for event_type in ChunkEventType}
+    return PublishedVersion(version_id, document_id, number, is_new, **counts)

@@ -1,0 +1,67 @@
+"""Arguments of statements: checked where they are given, bound so that plans stay good.
+
+Building a search takes longer than running it (measured: 1.6 ms against 1.0). So the statement of each shape is
+built once, with the parameters below in it, and a call only adds their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ParamSpec, TypeVar
+
+from numpy.typing import ArrayLike
+from sqlalchemy import ARRAY, BindParameter, Double, Integer, Text, Uuid, bindparam
+
+from ragschema.embedding import Embedding, EmbeddingError, Vector
+from ragschema.errors import RagSchemaError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EMBEDDING: BindParameter[Vector] = bindparam("rag_embedding", type_=Embedding())
+MAX_DISTANCE: BindParameter[float] = bindparam("rag_max_distance", type_=Double())
+SEARCHED: BindParameter[str] = bindparam("rag_text", type_=Text())
+# One array parameter each, so that the statement is the same however many there are.
+ARTICLE_IDS: BindParameter[Any] = bindparam("rag_article_ids", type_=ARRAY(Text()))
+DOCUMENT_IDS: BindParameter[Any] = bindparam("rag_document_ids", type_=ARRAY(Uuid()))
+
+
+class QueryError(RagSchemaError, ValueError):
+    """A statement or a setting was asked for that cannot be."""
+
+
+def built_once(build: Callable[P, T]) -> Callable[P, T]:
+    """Keep what was built for the latest 256 combinations of arguments."""
+    return lru_cache(256)(build)  # type: ignore[return-value]  # its call takes any hashable
+
+
+def checked_embedding(embedding: ArrayLike) -> Vector:
+    """Return an embedding to search by.
+
+    Raises:
+        EmbeddingError: It is not one, or zero, which has no direction.
+    """
+    array = Embedding().check(embedding)
+    if not array.any():
+        raise EmbeddingError(
+            "An embedding to search by is zero, and has no cosine distance to anything.",
+            "Look at the model's output.",
+        )
+    return array
+
+
+def checked_count(name: str, count: int) -> int:
+    """Return a number of rows.
+
+    Raises:
+        QueryError: It is below 1.
+    """
+    if count < 1:
+        raise QueryError(f"{name} is {count}.", "Pass 1 or more.")
+    return count
+
+
+def row_count(count: int) -> BindParameter[int]:
+    """Bind a number of rows as a literal of the statement, so that a generic plan reckons with it."""
+    return bindparam("rag_rows", count, Integer(), unique=True, literal_execute=True)

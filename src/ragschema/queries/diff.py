@@ -1,0 +1,102 @@
+"""What changed between two versions."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+from uuid import UUID
+
+from sqlalchemy import CTE, BindParameter, ColumnElement, Select, Uuid, and_, bindparam, case, func, select
+
+from ragschema.queries.arguments import built_once
+from ragschema.queries.versions import manifest
+
+Difference: TypeAlias = Select[str, int | None, int | None, UUID | None, UUID | None, str | None, str | None]
+
+_OLD: BindParameter[UUID] = bindparam("rag_old_version_id", type_=Uuid())
+_NEW: BindParameter[UUID] = bindparam("rag_new_version_id", type_=Uuid())
+
+
+def version_diff(old_version_id: UUID, new_version_id: UUID) -> Difference:
+    """Select what changed from one version to another, whichever of a document's they are.
+
+    Chunks of the same content are kept, each paired with one of the other version: the first copy of a repeated
+    paragraph with the first, and so on. Kept chunks are ``unchanged``, or ``moved`` where they come in another
+    place among the kept ones. Of the others, those at the same place between the same two kept chunks are
+    ``updated``; what is left is ``added`` or ``deleted``.
+
+    Returns:
+        A statement of rows ``(change, old_ordinal, new_ordinal, old_chunk_id, new_chunk_id, old_content,
+        new_content)`` in the order of the new version, deleted chunks where they were.
+    """
+    return _version_diff().params({_OLD.key: old_version_id, _NEW.key: new_version_id})
+
+
+@built_once
+def _version_diff() -> Difference:
+    old, new = _numbered(_OLD, "old_chunks"), _numbered(_NEW, "new_chunks")
+    same = and_(old.c.content == new.c.content, old.c.copy == new.c.copy)
+    pairs = (
+        select(old.c.place.label("old_place"), new.c.place.label("new_place"))
+        .select_from(old.join(new, same, full=True))
+        .cte("pairs")
+    )
+    before = _slots(pairs, pairs.c.old_place, pairs.c.new_place, "old_slots")
+    after = _slots(pairs, pairs.c.new_place, pairs.c.old_place, "new_slots")
+    change = case(
+        (before.c.place.is_(None), "added"),
+        (after.c.place.is_(None), "deleted"),
+        (~before.c.is_kept, "updated"),
+        (before.c.kept != after.c.kept, "moved"),
+        else_="unchanged",
+    )
+    slot = and_(*(before.c[name] == after.c[name] for name in ("is_kept", "slot", "number")))
+    return (
+        select(
+            change.label("change"),
+            old.c.ordinal.label("old_ordinal"),
+            new.c.ordinal.label("new_ordinal"),
+            old.c.chunk_id.label("old_chunk_id"),
+            new.c.chunk_id.label("new_chunk_id"),
+            old.c.content.label("old_content"),
+            new.c.content.label("new_content"),
+        )
+        .select_from(
+            before.join(after, slot, full=True)
+            .outerjoin(old, old.c.place == before.c.place)
+            .outerjoin(new, new.c.place == after.c.place)
+        )
+        .order_by(func.coalesce(new.c.ordinal, old.c.ordinal), new.c.ordinal.is_not(None), old.c.ordinal)
+    )
+
+
+def _numbered(version: BindParameter[UUID], name: str) -> CTE:
+    """Return a version's chunks with their place in it, from 1, and which copy of their content they are."""
+    listed = manifest(version)
+    order = (listed.c.ordinal, listed.c.chunk_id)
+    return select(
+        listed,
+        func.row_number().over(order_by=order).label("place"),
+        func.row_number().over(partition_by=listed.c.content, order_by=order).label("copy"),
+    ).cte(name)
+
+
+def _slots(pairs: CTE, mine: ColumnElement[int], other: ColumnElement[int], name: str) -> CTE:
+    """Return where the chunks of one version stand: a kept one beside its pair, the others between kept ones.
+
+    ``kept`` counts the kept chunks up to this one, itself included.
+    """
+    counted = (
+        select(
+            mine.label("place"),
+            other.is_not(None).label("is_kept"),
+            pairs.c.new_place.label("pair"),
+            func.count(other).over(order_by=mine).label("kept"),
+        )
+        .where(mine.is_not(None))
+        .subquery()
+    )
+    number = func.row_number().over(
+        partition_by=(counted.c.is_kept, counted.c.kept), order_by=counted.c.place
+    )
+    slot = case((counted.c.is_kept, counted.c.pair), else_=counted.c.kept)
+    return select(counted, slot.label("slot"), number.label("number")).cte(name)

@@ -1,0 +1,113 @@
+"""Which current chunks a search may return, and where a hit stands now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    SQLColumnExpression,
+    any_,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.orm import aliased
+
+from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
+from ragschema.queries.arguments import ARTICLE_IDS, DOCUMENT_IDS, MAX_DISTANCE
+
+Rows: TypeAlias = Select[*tuple[Any, ...]]
+
+Origin = aliased(DocumentVersion, name="origin")
+"""The version that a chunk was written with, the only way from a chunk to its document."""
+
+IS_LISTED: ColumnElement[bool] = ChunkEvent.event_type != literal_column("'deleted'")
+"""The predicate of the manifest's index: in a parameter, a generic plan could not tell."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which conditions a search has; their values are parameters."""
+
+    by_article: bool
+    by_document: bool
+    where: ColumnElement[bool] | None
+
+    @property
+    def are_given(self) -> bool:
+        return self.by_article or self.by_document or self.where is not None
+
+    def apply(self, statement: Rows) -> Rows:
+        """Add to a statement over `Chunk` the conditions, and the joins that they need and no others."""
+        if not self.are_given:
+            return statement
+        statement = statement.join(Origin, Origin.id == Chunk.version_id)
+        if self.by_document:
+            statement = statement.where(Origin.document_id == any_(DOCUMENT_IDS))
+        if not self.by_article and self.where is None:
+            return statement
+        statement = statement.join(Document, Document.id == Origin.document_id)
+        if self.by_article:
+            statement = statement.where(Document.article_id == any_(ARTICLE_IDS))
+        if self.where is None:
+            return statement
+        current = DocumentVersion.id == Document.current_version_id
+        return statement.join(DocumentVersion, current).where(self.where)
+
+
+def filter_values(
+    article_ids: Sequence[str] | None, document_ids: Sequence[UUID] | None, max_distance: float | None
+) -> dict[str, Any]:
+    """Return the values of the parameters that stand in a statement: those that are given."""
+    values: dict[str, Any] = {}
+    if article_ids is not None:
+        values[ARTICLE_IDS.key] = list(article_ids)
+    if document_ids is not None:
+        values[DOCUMENT_IDS.key] = list(document_ids)
+    if max_distance is not None:
+        values[MAX_DISTANCE.key] = max_distance
+    return values
+
+
+def located(hits: FromClause) -> tuple[list[SQLColumnExpression[Any]], FromClause]:
+    """Return what a row of a search says about a hit, and the joins that it takes.
+
+    The version is the document's current one, which may be newer than the one the chunk was written with; so is
+    the ordinal. A version without events has its chunks where they were written.
+
+    Args:
+        hits: Has the columns id, version_id, ordinal and content of `Chunk`.
+    """
+    ordinal = (
+        select(func.min(ChunkEvent.ordinal))
+        .where(
+            ChunkEvent.version_id == DocumentVersion.id,
+            ChunkEvent.chunk_id == hits.c.id,
+            IS_LISTED,
+        )
+        .correlate(DocumentVersion, hits)
+        .scalar_subquery()
+    )
+    columns: list[SQLColumnExpression[Any]] = [
+        hits.c.id.label("chunk_id"),
+        Document.id.label("document_id"),
+        Document.article_id,
+        DocumentVersion.id.label("version_id"),
+        DocumentVersion.version_number,
+        func.coalesce(ordinal, hits.c.ordinal).label("ordinal"),
+        DocumentVersion.title,
+        DocumentVersion.url,
+        hits.c.content,
+    ]
+    joined = (
+        hits.join(Origin, Origin.id == hits.c.version_id)
+        .join(Document, Document.id == Origin.document_id)
+        .join(DocumentVersion, DocumentVersion.id == Document.current_version_id)
+    )
+    return columns, joined

@@ -1,0 +1,111 @@
+"""What versions consist of, what happened to chunks, and which wait for an embedding."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BindParameter, Select, Subquery, Uuid, bindparam, exists, func, select, union_all
+
+from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
+from ragschema.queries.arguments import built_once, checked_count, row_count
+from ragschema.queries.filters import IS_LISTED
+
+VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
+
+
+def manifest(version: BindParameter[UUID]) -> Subquery:
+    """Return what a version consists of: chunk_id, ordinal and content.
+
+    These are its events other than ``deleted``; for a version without any event, the chunks that were written
+    with it.
+    """
+    listed = (
+        select(
+            Chunk.id.label("chunk_id"),
+            func.coalesce(ChunkEvent.ordinal, Chunk.ordinal).label("ordinal"),
+            Chunk.content,
+        )
+        .join(Chunk, Chunk.id == ChunkEvent.chunk_id)
+        .where(ChunkEvent.version_id == version, IS_LISTED)
+    )
+    written = select(Chunk.id, Chunk.ordinal, Chunk.content).where(
+        Chunk.version_id == version, ~exists().where(ChunkEvent.version_id == version).correlate(None)
+    )
+    return union_all(listed, written).subquery("manifest")
+
+
+def version_chunks(version_id: UUID) -> Select[UUID, int, str]:
+    """Select the chunks of a version in order, those that it shares with older versions included.
+
+    Returns:
+        A statement of rows ``(chunk_id, ordinal, content)``.
+    """
+    return _version_chunks().params({VERSION_ID.key: version_id})
+
+
+@built_once
+def _version_chunks() -> Select[UUID, int, str]:
+    listed = manifest(VERSION_ID)
+    return select(listed.c.chunk_id, listed.c.ordinal, listed.c.content).order_by(
+        listed.c.ordinal, listed.c.chunk_id
+    )
+
+
+def chunk_history(
+    article_id: str,
+) -> Select[UUID, int, datetime, ChunkEventType, int | None, UUID | None, str | None]:
+    """Select what each version of a document did to its chunks, oldest version first, by ordinal within it.
+
+    Returns:
+        A statement of rows ``(version_id, version_number, created_at, event_type, ordinal, chunk_id, content)``;
+        created_at is the version's. A deleted chunk that is gone has neither id nor content.
+    """
+    return (
+        select(
+            DocumentVersion.id.label("version_id"),
+            DocumentVersion.version_number,
+            DocumentVersion.created_at,
+            ChunkEvent.event_type,
+            ChunkEvent.ordinal,
+            ChunkEvent.chunk_id,
+            Chunk.content,
+        )
+        .select_from(Document)
+        .join(DocumentVersion, DocumentVersion.document_id == Document.id)
+        .join(ChunkEvent, ChunkEvent.version_id == DocumentVersion.id)
+        .outerjoin(Chunk, Chunk.id == ChunkEvent.chunk_id)
+        .where(Document.article_id == article_id)
+        .order_by(
+            DocumentVersion.version_number, ChunkEvent.ordinal, ChunkEvent.event_type.desc(), ChunkEvent.id
+        )
+    )
+
+
+def pending_embeddings(*, limit: int = 100) -> Select[UUID, str, str, str]:
+    """Select current chunks that have no embedding yet, the oldest first.
+
+    Returns:
+        A statement of rows ``(chunk_id, article_id, embedder_version, content)``.
+
+    Raises:
+        QueryError: The limit is below 1.
+    """
+    first = (
+        select(Chunk.id, Chunk.version_id, Chunk.content, Chunk.created_at)
+        .where(Chunk.is_current, Chunk.embedding.is_(None))
+        .order_by(Chunk.created_at, Chunk.id)
+        .limit(row_count(checked_count("limit", limit)))
+        .subquery("first")
+    )
+    return (
+        select(
+            first.c.id.label("chunk_id"),
+            Document.article_id,
+            DocumentVersion.embedder_version,
+            first.c.content,
+        )
+        .join(DocumentVersion, DocumentVersion.id == first.c.version_id)
+        .join(Document, Document.id == DocumentVersion.document_id)
+        .order_by(first.c.created_at, first.c.id)
+    )
