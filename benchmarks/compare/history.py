@@ -15,7 +15,7 @@ from typing import Protocol
 
 from compare import republishing, searching
 from compare.base_service import BaseService
-from compare.measuring import fresh, settle, table_bytes
+from compare.measuring import REPORTED, fresh, settle, table_bytes, vacuum_if_due
 from compare.ours import Ours, OursThroughPsycopg
 from compare.peers import LANGCHAIN, LLAMA_INDEX, Peer
 from compare.report import BASE, OURS, Report
@@ -70,7 +70,11 @@ def _systems(
     ours = Ours(fresh(server, "ours"), workload)
     stack.callback(ours.close)
     _told("ours: first version", ours.load_deferred(numbers)[1])
-    _told("ours: five more", ours.publish_versions(numbers, range(2, VERSIONS + 1)))
+    for version in range(2, VERSIONS + 1):
+        _told(f"ours: version {version}", ours.publish_versions(numbers, [version]))
+        time.sleep(REPORTED)
+        ours.search("all", 1, 0, 1)
+        _told("ours: vacuum", vacuum_if_due(ours.database, "rag_chunks"))
     systems: list[System] = [base, ours]
     by_index_api = republishing.documents_of_ten(workload)[: size.republished + 1]
     others = [number for number in numbers if number not in set(by_index_api)]

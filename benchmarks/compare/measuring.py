@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,8 @@ import psycopg
 
 from ragschema import embedded
 from ragschema.settings import Database
+
+REPORTED = 1.1  # seconds after which a backend's next transaction reports the rows that it wrote
 
 Connection = psycopg.Connection[psycopg.rows.TupleRow]
 
@@ -50,13 +51,14 @@ def connect(database: Database) -> Connection:
 
 
 def fresh(server: Database, name: str) -> Database:
-    """Make an empty database with the extension."""
+    """Make an empty database with pgvector, and what reads the WAL."""
     with connect(server) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
         connection.execute(f"CREATE DATABASE {name}".encode())
     database = Database({**server.parameters, "dbname": name}, "the benchmark")
     with connect(database) as connection:
         connection.execute("CREATE EXTENSION vector")
+        connection.execute("CREATE EXTENSION pg_walinspect")
     return database
 
 
@@ -74,6 +76,16 @@ def settle(database: Database, command: str = "ANALYZE") -> float:
         return time.perf_counter() - start
 
 
+def vacuum_if_due(database: Database, table: str) -> float:
+    """Vacuum a table where autovacuum would by default, at 20 % dead rows; return the seconds it took."""
+    with connect(database) as connection:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        row = connection.execute(
+            "SELECT n_dead_tup > 50 + 0.2 * n_live_tup FROM pg_stat_user_tables WHERE relname = %s", (table,)
+        ).fetchone()
+    return settle(database, f"VACUUM ANALYZE {table}") if row == (True,) else 0.0
+
+
 def table_bytes(database: Database) -> int:
     """Return the size of all tables with their indexes and TOAST."""
     with connect(database) as connection:
@@ -85,21 +97,6 @@ def table_bytes(database: Database) -> int:
     return int(row[0])
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What work has cost the server: WAL bytes, CPU seconds of a database's backends, rows written."""
-
-    wal: int
-    cpu: float
-    rows: int
-
-    def __sub__(self, other: Usage) -> Usage:
-        return Usage(self.wal - other.wal, self.cpu - other.cpu, self.rows - other.rows)
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(self.wal + other.wal, self.cpu + other.cpu, self.rows + other.rows)
-
-
 class Meter:
     """Reads what a database's backends have used. Those that end meanwhile are not counted: keep them open."""
 
@@ -109,8 +106,20 @@ class Meter:
     def close(self) -> None:
         self._connection.close()
 
-    def wal(self) -> int:
-        return int(self._value("SELECT pg_current_wal_insert_lsn() - '0/0'"))
+    def wal(self) -> str:
+        """Return the place in the WAL up to which all is written."""
+        row = self._connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def wal_bytes(self, start: str) -> tuple[int, int]:
+        """Return the bytes written since then: records, and images of pages touched since the checkpoint."""
+        row = self._connection.execute(
+            "SELECT sum(record_size), sum(fpi_size) FROM pg_get_wal_stats(%s, pg_current_wal_flush_lsn())",
+            (start,),
+        ).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
 
     def cpu(self) -> float:
         """Return CPU seconds of all client backends of the database but this one's."""

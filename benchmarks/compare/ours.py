@@ -7,14 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from ragschema.ids import uuid7
-from ragschema.publishing import (
-    BulkDocument,
-    deferred_index,
-    plan_version,
-    publish,
-    publish_many,
-)
 from sqlalchemy.orm import Session
 
 from compare.measuring import connect
@@ -22,7 +14,15 @@ from compare.report import OURS, PSYCOPG
 from compare.systems import Answer, Republished
 from compare.workload import Query, Text, Workload, parse
 from ragschema import create_engine, migrations
+from ragschema.ids import uuid7
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
+from ragschema.publishing import (
+    BulkDocument,
+    deferred_index,
+    plan_version,
+    publish,
+    publish_many,
+)
 from ragschema.queries import nearest_chunks
 from ragschema.settings import Database
 
@@ -96,7 +96,7 @@ class Ours:
     def republish(self, document: int, states: Sequence[int], way: str = "") -> Republished:
         texts = [self.workload.text(Text(document, place, state)) for place, state in enumerate(states)]
         start = time.perf_counter()
-        with Session(self.engine) as session:
+        with Session(self.engine) as session, session.begin():
             plan = plan_version(
                 session,
                 self.workload.article_id(document),
@@ -160,7 +160,8 @@ class Ours:
         answers = []
         for query in self.workload.query_set(kind, count)[start:stop]:
             began = time.perf_counter()
-            with Session(self.engine) as session:
+            # a commit keeps the statements that psycopg has prepared, a ROLLBACK would not
+            with Session(self.engine) as session, session.begin():
                 rows = session.execute(self.statement(query)).all()
             answers.append(Answer(time.perf_counter() - began, [parse(row.content) for row in rows]))
         return answers

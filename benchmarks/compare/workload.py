@@ -18,6 +18,7 @@ Vector = NDArray[np.float32]
 DIMENSION = 768
 TOPICS = 100
 VERSIONS = 6
+VOCABULARY = 20_000
 EDIT = 0.14  # length of an edit's move: cosine distance about 0.01
 HOT = 7  # the document that is re-published many times
 WORDS = 90  # of a chunk's text: about 600 characters
@@ -95,7 +96,7 @@ class Workload:
     def text(self, text: Text) -> str:
         """Return what a text says; `parse` reads which one it is from its first words."""
         random = np.random.default_rng((self.seed, text.document, text.place, text.state, 1))
-        words = " ".join(self._vocabulary[random.integers(0, len(self._vocabulary), WORDS)])
+        words = " ".join(self._vocabulary[np.searchsorted(self._word_shares, random.random(WORDS))])
         return f"document {text.document} chunk {text.place} state {text.state} {words}"
 
     def vector(self, text: Text) -> Vector:
@@ -167,7 +168,13 @@ class Workload:
     def _vocabulary(self) -> NDArray[np.str_]:
         random = np.random.default_rng((self.seed, 5))
         letters = np.array(list("etaoinshrdlu"))
-        return np.array(["".join(random.choice(letters, random.integers(3, 9))) for _ in range(5_000)])
+        return np.array(["".join(random.choice(letters, random.integers(3, 9))) for _ in range(VOCABULARY)])
+
+    @cached_property
+    def _word_shares(self) -> NDArray[np.float64]:
+        """Zipf's law, cumulated: the second word is half as frequent as the first, and so on."""
+        shares = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
+        return shares / shares[-1]
 
 
 def parse(text: str) -> Text:
