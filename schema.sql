@@ -154,8 +154,7 @@ CREATE TABLE public.rag_chunks (
     CONSTRAINT rag_chunks_embedding_check CHECK ((public.vector_norm(embedding) > (0)::double precision)),
     CONSTRAINT rag_chunks_ordinal_check CHECK ((ordinal >= 0))
 )
-WITH (toast_tuple_target='4080');
-ALTER TABLE ONLY public.rag_chunks ALTER COLUMN embedding SET STORAGE MAIN;
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.1', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_limit='2000');
 
 CREATE TABLE public.rag_document_versions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,

@@ -34,8 +34,8 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    ${upgrades if "op." in (upgrades or "") else 'raise RuntimeError("this upgrade is not written yet")'}
+    ${upgrades if "(" in (upgrades or "") else 'raise RuntimeError("this upgrade is not written yet")'}
 
 
 def downgrade() -> None:
-    ${downgrades if "op." in (downgrades or "") else 'raise RuntimeError("this downgrade is not written yet")'}
+    ${downgrades if "(" in (downgrades or "") else 'raise RuntimeError("this downgrade is not written yet")'}

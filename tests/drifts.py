@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from ragschema.fingerprints import read_fingerprints
+
+HEAD = list(read_fingerprints().values())[-1]
+SEARCH_PATH = "$schema, $extension, pg_temp"  # of our functions, where pgvector is in our schema
+
+# Our functions, whose path names no schema of pgvector any more.
+_WITHOUT_EXTENSION = {
+    name: HEAD[name].replace(SEARCH_PATH, "$schema, pg_temp") for name in HEAD if name.startswith("function ")
+}
+
 # The script, then every object that must be named, with what is found of it.
 DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "table dropped": ("DROP TABLE rag_jobs", {"table rag_jobs": None}),
@@ -54,6 +64,10 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         "ALTER TABLE rag_jobs ALTER status SET DEFAULT 'processing'",
         {"column rag_jobs.status": "job_status NOT NULL DEFAULT 'processing'::job_status"},
     ),
+    "default of is_current": (
+        "ALTER TABLE rag_chunks ALTER is_current SET DEFAULT true",
+        {"column rag_chunks.is_current": "boolean NOT NULL DEFAULT true"},
+    ),
     "default dropped": (
         "ALTER TABLE rag_chunks ALTER id DROP DEFAULT",
         {"column rag_chunks.id": "uuid NOT NULL"},
@@ -64,7 +78,7 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "now() is not CURRENT_TIMESTAMP": (
         "ALTER TABLE rag_chunks ALTER created_at SET DEFAULT now()",
-        {"column rag_chunks.created_at": "timestamp with time zone DEFAULT now()"},
+        {"column rag_chunks.created_at": "timestamp with time zone NOT NULL DEFAULT now()"},
     ),
     "NOT NULL dropped": (
         "ALTER TABLE rag_chunks ALTER content DROP NOT NULL",
@@ -72,7 +86,7 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "NOT NULL added": (
         "ALTER TABLE rag_chunks ALTER embedding SET NOT NULL",
-        {"column rag_chunks.embedding": "vector(768) NOT NULL"},
+        {"column rag_chunks.embedding": "vector(768) NOT NULL STORAGE MAIN"},
     ),
     "identity": (
         "ALTER TABLE rag_chunks ALTER ordinal ADD GENERATED ALWAYS AS IDENTITY",
@@ -85,6 +99,10 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "column storage": (
         "ALTER TABLE rag_chunks ALTER embedding SET STORAGE PLAIN",
         {"column rag_chunks.embedding": "vector(768) STORAGE PLAIN"},
+    ),
+    "column storage as its type's": (
+        "ALTER TABLE rag_chunks ALTER embedding SET STORAGE EXTERNAL",
+        {"column rag_chunks.embedding": "vector(768)"},
     ),
     "column compression": (
         "ALTER TABLE rag_chunks ALTER content SET COMPRESSION pglz",
@@ -127,8 +145,8 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "constraint renamed": (
         "ALTER TABLE rag_documents RENAME CONSTRAINT fk_current_version TO current_version",
         {
-            "constraint rag_documents.current_version": "FOREIGN KEY (current_version_id)"
-            " REFERENCES rag_document_versions(id) DEFERRABLE INITIALLY DEFERRED",
+            "constraint rag_documents.current_version": "FOREIGN KEY (id, current_version_id)"
+            " REFERENCES rag_document_versions(document_id, id) DEFERRABLE INITIALLY DEFERRED",
             "constraint rag_documents.fk_current_version": None,
         },
     ),
@@ -157,8 +175,16 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "foreign key no longer deferred": (
         "ALTER TABLE rag_documents ALTER CONSTRAINT fk_current_version NOT DEFERRABLE",
         {
+            "constraint rag_documents.fk_current_version": "FOREIGN KEY (id, current_version_id)"
+            " REFERENCES rag_document_versions(document_id, id)"
+        },
+    ),
+    "foreign key that forgets the document": (
+        "ALTER TABLE rag_documents DROP CONSTRAINT fk_current_version, ADD CONSTRAINT fk_current_version"
+        " FOREIGN KEY (current_version_id) REFERENCES rag_document_versions DEFERRABLE INITIALLY DEFERRED",
+        {
             "constraint rag_documents.fk_current_version": "FOREIGN KEY (current_version_id)"
-            " REFERENCES rag_document_versions(id)"
+            " REFERENCES rag_document_versions(id) DEFERRABLE INITIALLY DEFERRED"
         },
     ),
     "foreign key to the table of another schema": (
@@ -177,6 +203,11 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
             " REFERENCES rag_chunks(id) DISABLED",
             "constraint rag_chunk_events.rag_chunk_events_version_id_fkey": "FOREIGN KEY (version_id)"
             " REFERENCES rag_document_versions(id) ON DELETE CASCADE DISABLED",
+            **{
+                name: f"{HEAD[name]} DISABLED"
+                for name in HEAD
+                if name.startswith("trigger rag_chunk_events.")
+            },
         },
     ),
     "check added": (
@@ -220,41 +251,112 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         },
     ),
     "index invalid": (
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rag_chunks_embedding_idx'::regclass",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rag_chunks_current_embedding_idx'::regclass",
         {
-            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
-            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) INVALID"
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WHERE is_current INVALID"
         },
     ),
     "index not ready": (
-        "UPDATE pg_index SET indisready = false WHERE indexrelid = 'rag_chunks_embedding_idx'::regclass",
+        "UPDATE pg_index SET indisready = false WHERE indexrelid = 'rag_chunks_current_embedding_idx'::regclass",
         {
-            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
-            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) INVALID"
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WHERE is_current INVALID"
         },
     ),
     "HNSW m": (
-        "DROP INDEX rag_chunks_embedding_idx; CREATE INDEX rag_chunks_embedding_idx"
-        " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WITH (m = 8)",
+        "DROP INDEX rag_chunks_current_embedding_idx; CREATE INDEX rag_chunks_current_embedding_idx"
+        " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WITH (m = 8) WHERE is_current",
         {
-            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
-            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WITH (m='8')"
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WITH (m='8') WHERE is_current"
         },
     ),
     "HNSW opclass": (
-        "DROP INDEX rag_chunks_embedding_idx; CREATE INDEX rag_chunks_embedding_idx"
-        " ON rag_chunks USING hnsw (embedding vector_l2_ops)",
+        "DROP INDEX rag_chunks_current_embedding_idx; CREATE INDEX rag_chunks_current_embedding_idx"
+        " ON rag_chunks USING hnsw (embedding vector_l2_ops) WHERE is_current",
         {
-            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
-            " ON rag_chunks USING hnsw (embedding vector_l2_ops)"
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_l2_ops) WHERE is_current"
+        },
+    ),
+    "HNSW of all chunks": (
+        "DROP INDEX rag_chunks_current_embedding_idx; CREATE INDEX rag_chunks_current_embedding_idx"
+        " ON rag_chunks USING hnsw (embedding vector_cosine_ops)",
+        {
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops)"
+        },
+    ),
+    "HNSW of other chunks": (
+        "DROP INDEX rag_chunks_current_embedding_idx; CREATE INDEX rag_chunks_current_embedding_idx"
+        " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WHERE NOT is_current",
+        {
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING hnsw (embedding vector_cosine_ops) WHERE NOT is_current"
+        },
+    ),
+    "GIN of another text": (
+        "DROP INDEX rag_chunks_current_text_idx; CREATE INDEX rag_chunks_current_text_idx"
+        " ON rag_chunks USING gin (rag_text_vector('simple', content)) WHERE is_current",
+        {
+            "index rag_chunks.rag_chunks_current_text_idx": "CREATE INDEX rag_chunks_current_text_idx"
+            " ON rag_chunks USING gin (rag_text_vector('simple'::text, content)) WHERE is_current"
         },
     ),
     "index method": (
-        "DROP INDEX rag_chunks_embedding_idx; CREATE INDEX rag_chunks_embedding_idx"
-        " ON rag_chunks USING ivfflat (embedding vector_cosine_ops)",
+        "DROP INDEX rag_chunks_current_embedding_idx; CREATE INDEX rag_chunks_current_embedding_idx"
+        " ON rag_chunks USING ivfflat (embedding vector_cosine_ops) WHERE is_current",
         {
-            "index rag_chunks.rag_chunks_embedding_idx": "CREATE INDEX rag_chunks_embedding_idx"
-            " ON rag_chunks USING ivfflat (embedding vector_cosine_ops)"
+            "index rag_chunks.rag_chunks_current_embedding_idx": "CREATE INDEX rag_chunks_current_embedding_idx"
+            " ON rag_chunks USING ivfflat (embedding vector_cosine_ops) WHERE is_current"
+        },
+    ),
+    "trigger dropped": (
+        "DROP TRIGGER rag_documents_set_current_chunks ON rag_documents",
+        {"trigger rag_documents.rag_documents_set_current_chunks": None},
+    ),
+    "trigger disabled": (
+        "ALTER TABLE rag_chunks DISABLE TRIGGER rag_chunks_inserted",
+        {
+            "trigger rag_chunks.rag_chunks_inserted": HEAD["trigger rag_chunks.rag_chunks_inserted"]
+            + " DISABLED"
+        },
+    ),
+    "trigger no longer deferred": (
+        "DROP TRIGGER rag_documents_set_current_chunks ON rag_documents;"
+        "CREATE TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config"
+        " ON rag_documents FOR EACH ROW EXECUTE FUNCTION rag_documents_changed()",
+        {
+            "trigger rag_documents.rag_documents_set_current_chunks": "CREATE TRIGGER"
+            " rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config"
+            " ON rag_documents FOR EACH ROW EXECUTE FUNCTION rag_documents_changed()"
+        },
+    ),
+    "trigger function replaced": (
+        HEAD["function rag_touch_updated_at()"]
+        .replace(SEARCH_PATH, "public, pg_temp")
+        .replace("now()", "NULL"),
+        {
+            "function rag_touch_updated_at()": HEAD["function rag_touch_updated_at()"].replace(
+                "now()", "NULL"
+            ),
+        },
+    ),
+    "function without its search_path": (
+        "ALTER FUNCTION rag_set_current_chunks(uuid) RESET search_path",
+        {
+            "function rag_set_current_chunks(document uuid)": HEAD[
+                "function rag_set_current_chunks(document uuid)"
+            ].replace(f"\n SET search_path TO {SEARCH_PATH}\n", "\n")
+        },
+    ),
+    "function that indexes use made volatile": (
+        "ALTER FUNCTION rag_text_vector(text, text) VOLATILE",
+        {
+            "function rag_text_vector(config text, content text)": HEAD[
+                "function rag_text_vector(config text, content text)"
+            ].replace(" IMMUTABLE", "")
         },
     ),
     "enum label renamed": (
@@ -304,14 +406,20 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     ),
     "extension in a schema off the search_path": (
         "CREATE SCHEMA elsewhere; ALTER EXTENSION vector SET SCHEMA elsewhere",
-        {"extension vector": 'installed in schema elsewhere, off the search_path "$user", public'},
+        {
+            "extension vector": 'installed in schema elsewhere, off the search_path "$user", public',
+            **_WITHOUT_EXTENSION,
+        },
     ),
     "extension dropped": (
         "DROP EXTENSION vector CASCADE",
         {
             "column rag_chunks.embedding": None,
+            "constraint rag_chunks.rag_chunks_embedding_check": None,
             "extension vector": None,
-            "index rag_chunks.rag_chunks_embedding_idx": None,
+            **_WITHOUT_EXTENSION,
+            "index rag_chunks.rag_chunks_current_embedding_idx": None,
+            "index rag_chunks.rag_chunks_pending_idx": None,
         },
     ),
 }

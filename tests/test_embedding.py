@@ -24,7 +24,7 @@ from alembic.migration import MigrationContext
 from pgvector.sqlalchemy import VECTOR
 from psycopg.pq import Trace
 from sqlalchemy import bindparam, cast, event, func, insert, select, text, update
-from sqlalchemy.exc import CompileError, StatementError
+from sqlalchemy.exc import CompileError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
@@ -126,7 +126,7 @@ ACCEPTED = {
     "reversed": FIRST[::-1],
     "a column": np.asfortranarray(NUMBERS)[1],
     "smallest and largest": [float(np.finfo(np.float32).smallest_subnormal), 3.4028234e38, 0, -0.0] * 192,
-    "below float32": [1e-60] * 768,
+    "below float32": [0.5, *[1e-60] * 767],
 }
 
 
@@ -140,6 +140,16 @@ def test_numbers_come_back_as_float32_arrays(session: Session, version_id: UUID,
     np.testing.assert_array_equal(found, np.asarray(value).astype(np.float32), strict=True)
     assert found.dtype.isnative
     assert found.flags.writeable
+
+
+def test_a_zero_vector_is_refused_by_the_database(session: Session, version_id: UUID) -> None:
+    """From services with their own SQL too: no distance to it is a number, and the index never returns it."""
+    statement = text(
+        "INSERT INTO rag_chunks (version_id, ordinal, content, embedding)"
+        " VALUES (:version_id, 0, '', CAST(array_fill(0, ARRAY[768]) AS vector))"
+    )
+    with pytest.raises(IntegrityError, match="rag_chunks_embedding_check"):
+        session.execute(statement, {"version_id": version_id})
 
 
 def test_none_is_null(session: Session, version_id: UUID) -> None:
@@ -163,6 +173,8 @@ REFUSED = {
     "NaN": ([*[0.5] * 767, float("nan")], r"768 dimensions holds nan at position 767; .* 768 finite"),
     "infinity": ([0.5, -np.inf, *[0.5] * 766], r"768 dimensions holds -inf at position 1; .* 768 finite"),
     "beyond float32": ([*[0.5] * 5, 1e39, *[0.5] * 762], r"holds 1e\+39 at position 5; .* 768 finite"),
+    "zero": (np.zeros(768), r"^An embedding of 768 dimensions is zero, so no search by cosine"),
+    "zero as float32": ([-1e-60] * 768, r"^An embedding of 768 dimensions is zero"),
     "ragged list": ([[0.5], [0.5, 0.5]], r"must be 768 real numbers, not list\."),
     "string": ("[" + ",".join(["0.5"] * 768) + "]", r"must be 768 real numbers, not str of "),
     "list of strings": (["0.5"] * 768, r"must be 768 real numbers, not list of <U3\."),
@@ -212,6 +224,21 @@ def test_one_bad_value_among_many_is_refused_before_the_first_is_sent(
     with recorded(engine) as statements, pytest.raises(EmbeddingError, match="768"):
         send(session, rows)
     assert statements == []
+
+
+def test_many_are_checked_at_once() -> None:
+    np.testing.assert_array_equal(Embedding().check_all(NUMBERS.astype(np.float64)), NUMBERS, strict=True)
+    np.testing.assert_array_equal(
+        Embedding().check_all([row.tolist() for row in NUMBERS]), NUMBERS, strict=True
+    )
+    assert Embedding().check_all([]).shape == (0, 768)
+    value: Any
+    for value, message in REFUSED.values():
+        with pytest.raises(EmbeddingError, match=message):
+            Embedding().check_all([FIRST, value])
+    for value in (np.nan, np.inf, 0):
+        with pytest.raises(EmbeddingError, match="768"):
+            Embedding().check_all(np.array([FIRST, np.full(768, value)]))
 
 
 def test_the_error_is_our_own_and_a_value_error_and_not_wrapped(session: Session, version_id: UUID) -> None:
@@ -656,8 +683,9 @@ def test_a_bound_embedding_uses_the_hnsw_index(session: Session, version_id: UUI
     def explain(*arguments: Any) -> tuple[str, Any]:
         return f"EXPLAIN {arguments[2]}", arguments[3]
 
-    statement = select(Chunk.content).order_by(Chunk.embedding.cosine_distance(FIRST)).limit(2)
-    plans += session.connection().execute(statement.where(Chunk.is_current)).scalars().all()
+    nearest = Chunk.embedding.cosine_distance(FIRST)
+    statement = select(Chunk.id).where(Chunk.is_current).order_by(nearest).limit(2)
+    plans += session.connection().execute(statement.with_only_columns(Chunk.content)).scalars().all()
     assert "Index Scan using rag_chunks_current_embedding_idx" in "\n".join(plans)
 
 

@@ -153,7 +153,8 @@ ALTER TABLE rag_jobs ADD COLUMN document_id uuid, ADD COLUMN priority int, ADD C
 ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey;
 CREATE UNIQUE INDEX rag_jobs_id_idx ON rag_jobs (id);
 CREATE INDEX rag_jobs_old_idx ON rag_jobs (old);
-ALTER TABLE rag_chunks ADD CONSTRAINT rag_chunks_ordinal_check CHECK (ordinal >= 0) NOT VALID;
+ALTER TABLE rag_chunks DROP CONSTRAINT rag_chunks_ordinal_check,
+    ADD CONSTRAINT rag_chunks_ordinal_check CHECK (ordinal >= 0) NOT VALID;
 INSERT INTO rag_jobs (job_type, payload, error_message) VALUES ('embed', '{}', 'none');
 """
 

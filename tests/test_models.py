@@ -41,7 +41,8 @@ def make_version(number: int = 1, chunks: int = 3) -> DocumentVersion:
         version_number=number, source_hash=f"hash {number}", chunker_version="c1", embedder_version="e1"
     )
     for ordinal in range(chunks):
-        chunk = Chunk(version=version, ordinal=ordinal, content=f"chunk {ordinal}", embedding=[ordinal] * 768)
+        embedding = [ordinal + 1] * 768
+        chunk = Chunk(version=version, ordinal=ordinal, content=f"chunk {ordinal}", embedding=embedding)
         ChunkEvent(version=version, chunk=chunk, ordinal=ordinal, event_type=ChunkEventType.added)
     return version
 
@@ -234,7 +235,10 @@ def test_enums_hold_their_own_names(session: Session) -> None:
 
     version = make_version(chunks=0)
     version.document = Document(article_id="article")
-    version.events = [ChunkEvent(ordinal=place, event_type=kind) for place, kind in enumerate(ChunkEventType)]
+    chunk = Chunk(version=version, ordinal=0, content="text")
+    version.events = [
+        ChunkEvent(chunk=chunk, ordinal=place, event_type=kind) for place, kind in enumerate(ChunkEventType)
+    ]
     job = Job(job_type="embed", payload={})
     jobs = [job, *(Job(job_type="embed", payload={}, status=status) for status in JobStatus)]
     session.add_all([version, *jobs])

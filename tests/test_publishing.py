@@ -43,7 +43,7 @@ from ragschema.publishing import (
     purge_document,
     retire_document,
 )
-from ragschema.publishing.diff import match_contents
+from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.settings import Database
 
 
@@ -109,6 +109,25 @@ def test_an_insertion_moves_nothing_out_of_order() -> None:
     kept = [match for match in matches if match is not None]
     assert kept == sorted(kept)
     assert len(kept) == 1999
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("abc", "axc", {1: 1}),
+        ("abc", "naxc", {2: 1}),
+        ("abcd", "axd", {1: 1}),
+        ("abcd", "axyzd", {1: 1, 2: 2}),
+        ("abcde", "bxde", {1: 2}),
+        ("ab", "ba", {}),
+        ("ab", "xyz", {0: 0, 1: 1}),
+        ("abc", "abc", {}),
+    ],
+)
+def test_a_left_over_pair_stands_between_the_same_chunks(
+    old: str, new: str, expected: dict[int, int]
+) -> None:
+    assert pair_left_over(match_contents(old, new), len(old)) == expected
 
 
 # Planning

@@ -1,11 +1,11 @@
 """Drift: how a database differs from what the revision it is at made.
 
-What counts. Missing or changed objects of ours are drift, and so are constraints, policies, rules, row security,
-storage parameters and required columns that somebody added to our tables: they make a service's statements
-fail or find less. Notes are what somebody added that refuses nothing: indexes, triggers, comments, columns
-that may be left out, autovacuum's settings. But what a later revision will itself create is drift, because
-that revision will fail on it; an index is not, for a concurrent build may have been interrupted. Everything
-else in the schema is foreign and not mentioned.
+What counts. Missing or changed objects of ours are drift, and so are constraints, policies, rules, row
+security, storage parameters and required columns that somebody added to our tables: they make a service's
+statements fail or find less. Notes are what somebody added that refuses nothing: indexes, triggers, comments,
+columns that may be left out; and autovacuum's settings, changed or added. But what a later revision will itself
+create is drift, because that revision will fail on it; an index is not, for a concurrent build may have been
+interrupted. Everything else in the schema is foreign and not mentioned.
 """
 
 from __future__ import annotations
@@ -152,6 +152,8 @@ def _group(
     """Return where a difference belongs; None for what is foreign, or said of its table already."""
     kind, _, name = difference.object.partition(" ")
     table = f"table {name.partition('.')[0]}"
+    if kind == "parameter" and "autovacuum_" in name and difference.expected is not None and table in found:
+        return "notes"  # an operator knows the load
     if difference.found is None:
         return None if kind in _STANDING_ON_TABLES and table not in found else "differences"
     if difference.object == "extension uuid-ossp":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import psycopg
 from psycopg import sql
@@ -80,17 +81,22 @@ def attempt(
     revision: str, direction: str, *, seconds: float, checksum: str | None, error: str | None = None
 ) -> dict[str, object]:
     """Return an attempt for `insert`."""
-    from importlib.metadata import version  # here: it takes as long to import as a status takes to read
-
     return {
         "revision": revision,
         "direction": direction,
         "succeeded": error is None,
-        "package_version": version("ragschema"),
+        "package_version": _package_version(),
         "seconds": seconds,
         "checksum": checksum,
         "error": error,
     }
+
+
+@cache
+def _package_version() -> str:
+    from importlib.metadata import version  # here: it takes as long to import as a status takes to read
+
+    return version("ragschema")
 
 
 def read(connection: Connection, schema: str) -> list[Entry]:

@@ -25,6 +25,11 @@ JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamesp
 WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT c.convalidated
 ORDER BY 1, 2
 """
+_LACKS_VECTOR_INDEX = """
+SELECT to_regclass(%s) IS NULL AND EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'is_current' AND NOT attisdropped
+)
+"""
 _LEFT_BY_REINDEX = ("_ccnew", "_ccold")  # suffixes of what an interrupted REINDEX CONCURRENTLY leaves
 
 
@@ -43,7 +48,7 @@ class Repair:
     """What `repair` healed.
 
     Attributes:
-        rebuilt: Indexes built again, concurrently.
+        rebuilt: Indexes built again, concurrently; the vector index also where a load that deferred it has died.
         dropped: Left-overs of an interrupted REINDEX CONCURRENTLY.
         validated: Constraints validated, as ``table.constraint``.
     """
@@ -107,6 +112,7 @@ def repair(options: Options) -> Repair:
                 log.info("Rebuilding %s", index)
                 connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(name))
                 rebuilt.append(index)
+        rebuilt += _build_deferred(connection, schema)
         for table, constraint in connection.execute(_UNVALIDATED, (schema,)).fetchall():
             log.info("Validating %s of %s", constraint, table)
             connection.execute(
@@ -116,6 +122,18 @@ def repair(options: Options) -> Repair:
             )
             validated.append(f"{table}.{constraint}")
         return Repair(tuple(rebuilt), tuple(dropped), tuple(validated))
+
+
+def _build_deferred(connection: Connection, schema: str) -> list[str]:
+    """Build the vector index that a load has dropped and not built again; return its name where it has."""
+    from ragschema.publishing.deferral import VECTOR_INDEX, index_definition  # SQLAlchemy, for this only
+
+    names = (sql.Identifier(schema, name).as_string() for name in (VECTOR_INDEX, "rag_chunks"))
+    if not _exists(connection, _LACKS_VECTOR_INDEX, *names):
+        return []
+    log.info("Building %s", VECTOR_INDEX)
+    connection.execute(index_definition().encode())
+    return [VECTOR_INDEX]
 
 
 def _create_database(options: Options) -> bool:

@@ -15,14 +15,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from sqlalchemy import (
-    DDL,
     CheckConstraint,
     Enum,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     UniqueConstraint,
-    event,
     false,
     text,
 )
@@ -173,7 +171,14 @@ class Chunk(Base):
             "id",
             postgresql_where=text("is_current AND embedding IS NULL"),
         ),
-        {"postgresql_with": {"toast_tuple_target": 4080}},
+        {
+            "postgresql_with": {
+                "fillfactor": 80,
+                "autovacuum_vacuum_scale_factor": 0.1,
+                "autovacuum_vacuum_threshold": 500,
+                "autovacuum_vacuum_cost_limit": 2000,
+            }
+        },
     )
 
     id: Mapped[Id]
@@ -191,13 +196,6 @@ class Chunk(Base):
 
     version: Mapped[DocumentVersion] = relationship(back_populates="chunks")
     events: Mapped[list[ChunkEvent]] = relationship(back_populates="chunk", passive_deletes="all")
-
-
-event.listen(
-    Chunk.__table__,
-    "after_create",
-    DDL("ALTER TABLE rag_chunks ALTER COLUMN embedding SET STORAGE MAIN"),  # type: ignore[no-untyped-call]
-)
 
 
 class ChunkEvent(Base):

@@ -7,7 +7,7 @@ only the database has is left alone: somebody made it.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alembic.autogenerate import renderers
@@ -25,13 +25,19 @@ NAME = "ragschema.routine_comparison"
 
 @dataclass(frozen=True)
 class CreateRoutine(MigrateOperation):
-    """Create the newest version of a function or trigger."""
+    """Create the newest version of a function or trigger.
+
+    Attributes:
+        routine: What to create.
+        is_reversed: Whether to go back instead, to the version before or to none: for the author to write.
+    """
 
     routine: Routine
+    is_reversed: bool = False
 
     def reverse(self) -> MigrateOperation:
-        """Return itself: how to go back, to the version before or to none, is for the author to write."""
-        return self
+        """Return the operation for the other direction."""
+        return replace(self, is_reversed=not self.is_reversed)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return the difference as ``alembic check`` prints it."""
@@ -41,6 +47,8 @@ class CreateRoutine(MigrateOperation):
 @renderers.dispatch_for(CreateRoutine)
 def _render(context: AutogenContext, operation: CreateRoutine) -> str:
     routine = operation.routine
+    if operation.is_reversed:
+        return f'raise RuntimeError("the way back of {routine.name} is not written yet")'
     context.imports.add(f"from ragschema.operations_v2 import create_{routine.kind}")
     return f'create_{routine.kind}("{routine.name}", {routine.version})'
 

@@ -9,7 +9,7 @@ beside the one that the revisions create.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from ragschema.revision_files import routine_paths
 _NAME = re.compile(r"(\w+)_v(\d+)")
 _KIND = re.compile(r"^CREATE (?:OR REPLACE )?(?:CONSTRAINT )?(FUNCTION|TRIGGER)\b", re.M)
 _TABLE = re.compile(r"\brag_(?:documents|document_versions|chunks|chunk_events|jobs)\b")
+_OURS = re.compile(r"\brag_\w+")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Routine:
         name: Its name.
         version: Counts up from 1.
         sql: The statement that creates it.
-        tables: The tables of ours that the statement names.
+        tables: The tables of ours that the statement names, and the functions that it calls.
     """
 
     kind: Literal["function", "trigger"]
@@ -62,7 +63,17 @@ def newest_routines() -> tuple[Routine, ...]:
     for routine in map(_read, routine_paths()):
         if routine.name not in newest or newest[routine.name].version < routine.version:
             newest[routine.name] = routine
-    return tuple(sorted(newest.values(), key=lambda routine: (routine.kind, routine.name)))
+    complete = (replace(routine, tables=_find_tables(routine, newest)) for routine in newest.values())
+    return tuple(sorted(complete, key=lambda routine: (routine.kind, routine.name)))
+
+
+def _find_tables(
+    routine: Routine, known: dict[str, Routine], above: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """Return the tables that a routine needs, with those of the functions it calls."""
+    above |= {routine.name}
+    called = {name for name in _OURS.findall(routine.sql) if name in known} - above
+    return routine.tables.union(*(_find_tables(known[name], known, above) for name in called))
 
 
 def _read(path: Path) -> Routine:

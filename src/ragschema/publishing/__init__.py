@@ -7,8 +7,9 @@ the connection's search_path decides.
 
 from __future__ import annotations
 
-from ragschema.publishing.bulk import BulkDocument, BulkLoad, publish_many
+from ragschema.publishing.bulk import BulkLoad, publish_many
 from ragschema.publishing.deferral import deferred_index
+from ragschema.publishing.documents import BulkDocument
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, UnknownDocument
 from ragschema.publishing.lifecycle import (
     ActivatedVersion,

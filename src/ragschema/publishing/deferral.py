@@ -89,8 +89,10 @@ def _autocommit(engine: sa.Engine, settings: dict[str, Any]) -> Iterator[sa.Conn
         for name, value in (timeouts | settings).items():
             if value is not None:
                 connection.execute(_SET, {"name": name, "value": str(value)})
-        yield connection
-        connection.invalidate()  # the settings go with it
+        try:
+            yield connection
+        finally:
+            connection.invalidate()  # the settings go with it
 
 
 def _drop(connection: sa.Connection) -> str:

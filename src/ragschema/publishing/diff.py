@@ -41,6 +41,33 @@ def match_contents(old: Sequence[str], new: Sequence[str]) -> list[int | None]:
     return matches
 
 
+def pair_left_over(matches: Sequence[int | None], old_count: int) -> dict[int, int]:
+    """Return the old place of each new one that is not matched and stands where an old one stood that is not.
+
+    That is: with as many matched contents before it. Several such are paired in order. Takes O(n).
+
+    Args:
+        matches: By `match_contents`.
+        old_count: How many old contents there are.
+    """
+    matched = set(matches)
+    waiting: defaultdict[int, deque[int]] = defaultdict(deque)
+    matched_before = 0
+    for place in range(old_count):
+        if place in matched:
+            matched_before += 1
+        else:
+            waiting[matched_before].append(place)
+    pairs = {}
+    matched_before = 0
+    for place, match in enumerate(matches):
+        if match is not None:
+            matched_before += 1
+        elif waiting[matched_before]:
+            pairs[place] = waiting[matched_before].popleft()
+    return pairs
+
+
 def _find_anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
     """Return the most pairs of places, ascending on both sides, of texts that each side has once (patience)."""
     old_counts, new_counts = Counter(old), Counter(new)

@@ -117,6 +117,7 @@ def _lock(session: Executor, article_id: str) -> sa.Row[Any]:
     return document
 
 
+# An array of versions, as where a version is planned.
 _SHOW = sa.text("""
 WITH manifest AS (
     SELECT e.chunk_id AS id FROM rag_chunk_events e
@@ -129,8 +130,7 @@ WITH manifest AS (
 UPDATE rag_chunks c
 SET is_current = NOT c.is_current,
     text_config = CASE WHEN c.is_current THEN c.text_config ELSE CAST(:text_config AS text) END
-FROM rag_document_versions v
-WHERE v.document_id = :document_id AND c.version_id = v.id
+WHERE c.version_id = ANY(ARRAY(SELECT id FROM rag_document_versions WHERE document_id = :document_id))
 AND c.is_current <> (c.id IN (SELECT id FROM manifest))
 RETURNING c.is_current
 """)

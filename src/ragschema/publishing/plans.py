@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ragschema.models import ChunkEventType, Document
-from ragschema.publishing.diff import match_contents
-from ragschema.publishing.errors import ContentError
+from ragschema.publishing.diff import match_contents, pair_left_over
+from ragschema.publishing.texts import check_texts
 
 Executor: TypeAlias = Session | sa.Connection
 """Who holds the transaction: a session, or a connection."""
@@ -117,8 +117,9 @@ def plan_version(
     Let the transaction end before you embed `VersionPlan.texts_to_embed`; `publish` checks again.
 
     The new version is compared with the current one. Identical texts are the same chunk, as many as both have
-    (`match_contents`), and 'unchanged', also where they have moved. Of the others, a new text at the ordinal of
-    an old one 'updated' it; the rest is 'added' or 'deleted'. Takes O(n log n) for n chunks of both.
+    (`match_contents`), and 'unchanged', also where they have moved. Of the others, a new text at the place of an
+    old one, with as many identical ones before it, is 'updated'; the rest is 'added' or 'deleted'. Takes
+    O(n log n) for n chunks of both.
 
     A row is reused where its text is the same and its version's embedder_version is: from the current version,
     or from any other kept version of the document. An identical text under another embedder_version is
@@ -167,43 +168,8 @@ def plan_removal(session: Executor, article_id: str) -> VersionPlan | None:
     return replace(plan, is_up_to_date=not plan.gone)
 
 
-def check_texts(article_id: str, contents: Sequence[str]) -> None:
-    """Refuse texts that cannot be stored.
-
-    Raises:
-        ContentError: The message names the chunk by its place, from 0.
-    """
-    if isinstance(contents, str):
-        raise ContentError(
-            f"The contents of article {article_id!r} are one string, not a sequence of chunks.",
-            "Pass a list: one string for each chunk.",
-        )
-    if not contents:
-        raise ContentError(
-            f"The new version of article {article_id!r} has no chunks.",
-            "Use retire_document to take a document out of search.",
-        )
-    for place, content in enumerate(contents):
-        problem = _find_problem(content)
-        if problem:
-            raise ContentError(
-                f"The text of chunk {place} of article {article_id!r} {problem}.",
-                "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000.",
-            )
-
-
-def _find_problem(content: object) -> str | None:
-    if not isinstance(content, str):
-        return f"is {type(content).__name__}, not str"
-    if "\0" in content:
-        return f"holds a NUL byte at position {content.index(chr(0))}"
-    try:
-        content.encode()
-    except UnicodeEncodeError as exc:
-        return f"holds half a surrogate pair at position {exc.start}"
-    return None
-
-
+# The versions are an array so that the planner takes the index on version_id also where it knows nothing of the
+# tables yet, as in a database that is being filled: a join read all chunks then (22 ms at 80,000, else 0.1).
 _READ = sa.text("""
 SELECT d.id AS document_id, d.current_version_id,
     v.version_number AS current_version_number, v.source_hash AS current_source_hash,
@@ -219,11 +185,11 @@ LEFT JOIN LATERAL (
             SELECT FROM rag_chunk_events any_event WHERE any_event.version_id = d.current_version_id
         ) AS is_in_current,
         c.is_current
-    FROM rag_document_versions h
-    JOIN rag_chunks c ON c.version_id = h.id
+    FROM rag_chunks c
+    JOIN rag_document_versions h ON h.id = c.version_id AND h.document_id = d.id
     LEFT JOIN rag_chunk_events e
         ON e.version_id = d.current_version_id AND e.chunk_id = c.id AND e.event_type <> 'deleted'
-    WHERE h.document_id = d.id
+    WHERE c.version_id = ANY(ARRAY(SELECT id FROM rag_document_versions WHERE document_id = d.id))
 ) c ON c.is_in_current OR c.is_current
     OR c.embedder_version = :embedder_version AND c.content = ANY(CAST(:contents AS text[]))
 WHERE d.article_id = :article_id
@@ -235,14 +201,15 @@ def _plan(plan: VersionPlan, contents: Sequence[str], rows: Sequence[sa.Row[Any]
     chunks = [row for row in rows if row.id is not None]
     previous = sorted((row for row in chunks if row.is_in_current), key=lambda row: row.place)
     matches = match_contents([row.content for row in previous], contents)
-    left_over = {previous[index].place: previous[index] for index in {*range(len(previous))} - {*matches}}
+    replaced = pair_left_over(matches, len(previous))
+    gone = sorted({*range(len(previous))} - {*matches} - {*replaced.values()})
     reuse = _Reuse(chunks, plan.embedder_version)
     places = []
     for ordinal, (content, match) in enumerate(zip(contents, matches, strict=True)):
         if match is not None and previous[match].embedder_version == plan.embedder_version:
             places.append(reuse.place(ordinal, content, ChunkEventType.unchanged, previous[match]))
         else:
-            is_replaced = match is not None or left_over.pop(ordinal, None) is not None
+            is_replaced = match is not None or ordinal in replaced
             event_type = ChunkEventType.updated if is_replaced else ChunkEventType.added
             places.append(reuse.place(ordinal, content, event_type, reuse.take(content)))
     kept = {place.chunk_id for place in places}
@@ -253,7 +220,7 @@ def _plan(plan: VersionPlan, contents: Sequence[str], rows: Sequence[sa.Row[Any]
         base_version_id=seen and seen.current_version_id,
         base_version_number=(seen and seen.current_version_number) or 0,
         places=tuple(places),
-        gone=tuple(Gone(row.id, place) for place, row in sorted(left_over.items())),
+        gone=tuple(Gone(previous[place].id, previous[place].place) for place in gone),
         hidden=tuple(
             row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
         ),

@@ -75,10 +75,9 @@ def prune_versions(
     rule = {"keep": keep or 0, "before": before}
     only = None if article_ids is None else list(article_ids)
     while True:
-        batch = {"after": after, "article_ids": only, "batch_size": batch_size}
-        document_ids = connection_of(session).execute(_DOCUMENTS, rule | batch).scalars().all()
-        if document_ids:
-            total += _prune(session, document_ids, rule, dry_run=dry_run)
+        page = {"after": after, "article_ids": only, "batch_size": batch_size}
+        document_ids = connection_of(session).execute(_PAGE, page).scalars().all()
+        total += _prune(connection_of(session), document_ids, rule, dry_run=dry_run)
         session.commit()
         if len(document_ids) < batch_size:
             return total
@@ -108,55 +107,59 @@ def _check(session: Executor, keep: int | None, before: datetime | None, batch_s
 
 
 def _prune(
-    session: Executor, document_ids: Sequence[UUID], rule: dict[str, Any], *, dry_run: bool
+    connection: sa.Connection, document_ids: Sequence[UUID], rule: dict[str, Any], *, dry_run: bool
 ) -> Pruning:
-    """Prune the versions of some documents in the transaction of the session."""
-    documents = {"document_ids": list(document_ids)}
-    if not dry_run:
-        connection_of(session).execute(
-            _LOCK, documents
-        )  # what it had to wait for is seen by the statements that follow
-    victims = connection_of(session).execute(_VICTIMS, rule | documents).all()
-    versions = {"versions": [row.id for row in victims], **documents}
+    """Prune the versions of some documents in the transaction of the connection."""
+    victims = _find_victims(connection, document_ids, rule)
+    if victims and not dry_run:
+        concerned = {"document_ids": list({row.document_id for row in victims})}
+        connection.execute(_LOCK, concerned)  # what it had to wait for is seen by the statements that follow
+        victims = _find_victims(connection, concerned["document_ids"], rule)
+    if not victims:
+        return Pruning()
+    versions = {"versions": [row.id for row in victims]}
     pruning = Pruning(
         documents=len({row.document_id for row in victims}),
         versions=len(victims),
-        **connection_of(session).execute(_COUNT, versions).one()._asdict(),
+        **connection.execute(_COUNT, versions).one()._asdict(),
     )
-    if victims and not dry_run:
+    if not dry_run:
         for statement in (_REHOME, _UNPOINT, *_REMOVE):
-            connection_of(session).execute(statement, versions)
+            connection.execute(statement, versions)
     return pruning
 
 
-# Versions by number, newest first; the current one is not counted among those to keep.
-_RANKED = """
-    SELECT v.id, v.document_id, v.created_at, d.current_version_id,
-        row_number() OVER (PARTITION BY v.document_id ORDER BY v.version_number DESC) AS age
-    FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id
-"""
-_IS_VICTIM = """
-    r.age > :keep AND r.id IS DISTINCT FROM r.current_version_id
-    AND r.created_at < coalesce(CAST(:before AS timestamptz), 'infinity')
-"""
-_DOCUMENTS = sa.text(f"""
-SELECT r.document_id FROM ({_RANKED}
-    WHERE d.id > :after
-    AND (CAST(:article_ids AS text[]) IS NULL OR d.article_id = ANY(CAST(:article_ids AS text[])))
-) r
-WHERE {_IS_VICTIM}
-GROUP BY r.document_id ORDER BY r.document_id LIMIT :batch_size
+def _find_victims(
+    connection: sa.Connection, document_ids: Sequence[UUID], rule: dict[str, Any]
+) -> Sequence[sa.Row[Any]]:
+    return connection.execute(_VICTIMS, rule | {"document_ids": list(document_ids)}).all()
+
+
+_PAGE = sa.text("""
+SELECT id FROM rag_documents
+WHERE id > :after
+AND (CAST(:article_ids AS text[]) IS NULL OR article_id = ANY(CAST(:article_ids AS text[])))
+ORDER BY id LIMIT :batch_size
 """)
 _LOCK = sa.text("SELECT FROM rag_documents WHERE id = ANY(:document_ids) ORDER BY id FOR UPDATE")
-_VICTIMS = sa.text(f"""
-SELECT r.id, r.document_id FROM ({_RANKED} WHERE d.id = ANY(:document_ids)) r WHERE {_IS_VICTIM}
+# Versions by number, newest first; the current one is not counted among those to keep.
+_VICTIMS = sa.text("""
+SELECT r.id, r.document_id FROM (
+    SELECT v.id, v.document_id, v.created_at, d.current_version_id,
+        row_number() OVER (PARTITION BY v.document_id ORDER BY v.version_number DESC) AS age
+    FROM rag_documents d JOIN rag_document_versions v ON v.document_id = d.id
+    WHERE d.id = ANY(:document_ids)
+) r
+WHERE r.age > :keep AND r.id IS DISTINCT FROM r.current_version_id
+AND r.created_at < coalesce(CAST(:before AS timestamptz), 'infinity')
 """)
 _HEIRS = """
     SELECT DISTINCT ON (e.chunk_id) e.chunk_id, e.version_id, e.ordinal
     FROM rag_chunks c
     JOIN rag_chunk_events e ON e.chunk_id = c.id AND e.event_type <> 'deleted'
     JOIN rag_document_versions v ON v.id = e.version_id
-    WHERE c.version_id = ANY(:versions) AND e.version_id <> ALL(:versions)
+    LEFT JOIN unnest(CAST(:versions AS uuid[])) AS gone (id) ON gone.id = e.version_id
+    WHERE c.version_id = ANY(:versions) AND gone.id IS NULL
     ORDER BY e.chunk_id, v.version_number, e.ordinal
 """
 _COUNT = sa.text(f"""
@@ -173,7 +176,7 @@ _UNPOINT = sa.text("""
 UPDATE rag_chunk_events e SET chunk_id = NULL
 FROM rag_chunks c
 WHERE c.version_id = ANY(:versions) AND e.chunk_id = c.id
-AND e.event_type = 'deleted' AND e.version_id <> ALL(:versions)
+AND e.event_type = 'deleted'
 """)
 _REMOVE = (
     sa.text("DELETE FROM rag_chunk_events WHERE version_id = ANY(:versions)"),

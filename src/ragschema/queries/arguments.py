@@ -10,10 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
 
-from numpy.typing import ArrayLike
 from sqlalchemy import ARRAY, BindParameter, Double, Integer, Text, Uuid, bindparam
 
-from ragschema.embedding import Embedding, EmbeddingError, Vector
+from ragschema.embedding import Embedding, Vector
 from ragschema.errors import RagSchemaError
 
 P = ParamSpec("P")
@@ -34,21 +33,6 @@ class QueryError(RagSchemaError, ValueError):
 def built_once(build: Callable[P, T]) -> Callable[P, T]:
     """Keep what was built for the latest 256 combinations of arguments."""
     return lru_cache(256)(build)  # type: ignore[return-value]  # its call takes any hashable
-
-
-def checked_embedding(embedding: ArrayLike) -> Vector:
-    """Return an embedding to search by.
-
-    Raises:
-        EmbeddingError: It is not one, or zero, which has no direction.
-    """
-    array = Embedding().check(embedding)
-    if not array.any():
-        raise EmbeddingError(
-            "An embedding to search by is zero, and has no cosine distance to anything.",
-            "Look at the model's output.",
-        )
-    return array
 
 
 def checked_count(name: str, count: int) -> int:

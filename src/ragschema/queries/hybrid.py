@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
+from ragschema.embedding import Embedding
 from ragschema.models import Chunk
 from ragschema.queries.arguments import (
     EMBEDDING,
@@ -39,7 +40,6 @@ from ragschema.queries.arguments import (
     QueryError,
     built_once,
     checked_count,
-    checked_embedding,
     row_count,
 )
 from ragschema.queries.filters import Filters, filter_values, located
@@ -138,7 +138,7 @@ def hybrid_search(
     )
     values = filter_values(article_ids, document_ids, None if embedding is None else max_distance)
     if embedding is not None:
-        values[EMBEDDING.key] = checked_embedding(embedding)
+        values[EMBEDDING.key] = Embedding().check(embedding)
     if text is not None:
         values[SEARCHED.key] = _searchable(text)
     return statement.params(values)

@@ -1,0 +1,86 @@
+"""The first versions of documents, by COPY in binary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from ragschema.ids import uuid7_bytes
+from ragschema.publishing import binary_rows
+from ragschema.publishing.documents import CheckedDocument
+
+
+def copy_documents(
+    connection: sa.Connection,
+    driver: psycopg.Connection[Any],
+    items: Sequence[CheckedDocument],
+    document_ids: Mapping[str, UUID],
+) -> None:
+    """Write the first versions of documents, with their chunks and events, and make them current."""
+    documents = [item.document for item in items]
+    lengths = [len(document.contents) for document in documents]
+    version_ids = uuid7_bytes(len(documents))
+    versions = {
+        "ids": [UUID(bytes=id_.tobytes()) for id_ in version_ids],
+        "document_ids": [document_ids[document.article_id] for document in documents],
+    }
+    described = {
+        f"{name}s": [getattr(document, name) for document in documents]
+        for name in ("source_hash", "chunker_version", "embedder_version", "title", "url")
+    }
+    connection.execute(_ADD_VERSIONS, versions | described)
+    of_chunks = np.repeat(version_ids, lengths, axis=0)
+    ordinals = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+    chunk_ids = uuid7_bytes(len(of_chunks))
+    chunks = binary_rows.chunk_rows(chunk_ids, of_chunks, ordinals, *_text_and_vectors(driver, items))
+    _send(driver, "rag_chunks", binary_rows.CHUNK_COLUMNS, chunks)
+    events = binary_rows.event_rows(uuid7_bytes(len(of_chunks)), of_chunks, chunk_ids, ordinals)
+    _send(driver, "rag_chunk_events", binary_rows.EVENT_COLUMNS, events)
+    connection.execute(_POINT, versions)
+
+
+def _text_and_vectors(
+    driver: psycopg.Connection[Any], items: Sequence[CheckedDocument]
+) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Return the fields of embeddings, text configurations and contents of all chunks."""
+    encoding = driver.info.encoding
+    encoding = "utf-8" if encoding == "ascii" else encoding  # SQL_ASCII: the server takes any bytes
+    embeddings: list[bytes] = []
+    configs: list[bytes] = []
+    contents: list[bytes] = []
+    for item in items:
+        count = len(item.document.contents)
+        embeddings += binary_rows.embedding_fields(item.vectors, count)
+        configs += [binary_rows.text_field(item.document.text_config.encode(encoding))] * count
+        contents += [binary_rows.text_field(content.encode(encoding)) for content in item.document.contents]
+    return embeddings, configs, contents
+
+
+def _send(driver: psycopg.Connection[Any], table: str, columns: str, rows: bytes) -> None:
+    statement = sql.SQL(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for part in (binary_rows.SIGNATURE, rows, binary_rows.TRAILER):
+            copy.write(part)
+
+
+_ADD_VERSIONS = sa.text("""
+INSERT INTO rag_document_versions
+    (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url)
+SELECT id, document_id, 1, source_hash, chunker_version, embedder_version, title, url
+FROM unnest(
+    CAST(:ids AS uuid[]), CAST(:document_ids AS uuid[]), CAST(:source_hashs AS text[]),
+    CAST(:chunker_versions AS text[]), CAST(:embedder_versions AS text[]), CAST(:titles AS text[]),
+    CAST(:urls AS text[])
+) AS t (id, document_id, source_hash, chunker_version, embedder_version, title, url)
+""")
+_POINT = sa.text("""
+UPDATE rag_documents d SET current_version_id = t.id, updated_at = now()
+FROM unnest(CAST(:ids AS uuid[]), CAST(:document_ids AS uuid[])) AS t (id, document_id)
+WHERE d.id = t.document_id
+""")

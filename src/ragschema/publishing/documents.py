@@ -1,0 +1,71 @@
+"""Documents to load in bulk, checked before the round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from ragschema.embedding import Embedding, EmbeddingError, Vector
+from ragschema.publishing.texts import check_texts
+
+
+@dataclass(frozen=True, eq=False)
+class BulkDocument:
+    """A document to load, in one version.
+
+    Attributes:
+        article_id: The caller's key.
+        contents: The chunks' texts in order, at least one.
+        embeddings: Of shape ``(len(contents), 768)``; or None where they are to come.
+        source_hash: Hash of the text before chunking.
+        chunker_version: What cut it.
+        embedder_version: What embedded it.
+        title: Shown in citations.
+        url: Likewise.
+        text_config: Text search configuration of a document that does not exist yet.
+    """
+
+    article_id: str
+    contents: Sequence[str]
+    embeddings: Sequence[ArrayLike] | NDArray[Any] | None
+    source_hash: str
+    chunker_version: str
+    embedder_version: str
+    title: str | None = None
+    url: str | None = None
+    text_config: str = "simple"
+
+    @property
+    def state(self) -> tuple[str, str, str]:
+        """What the current version is compared by, to see whether the document is there already."""
+        return self.source_hash, self.chunker_version, self.embedder_version
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedDocument:
+    """A document that can be stored, with its embeddings as float32."""
+
+    document: BulkDocument
+    vectors: Vector | None
+
+
+def check_document(document: BulkDocument) -> CheckedDocument:
+    """Check all texts and embeddings of a document.
+
+    Raises:
+        ContentError: A text cannot be stored.
+        EmbeddingError: The embeddings are not one for each chunk, or cannot be stored.
+    """
+    check_texts(document.article_id, document.contents)
+    if document.embeddings is None:
+        return CheckedDocument(document, None)
+    if len(document.embeddings) != len(document.contents):
+        raise EmbeddingError(
+            f"Article {document.article_id!r} has {len(document.contents)} chunks"
+            f" and {len(document.embeddings)} embeddings.",
+            "Pass one embedding for each chunk, or None for embeddings to come.",
+        )
+    return CheckedDocument(document, Embedding().check_all(document.embeddings))

@@ -1,0 +1,69 @@
+"""The code blocks of a page of documentation, and running them as a reader would."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from difflib import unified_diff
+from doctest import ELLIPSIS, OutputChecker
+from pathlib import Path
+
+from conftest import clean_environment
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+_PROMPT = re.compile(r"^\$ ", re.M)
+_SHOWN = re.compile(r"print\(.*\)  # (.+)$|^ *# (\S.*)$", re.M)
+
+
+def code_blocks(path: Path) -> list[tuple[str, str]]:
+    """Return the code blocks of a Markdown file in order, each with its language."""
+    return [(match[1], match[2]) for match in _BLOCK.finditer(path.read_text())]
+
+
+def run_blocks(
+    blocks: Iterable[tuple[str, str]], directory: Path, environment: dict[str, str]
+) -> tuple[str, str]:
+    """Run blocks in order, those in Python as one script; return what they say they print, and what they print.
+
+    In Python, what is printed stands in a comment: behind ``print(...)``, or on lines of its own. In a console
+    block it follows the command, a line that begins with ``$``, and ``...`` stands for any text.
+
+    Args:
+        blocks: Of Python and of ``console``; others are passed over.
+        directory: Where they run.
+        environment: What the script's environment has beside what is left of this one.
+    """
+    script, expected = ["import subprocess"], ""
+    for language, code in blocks:
+        if language == "python":
+            script.append(code)
+            expected += "".join(f"{shown[1] or shown[2]}\n" for shown in _SHOWN.finditer(code))
+        elif language == "console":
+            for transcript in _PROMPT.split(code)[1:]:
+                command, _, printed = transcript.partition("\n")
+                program, *arguments = shlex.split(command.removeprefix("uv run "))
+                call = [str(Path(sys.executable).with_name(program)), *arguments]
+                script.append(f"subprocess.run({call!r}, check=True)")
+                expected += printed
+    result = subprocess.run(
+        [sys.executable, "-u", "-c", "\n".join(script)],
+        cwd=directory,
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr, result.stderr
+    return expected, result.stdout
+
+
+def assert_printed(expected: str, printed: str) -> None:
+    """Compare line by line; ``...`` in what is expected stands for any text."""
+    differences = unified_diff(
+        expected.splitlines(), printed.splitlines(), "expected", "printed", lineterm=""
+    )
+    assert OutputChecker().check_output(expected, printed, ELLIPSIS), "\n".join(differences)

@@ -1,0 +1,275 @@
+"""Loading in bulk: the same rows as publishing one by one, restartable, the index built afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
+
+from conftest import connect, made_database
+from publishing import NAMES, assert_consistent, database_for_publishing, embed, read_current, read_events
+from ragschema import migrations
+from ragschema.embedding import EmbeddingError
+from ragschema.maintenance import repair
+from ragschema.models import Document
+from ragschema.options import Options
+from ragschema.publishing import (
+    BulkDocument,
+    BulkLoad,
+    ContentError,
+    PublishingError,
+    deferred_index,
+    publish_many,
+)
+from ragschema.publishing.deferral import VECTOR_INDEX
+from ragschema.settings import Database
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["triggers", "no triggers"])
+def shared(request: pytest.FixtureRequest, server: Mapping[str, str], template: str) -> Iterator[Database]:
+    with database_for_publishing(server, template, has_triggers=request.param) as database:
+        yield database
+
+
+@pytest.fixture
+def connection(shared: Database) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(shared.url())
+    with engine.connect() as connection:
+        yield connection
+        connection.rollback()
+        assert_consistent(connection)
+    engine.dispose()
+
+
+def document(article_id: str, *contents: str, **changes: Any) -> BulkDocument:
+    given = {
+        "embeddings": np.array([embed(content) for content in contents]),
+        "source_hash": str(hash(contents)),
+        **NAMES,
+        **changes,
+    }
+    return BulkDocument(article_id, contents, **given)
+
+
+def articles(count: int) -> list[str]:
+    return [str(uuid4()) for _ in range(count)]
+
+
+def test_documents_are_what_publishing_one_by_one_makes(connection: sa.Connection) -> None:
+    one, two = articles(2)
+    load = publish_many(
+        connection,
+        [
+            document(one, "a", "b", "a", title="Zoë", url="u", text_config="english"),
+            document(two, "ünï", "", embeddings=None),
+        ],
+    )
+    assert load == BulkLoad(added=2, chunks=5)
+    with Session(connection) as session:
+        first = session.scalars(select(Document).where(Document.article_id == one)).one().current_version
+        assert first is not None
+        assert (first.version_number, first.title, first.url) == (1, "Zoë", "u")
+        assert (first.chunker_version, first.embedder_version) == ("c1", "e1")
+        assert [(chunk.ordinal, chunk.content) for chunk in first.chunks] == [(0, "a"), (1, "b"), (2, "a")]
+        for chunk in first.chunks:
+            assert chunk.embedding is not None
+            np.testing.assert_array_equal(chunk.embedding, embed(chunk.content))
+            assert (chunk.is_current, chunk.text_config, chunk.id.version) == (True, "english", 7)
+        assert read_events(session, first.id) == [("added", 0, "a"), ("added", 1, "b"), ("added", 2, "a")]
+        assert [(row.content, row.embedding) for row in read_current(session, two)] == [
+            ("", None),
+            ("ünï", None),
+        ]
+
+
+def test_a_load_that_is_run_again_skips_what_is_there(connection: sa.Connection) -> None:
+    names = articles(6)
+    documents = [document(name, "a", "b") for name in names]
+    publish_many(connection, documents[:4])
+    assert publish_many(connection, documents) == BulkLoad(added=2, skipped=4, chunks=4)
+    assert publish_many(connection, documents) == BulkLoad(skipped=6)
+
+
+def test_a_changed_document_gets_another_version_that_reuses_its_rows(connection: sa.Connection) -> None:
+    (name,) = articles(1)
+    publish_many(connection, [document(name, "a", "b", "c")])
+    before = {row.content: row.id for row in read_current(connection, name)}
+    connection.rollback()
+    assert publish_many(connection, [document(name, "a", "X", "c")]) == BulkLoad(changed=1, chunks=3)
+    after = {row.content: row.id for row in read_current(connection, name)}
+    assert {content: after.get(content) for content in "ac"} == {content: before[content] for content in "ac"}
+    assert sorted(after) == ["X", "a", "c"]
+
+
+def test_a_document_that_comes_twice_gets_two_versions(connection: sa.Connection) -> None:
+    (name,) = articles(1)
+    load = publish_many(connection, [document(name, "a"), document(name, "b")])
+    assert load == BulkLoad(added=1, changed=1, chunks=2)
+    assert [row.content for row in read_current(connection, name)] == ["b"]
+
+
+def test_each_batch_is_committed_and_reported(connection: sa.Connection) -> None:
+    names = articles(7)
+    seen: list[tuple[int, int]] = []
+
+    def report(load: BulkLoad) -> None:
+        with connection.engine.connect() as other:
+            count = other.scalar(select(func.count()).where(Document.article_id.in_(names)))
+            seen.append((load.added, count or 0))
+
+    publish_many(connection, (document(name, "a", "b") for name in names), batch_size=4, progress=report)
+    assert seen == [(2, 2), (4, 4), (6, 6), (7, 7)]
+
+
+def test_a_failed_batch_leaves_the_ones_before_it(connection: sa.Connection) -> None:
+    names = articles(4)
+    documents = [document(name, "a") for name in names]
+    bad = document(names[3], "nul \0 byte", embeddings=None)
+    with pytest.raises(ContentError, match=f"chunk 0 of article '{names[3]}'"):
+        publish_many(connection, [*documents[:3], bad], batch_size=2)
+    assert not connection.in_transaction()
+    assert connection.scalar(select(func.count()).where(Document.article_id.in_(names))) == 2
+    connection.rollback()
+    assert publish_many(connection, documents) == BulkLoad(added=2, skipped=2, chunks=2)
+
+
+@pytest.mark.parametrize(
+    "embeddings", [np.ones((1, 768)), np.ones((2, 3)), np.zeros((2, 768)), [[1.0], None]]
+)
+def test_embeddings_that_do_not_fit_are_refused(connection: sa.Connection, embeddings: Any) -> None:
+    (name,) = articles(1)
+    with pytest.raises(EmbeddingError):
+        publish_many(connection, [document(name, "a", "b", embeddings=embeddings)])
+    assert connection.scalar(select(func.count()).where(Document.article_id == name)) == 0
+
+
+def test_a_document_that_has_no_version_yet_gets_its_first(connection: sa.Connection) -> None:
+    (name,) = articles(1)
+    connection.execute(sa.insert(Document).values(article_id=name, text_config="german"))
+    connection.commit()
+    assert publish_many(connection, [document(name, "a")]) == BulkLoad(changed=1, chunks=1)
+    assert [row.text_config for row in read_current(connection, name)] == ["german"]
+
+
+def test_a_connection_in_a_transaction_is_left_alone(connection: sa.Connection) -> None:
+    connection.execute(sa.text("SELECT 1"))
+    with pytest.raises(PublishingError, match="in a transaction"):
+        publish_many(connection, [])
+
+
+def test_copy_needs_the_synchronous_driver(shared: Database) -> None:
+    async def load() -> None:
+        engine = create_async_engine(shared.url())
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(publish_many, [document("x", "a")])
+        finally:
+            await engine.dispose()
+
+    with pytest.raises(PublishingError, match=r"this is psycopg\.AsyncConnection"):
+        asyncio.run(load())
+
+
+# The deferred index
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(database.url())
+    yield engine
+    engine.dispose()
+
+
+def definition(database: Database) -> tuple[str, bool] | None:
+    """Return how the index is defined and whether it is valid."""
+    with connect(database) as connection:
+        row = connection.execute(
+            "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)",
+            (VECTOR_INDEX,),
+        ).fetchone()
+    return row and (row[0], row[1])
+
+
+def test_the_index_is_built_again_as_it_was(database: Database, engine: sa.Engine) -> None:
+    with connect(database) as connection:
+        connection.execute(f"DROP INDEX {VECTOR_INDEX}".encode())
+        connection.execute(
+            f"CREATE INDEX {VECTOR_INDEX} ON rag_chunks USING hnsw (embedding vector_cosine_ops)"
+            " WITH (m = 8) WHERE is_current".encode()
+        )
+    before = definition(database)
+    with deferred_index(
+        engine, search_is_slow_meanwhile=True, maintenance_work_mem="48MB", parallel_workers=0
+    ):
+        assert definition(database) is None
+        with engine.connect() as connection:
+            publish_many(connection, [document(name, "a", "b") for name in articles(5)])
+    assert definition(database) == before
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SHOW maintenance_work_mem")) != "48MB"
+
+
+def test_a_failed_load_builds_the_index_too(database: Database, engine: sa.Engine) -> None:
+    before = definition(database)
+    with pytest.raises(ZeroDivisionError), deferred_index(engine, search_is_slow_meanwhile=True):
+        _ = 1 / 0
+    assert definition(database) == before
+
+
+def test_an_interrupted_load_leaves_the_index_to_repair(
+    database: Database, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = definition(database)
+    with pytest.raises(KeyboardInterrupt), deferred_index(engine, search_is_slow_meanwhile=True):
+        raise KeyboardInterrupt
+    assert definition(database) is None
+    assert "run `rag migrate repair`" in caplog.text
+    assert repair(Options(database)).rebuilt == (VECTOR_INDEX,)
+    assert definition(database) == before
+    assert repair(Options(database)).rebuilt == ()
+    assert migrations.verify(database).is_clean
+
+
+def test_the_next_load_heals_what_one_left(database: Database, engine: sa.Engine) -> None:
+    before = definition(database)
+    with connect(database) as connection:
+        connection.execute(f"DROP INDEX {VECTOR_INDEX}".encode())
+    with deferred_index(engine, search_is_slow_meanwhile=True):
+        pass
+    assert definition(database) == before
+
+
+def test_an_index_that_cannot_be_built_says_how_to_heal_it(database: Database, engine: sa.Engine) -> None:
+    with (
+        pytest.raises(PublishingError, match="could not be built") as failed,
+        deferred_index(engine, search_is_slow_meanwhile=True),
+        connect(database) as connection,
+    ):
+        connection.execute("ALTER TABLE rag_chunks RENAME COLUMN embedding TO elsewhere")
+    assert "elsewhere" in failed.value.evidence or "embedding" in failed.value.evidence
+    assert "rag migrate repair" in failed.value.remedy
+
+
+def test_slow_search_must_be_allowed(engine: sa.Engine, database: Database) -> None:
+    before = definition(database)
+    with (
+        pytest.raises(PublishingError, match="every search reads all"),
+        deferred_index(engine, search_is_slow_meanwhile=False),  # type: ignore[arg-type]
+    ):
+        pass
+    assert definition(database) == before
+    assert before is not None
+
+
+def test_repair_builds_no_index_before_its_revision(server: Mapping[str, str]) -> None:
+    with made_database(server) as database:
+        migrations.upgrade(database, "20251225170000")
+        assert repair(Options(database)).rebuilt == ()
