@@ -104,9 +104,11 @@ def test_the_wheel_carries_the_checksums(tmp_path: Path) -> None:
 def test_every_frozen_file_is_in_rag_sum() -> None:
     lines = (ROOT / "alembic/versions/rag.sum").read_text().splitlines()[1:]
     helpers = (ROOT / "src/ragschema").glob("operations_v*/**/*.py")
+    routines = (ROOT / "alembic").glob("routines/*")
     revisions = (ROOT / "alembic/versions").glob("*.py")
     assert [line.partition(" ")[0] for line in lines] == [
         *sorted(path.relative_to(ROOT / "src/ragschema").as_posix() for path in helpers),
+        *sorted(path.relative_to(ROOT / "alembic").as_posix() for path in routines),
         *sorted(path.name for path in revisions),
     ]
 

@@ -562,4 +562,7 @@ def test_a_schema_made_by_atlas_is_rehearsed_as_it_is(empty_database: Database) 
     plan = migrations.plan(empty_database)
     assert (plan.method, plan.notes) == ("rehearsal", ())
     assert [statement.locks[0].mode for statement in plan.revisions[0].statements] == ["ACCESS EXCLUSIVE"] * 5
-    assert plan.hazards_count == 1  # it commits in the middle
+    assert [hazard.kind for hazard in plan.revisions[0].hazards] == ["autocommit"]  # it commits in the middle
+    assert all(statement.hazards == () for each in plan.revisions for statement in each.statements)
+    later = {hazard.kind for each in plan.revisions[1:] for hazard in each.hazards}
+    assert later == {"autocommit", "contract"}

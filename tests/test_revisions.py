@@ -61,14 +61,15 @@ def test_downgrade_leaves_no_trace(empty_database: Database) -> None:
 
 
 def test_each_revision_goes_up_down_and_up_again(empty_database: Database) -> None:
+    before = dump_schema(empty_database)
     for script in reversed(list(scripts.script_directory().walk_revisions())):
-        before = dump_schema(empty_database)
         migrations.upgrade(empty_database, script.revision)
         after = dump_schema(empty_database)
         migrations.downgrade(empty_database, str(script.down_revision or "base"))
         assert _without_extension(dump_schema(empty_database)) == _without_extension(before)
         migrations.upgrade(empty_database, script.revision)
         assert dump_schema(empty_database) == after
+        before = after
 
 
 def _without_extension(dump: str) -> list[str]:

@@ -51,6 +51,10 @@ def dump_schema(database: Database, schema: str, extension: str = "public") -> s
     ]
     text = "\n".join(lines).replace(f"{extension}.vector", "public.vector")
     quoted = schema if re.fullmatch("[a-z_0-9]+", schema) else f'"{schema}"'
+    path = ", ".join(f"'{name}'" for name in dict.fromkeys((schema, extension, "pg_temp")))
+    text = text.replace(
+        f"SET search_path TO {path}\n", "SET search_path TO 'public', 'pg_temp'\n"
+    )  # of functions
     return text.replace(f"{quoted}.", "public.")
 
 

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
+
+SINCE = "20261121121400"
+"""The revision from which on the rules hold."""
+
+
+@dataclass(frozen=True)
+class BrokenDocument:
+    """A document whose chunks are not what its versions say.
+
+    Attributes:
+        article_id: The document.
+        problem: One of the problems that `broken_documents` names.
+        chunk_ids: The chunks it concerns.
+    """
+
+    article_id: str
+    problem: str
+    chunk_ids: tuple[UUID, ...]
+
+    def __str__(self) -> str:
+        return f"{self.article_id}: {len(self.chunk_ids)} chunks {self.problem}"
+
 
 # The chunks of each document, by the version they were written with, against the manifest of its current version.
 _BROKEN = """

@@ -22,6 +22,7 @@ from ragschema.errors import (
     DatabaseUnreachable,
     PendingRevisions,
     UnmanagedDatabase,
+    UsageError,
 )
 from ragschema.history import Entry
 from ragschema.manifest import Revision, read_manifest
@@ -32,6 +33,7 @@ from ragschema.standing import Status, read_current, read_status
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from ragschema.consistency import BrokenDocument
     from ragschema.plan import Plan
     from ragschema.runner import Applied
 
@@ -191,6 +193,27 @@ def verify(database: Target = None, *, schema: str | None = None) -> Drift:
                 "Verify it with the ragschema that wrote it.",
             )
         return find_drift(at.connection, at.schemas.target, current)
+
+
+def verify_data(database: Target = None, *, schema: str | None = None) -> list[BrokenDocument]:
+    """List the documents whose chunks are not what their versions say; reads every chunk's row and event once.
+
+    Raises:
+        UsageError: The database is at a revision that does not keep these rules yet.
+    """
+    from ragschema.consistency import SINCE, BrokenDocument, broken_documents
+
+    manifest = read_manifest()
+    with opened(resolve_options(database, schema)) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+        known = [revision.revision for revision in manifest.revisions]
+        if (current in known and known.index(current) < known.index(SINCE)) or current is None:
+            raise UsageError(
+                f"The database is at {current or 'no revision'}; the rules for rows hold from {SINCE} on.",
+                "Run `rag migrate` first.",
+            )
+        rows = at.connection.execute(str(broken_documents().element).encode()).fetchall()
+        return [BrokenDocument(article_id, problem, tuple(ids)) for article_id, problem, ids in rows]
 
 
 def status(database: Target = None, *, schema: str | None = None) -> Status:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +12,14 @@ from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json, print_table
 
+if TYPE_CHECKING:
+    from ragschema.consistency import BrokenDocument
+
 PENDING = 3
 DRIFT = 4
 REFUSED = 78
+
+_SHOWN = 50  # broken documents
 
 
 @app.command()
@@ -80,13 +87,23 @@ def wait(
 
 @app.command()
 @takes_target
-def verify(target: Target, json: Json = False, debug: Debug = False) -> None:
+def verify(
+    target: Target,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Look at the rows too: are the right chunks current? Reads all of them."),
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Compare the database with what its revision says. Exit 4 on drift; notes are not drift."""
     from ragschema import migrations
 
-    drift = migrations.verify(target.options())
+    options = target.options()
+    drift = migrations.verify(options)
+    broken = migrations.verify_data(options) if data else []
     if json:
-        print_json(drift)
+        print_json(asdict(drift) | {"broken_documents": broken} if data else drift)
     else:
         for note in drift.notes:
             typer.echo(f"note: {note}")
@@ -96,8 +113,25 @@ def verify(target: Target, json: Json = False, debug: Debug = False) -> None:
             typer.echo(f"drift: {difference}")
         found = f"{len(drift.differences)} objects differ from" if drift.differences else "No drift from"
         typer.echo(f"{found} revision {drift.revision}.")
-    if drift.differences:
+        if data:
+            _show_broken(broken)
+    if drift.differences or broken:
         raise typer.Exit(DRIFT)
+
+
+def _show_broken(broken: Sequence[BrokenDocument]) -> None:
+    for document in broken[:_SHOWN]:
+        typer.echo(f"broken: {document}")
+    if len(broken) > _SHOWN:
+        typer.echo(f"... and {len(broken) - _SHOWN} more; --json lists them all.")
+    if not broken:
+        typer.echo("Every document's chunks are what its versions say.")
+        return
+    typer.echo(
+        f"{len({document.article_id for document in broken})} documents break the rules."
+        " SELECT rag_set_current_chunks(id) FROM rag_documents WHERE article_id = '...' marks one's chunks anew;"
+        " publish those with chunks of another document again."
+    )
 
 
 @app.command()
