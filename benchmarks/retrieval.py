@@ -1,6 +1,6 @@
 """Retrieval, side by side: this package, a service on the base schema, langchain-postgres, and llama-index.
 
-    uv run python benchmarks/retrieval.py [--quick] [--only load|search|republish|removal]
+    uv run python benchmarks/retrieval.py [--quick] [--only load|search|republish|removal] [--save]
 
 Starts an embedded server of its own in a temporary directory and prints the Markdown of its section of
 RESULTS.md: medians of one run, and for each target whether it is met. Makes a virtual environment for each of
@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from compare import loading, measuring, peers, removal
+from compare import loading, measuring, peers, removal, results
 from compare.history import measure as measure_history
 from compare.report import Report
 from compare.workload import Workload
@@ -71,17 +71,21 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="few documents, about a minute")
     parser.add_argument("--only", choices=PARTS, help="measure one part")
+    parser.add_argument("--save", action="store_true", help="put the section into RESULTS.md too")
     options = parser.parse_args()
+    if options.save and (options.quick or options.only):
+        parser.error("--save is for a full run")
     size = QUICK if options.quick else FULL
     start = time.perf_counter()
     with measuring.server() as server:
         report = run(server, size, (options.only,) if options.only else PARTS)
-        print(f"{measuring.describe(server)}.")
-    for package in (peers.LANGCHAIN, peers.LLAMA_INDEX):
-        print(f"{package.name}: {peers.versions(package)}.")
-    minutes = (time.perf_counter() - start) / 60
-    print(f"{size}; {minutes:.1f} minutes.\n", file=sys.stderr)
-    print(f"\n{report.markdown()}")
+        described = [f"{measuring.describe(server)}."]
+    described += [f"{each.name}: {peers.versions(each)}." for each in (peers.LANGCHAIN, peers.LLAMA_INDEX)]
+    text = results.section(size, "\n".join(described), report.markdown())
+    print(text)
+    if options.save:
+        results.save(text)
+    print(f"{(time.perf_counter() - start) / 60:.1f} minutes", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def _systems(
         _told(f"ours: version {version}", ours.publish_versions(numbers, [version]))
         time.sleep(REPORTED)
         ours.search("all", 1, 0, 1)
+        time.sleep(REPORTED / 4)
         _told("ours: vacuum", vacuum_if_due(ours.database, "rag_chunks"))
     systems: list[System] = [base, ours]
     by_index_api = republishing.documents_of_ten(workload)[: size.republished + 1]

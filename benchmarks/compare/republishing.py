@@ -102,7 +102,8 @@ def _rows_written(way: Way, workload: Workload, rounds: int) -> float:
 
 def _reported(system: System, meter: Meter) -> int:
     time.sleep(REPORTED)
-    system.search("all", 1, 0, 1)  # a transaction, so that its backend reports
+    system.search("all", 1, 0, 1)  # a transaction, after which its backend reports
+    time.sleep(REPORTED / 4)
     return meter.rows()
 
 
