@@ -1,0 +1,1 @@
+"""What benchmarks/retrieval.py compares: the workload, the four systems, and the parts that are measured."""
