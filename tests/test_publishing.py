@@ -672,7 +672,7 @@ def test_chunks_are_given_to_the_newest_kept_version_that_uses_them(session: Ses
     assert (pruned.documents, pruned.versions, pruned.rehomed, pruned.chunks) == (1, 1, 2, 0)
     homes = session.execute(
         sa.select(Chunk.version_id, Chunk.ordinal)
-        .where(Chunk.content.in_(["a", "b"]))
+        .where(Chunk.version_id.in_([second.id, third.id]), Chunk.content.in_(["a", "b"]))
         .order_by(Chunk.content)
     ).all()
     assert homes == [(third.id, 1), (second.id, 1)]

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from ragschema.publishing import prune_versions, purge_document
 from sqlalchemy.orm import Session
 
 from compare.measuring import connect, drop, fresh, settle
 from compare.report import BASE, OURS, Report
 from ragschema import create_engine, migrations
+from ragschema.publishing import prune_versions, purge_document
 from ragschema.settings import Database
 
 VERSIONS = 10
