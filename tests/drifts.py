@@ -249,7 +249,8 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         " WHERE article_id <> 'a'",
         {
             "index rag_documents.rag_documents_current_version_id_id_idx": "CREATE INDEX"
-            " rag_documents_current_version_id_id_idx ON rag_documents USING btree (current_version_id, id) WHERE article_id <> 'a'::text"
+            " rag_documents_current_version_id_id_idx ON rag_documents USING btree (current_version_id, id)"
+            " WHERE article_id <> 'a'::text"
         },
     ),
     "index invalid": (
