@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ragschema import embedded, migrations
+from ragschema.fingerprints import expected
 from ragschema.settings import Database
 from schema_dump import dump_schema
 
@@ -30,6 +32,7 @@ __all__ = [
     "copy_checkout",
     "dump_schema",
     "made_database",
+    "read_rows",
     "run_psql",
 ]
 
@@ -133,6 +136,23 @@ def engine(database: Database) -> Iterator[sa.Engine]:
 def session(engine: sa.Engine) -> Iterator[Session]:
     with Session(engine) as session:
         yield session
+
+
+def read_rows(database: Database, revision: str) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of our tables, but for the columns that a revision does not have."""
+    columns: dict[str, set[str]] = {}
+    for name in expected(revision):
+        if name.startswith("column "):
+            table, column = name.removeprefix("column ").split(".")
+            columns.setdefault(table, set()).add(column)
+    with connect(database) as connection:
+        return {
+            table: [
+                {name: value for name, value in row.items() if name in columns[table]}
+                for (row,) in connection.execute(f"SELECT to_jsonb(t) FROM {table} t ORDER BY id".encode())
+            ]
+            for table in columns
+        }
 
 
 def run_psql(database: Database, sql: str) -> str:

@@ -395,15 +395,15 @@ Add it nullable; forbid NULL when the code writes it and every row has a value:
         safe='op.add_column("rag_jobs", sa.Column("order", sa.Text()))',
     ),
     "changing-column-type": Example(
-        'op.alter_column("rag_jobs", "priority", type_=sa.BigInteger())',
+        'op.alter_column("rag_jobs", "importance", type_=sa.BigInteger())',
         """
 20260101000000_try.py:21: changing-column-type
-  ALTER TABLE rag_jobs ALTER COLUMN priority TYPE BIGINT
+  ALTER TABLE rag_jobs ALTER COLUMN importance TYPE BIGINT
 Rewrites rag_jobs, blocks its reads and writes meanwhile, and breaks code that knows the old type.
 Add a second column, write both, and drop the first in a contract revision:
 
     def upgrade() -> None:
-        op.execute("ALTER TABLE rag_jobs ADD COLUMN priority_new BIGINT")
+        op.execute("ALTER TABLE rag_jobs ADD COLUMN importance_new BIGINT")
 
 
     # and in the next revision (`rag migrate create`):
@@ -413,16 +413,16 @@ Add a second column, write both, and drop the first in a contract revision:
     def upgrade() -> None:
         backfill(
             "rag_jobs",
-            "priority_new = priority::BIGINT",
-            "priority_new IS NULL AND priority IS NOT NULL",
+            "importance_new = importance::BIGINT",
+            "importance_new IS NULL AND importance IS NOT NULL",
         )
 
 
     # and in a contract revision, when nothing reads the first:
     def upgrade() -> None:
-        op.drop_column("rag_jobs", "priority")
+        op.drop_column("rag_jobs", "importance")
 """,
-        safe='op.add_column("rag_jobs", sa.Column("priority_new", sa.BigInteger()))',
+        safe='op.add_column("rag_jobs", sa.Column("importance_new", sa.BigInteger()))',
     ),
     "renaming-column": Example(
         'op.alter_column("rag_jobs", "payload", new_column_name="arguments")',
@@ -692,14 +692,14 @@ Ship the models without it first, and this revision after that code is gone:
         deploy="contract",
     ),
     "an index in the models": Example(
-        'drop_concurrent_index("rag_jobs_status_created_at_idx")',
+        'drop_concurrent_index("rag_jobs_status_job_type_idx")',
         """
 20260101000000_try.py:21: removed-but-modelled
-  DROP INDEX CONCURRENTLY rag_jobs_status_created_at_idx
-The models of this package still have index rag_jobs_status_created_at_idx: statements built from them fail, or `alembic check` asks for it again.
+  DROP INDEX CONCURRENTLY rag_jobs_status_job_type_idx
+The models of this package still have index rag_jobs_status_job_type_idx: statements built from them fail, or `alembic check` asks for it again.
 Ship the models without it first, and this revision after that code is gone:
 
-    # ragschema/models.py: delete the index rag_jobs_status_created_at_idx of class Job
+    # ragschema/models.py: delete the index rag_jobs_status_job_type_idx of class Job
 """,
         safe="""
 op.execute("DROP INDEX rag_chunks_embedding_idx")  # lint: allow require-concurrent-index-deletion: built again below

@@ -149,7 +149,7 @@ def test_the_code_that_is_offered_can_be_pasted_and_has_no_findings(lint_revisio
 
 # What the examples find there, made by hand: columns and indexes that a revision before them would have made.
 STAGE = """
-ALTER TABLE rag_jobs ADD COLUMN document_id uuid, ADD COLUMN priority int, ADD COLUMN old text;
+ALTER TABLE rag_jobs ADD COLUMN document_id uuid, ADD COLUMN importance int, ADD COLUMN old text;
 ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey;
 CREATE UNIQUE INDEX rag_jobs_id_idx ON rag_jobs (id);
 CREATE INDEX rag_jobs_old_idx ON rag_jobs (old);
