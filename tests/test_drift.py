@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,12 +47,7 @@ def anywhere(request: pytest.FixtureRequest) -> Iterator[Database]:
             run_psql(database, migrations.upgrade_sql())
             yield database
         return
-    with (  # not below pytest's own directory: another run of pytest closes that to the server's user
-        tempfile.TemporaryDirectory(prefix="ragschema-tests-") as directory,
-        servers.running(request.param, Path(directory) / "data") as parameters,
-    ):
-        database = Database(parameters, "the tests")
-        run_psql(database, migrations.upgrade_sql())
+    with servers.at_head(request.param) as database:
         yield database
 
 
