@@ -7,8 +7,8 @@ throttled to a fifth of its pace.
 
 Embeddings stay out of line, pgvector's default. Inline (MAIN with toast_tuple_target) an exact scan takes half the
 time, but every write of a chunk copies 3 kB more, full pages leave no room at all, and rows that are there already
-would stay as they are. What inline would cure otherwise, the planner's liking for sequential scans of fewer than
-5,000 chunks, is cured by random_page_cost, which search_settings sets.
+would stay as they are. What inline would cure besides, the planner's liking for sequential scans of fewer than 5,000
+chunks, a condition in the search statements cures.
 
 Locks: SHARE UPDATE EXCLUSIVE on rag_chunks for a moment.
 Data: none; pages written from here on have the room.

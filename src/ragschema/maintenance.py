@@ -25,7 +25,7 @@ JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamesp
 WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT c.convalidated
 ORDER BY 1, 2
 """
-_LACKS_VECTOR_INDEX = """
+_LACKS_INDEX = """
 SELECT to_regclass(%s) IS NULL AND EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'is_current' AND NOT attisdropped
 )
@@ -125,15 +125,19 @@ def repair(options: Options) -> Repair:
 
 
 def _build_deferred(connection: Connection, schema: str) -> list[str]:
-    """Build the vector index that a load has dropped and not built again; return its name where it has."""
-    from ragschema.publishing.deferral import VECTOR_INDEX, index_definition  # SQLAlchemy, for this only
+    """Build the indexes that a load has dropped and not built again; return their names."""
+    from ragschema.publishing.deferral import DEFERRED, index_definition  # SQLAlchemy, for this only
 
-    names = (sql.Identifier(schema, name).as_string() for name in (VECTOR_INDEX, "rag_chunks"))
-    if not _exists(connection, _LACKS_VECTOR_INDEX, *names):
-        return []
-    log.info("Building %s", VECTOR_INDEX)
-    connection.execute(index_definition().encode())
-    return [VECTOR_INDEX]
+    table = sql.Identifier(schema, "rag_chunks").as_string()
+    missing = [
+        name
+        for name in DEFERRED
+        if _exists(connection, _LACKS_INDEX, sql.Identifier(schema, name).as_string(), table)
+    ]
+    for name in missing:
+        log.info("Building %s", name)
+        connection.execute(index_definition(name).encode())
+    return missing
 
 
 def _create_database(options: Options) -> bool:

@@ -1,4 +1,4 @@
-"""Loading without the vector index, which is built afterwards."""
+"""Loading without the indexes of current chunks, which are built afterwards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ragschema.publishing.errors import PublishingError
 log = logging.getLogger(__name__)
 
 VECTOR_INDEX = "rag_chunks_current_embedding_idx"
+DEFERRED = (VECTOR_INDEX, "rag_chunks_current_text_idx")
+"""The indexes that take nearly all of a load's time: by embedding 2 ms a chunk, by words half of what is left."""
 
 
 @contextmanager
@@ -27,13 +29,13 @@ def deferred_index(
     maintenance_work_mem: str | None = None,
     parallel_workers: int | None = None,
 ) -> Iterator[None]:
-    """Drop the HNSW index of current chunks, and build it when the block has ended, with an error or without.
+    """Drop the indexes that searches read, and build them when the block has ended, with an error or without.
 
-    Until it is built again every vector search reads all current chunks, which is what the argument
-    ``search_is_slow_meanwhile=True`` says. Dropped and built concurrently, on a connection of its own in
+    Until they are built again every search, by embedding or by words, reads all current chunks, which is what the
+    argument ``search_is_slow_meanwhile=True`` says. Dropped and built concurrently, on a connection of its own in
     autocommit mode without timeouts: both wait for older transactions, so let none stay open in the block's
-    thread. Reads and writes go on. Where the process dies, ``rag migrate repair`` builds the index, and so does
-    the next use of this function.
+    thread. Reads and writes go on. Where the process dies, ``rag migrate repair`` builds them, and so does the
+    next use of this function.
 
     Args:
         engine: The database.
@@ -43,11 +45,11 @@ def deferred_index(
         parallel_workers: For the build: max_parallel_maintenance_workers. The server's setting by default.
 
     Raises:
-        PublishingError: Search was not allowed to be slow; or the index that was built is not valid.
+        PublishingError: Search was not allowed to be slow; or an index that was built is not valid.
     """
     if search_is_slow_meanwhile is not True:
         raise PublishingError(
-            "Without its vector index, every search reads all current chunks.",
+            "Without its indexes, every search reads all current chunks.",
             "Pass search_is_slow_meanwhile=True where that is all right.",
         )
     settings = {
@@ -55,25 +57,27 @@ def deferred_index(
         "max_parallel_maintenance_workers": parallel_workers,
     }
     with _autocommit(engine, {}) as connection:
-        definition = _drop(connection)
+        definitions = {name: _drop(connection, name) for name in DEFERRED}
     try:
         yield
     except Exception:
-        log.warning("The load has failed; building %s for what there is.", VECTOR_INDEX)
+        log.warning("The load has failed; building %s for what there is.", " and ".join(DEFERRED))
         raise
     except BaseException:
-        log.warning("%s was dropped and is not built: run `rag migrate repair`.", VECTOR_INDEX)
-        definition = ""
+        log.warning("%s were dropped and are not built: run `rag migrate repair`.", " and ".join(DEFERRED))
+        definitions = {}
         raise
     finally:
-        if definition:
+        if definitions:
             with _autocommit(engine, settings) as connection:
-                _build(connection, definition)
+                for name, definition in definitions.items():
+                    _build(connection, name, definition)
+                connection.execute(sa.text("ANALYZE rag_chunks"))
 
 
-def index_definition() -> str:
-    """Return the statement that builds the index concurrently, as the models declare it."""
-    (index,) = (index for index in Chunk.__table__.indexes if index.name == VECTOR_INDEX)  # type: ignore[attr-defined]
+def index_definition(name: str) -> str:
+    """Return the statement that builds one of `DEFERRED` concurrently, as the models declare it."""
+    (index,) = (index for index in Chunk.__table__.indexes if index.name == name)  # type: ignore[attr-defined]
     return _concurrently(str(CreateIndex(index).compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
 
 
@@ -95,42 +99,39 @@ def _autocommit(engine: sa.Engine, settings: dict[str, Any]) -> Iterator[sa.Conn
             connection.invalidate()  # the settings go with it
 
 
-def _drop(connection: sa.Connection) -> str:
-    """Drop the index; return how to build it."""
-    found = _find(connection)
+def _drop(connection: sa.Connection, name: str) -> str:
+    """Drop an index; return how to build it."""
+    found = _find(connection, name)
     if found is None:
-        log.warning(
-            "%s is missing: a load before this one has died. It is built after this one.", VECTOR_INDEX
-        )
-        return index_definition()
-    log.info("Dropping %s: search is slow until it is built.", VECTOR_INDEX)
-    connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {VECTOR_INDEX}"))
+        log.warning("%s is missing: a load before this one has died. It is built after this one.", name)
+        return index_definition(name)
+    log.info("Dropping %s: search is slow until it is built.", name)
+    connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {name}"))
     return _concurrently(found.definition)
 
 
-def _build(connection: sa.Connection, definition: str) -> None:
-    found = _find(connection)
+def _build(connection: sa.Connection, name: str, definition: str) -> None:
+    found = _find(connection, name)
     if found is not None and not found.is_valid:
-        connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {VECTOR_INDEX}"))
-    log.info("Building %s.", VECTOR_INDEX)
+        connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {name}"))
+    log.info("Building %s.", name)
     try:
         connection.execute(sa.text(definition.replace(":", r"\:")))
     except sa.exc.DBAPIError as exc:
         raise PublishingError(
-            f"{VECTOR_INDEX} could not be built: search is slow, and finds all rows.",
+            f"{name} could not be built: search is slow, and finds all rows.",
             "Run `rag migrate repair` when the cause is gone.",
             str(exc.orig),
         ) from exc
-    found = _find(connection)
+    found = _find(connection, name)
     if found is None or not found.is_valid:
         raise PublishingError(
-            f"{VECTOR_INDEX} was built and is not valid.", "Run `rag migrate repair`, which builds it again."
+            f"{name} was built and is not valid.", "Run `rag migrate repair`, which builds it again."
         )
-    connection.execute(sa.text("ANALYZE rag_chunks"))
 
 
-def _find(connection: sa.Connection) -> sa.Row[Any] | None:
-    return connection.execute(_FIND, {"name": VECTOR_INDEX}).one_or_none()
+def _find(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
+    return connection.execute(_FIND, {"name": name}).one_or_none()
 
 
 _SET = sa.text("SELECT set_config(:name, :value, false)")
