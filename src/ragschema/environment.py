@@ -18,13 +18,13 @@ import psycopg
 import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy.pool import NullPool
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ragschema import connections
 from ragschema.connections import Opened, opened, prepare
 from ragschema.errors import RagSchemaError
 from ragschema.failures import is_lock_conflict
+from ragschema.handover import engine_on
 from ragschema.integrity import check_single_head
 from ragschema.locks import take_deployer_lock
 from ragschema.options import Options, find_options
@@ -231,7 +231,7 @@ def _sqlalchemy(
     transaction, which holds nobody up, and leave the index INVALID.
     """
     driver.autocommit = False
-    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+    engine = engine_on(driver)
 
     before: list[str] = []
 

@@ -10,12 +10,12 @@ from itertools import zip_longest
 import sqlalchemy as sa
 from alembic.script import Script
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from ragschema.connections import Opened
 from ragschema.data_loss import Drop, count_losses
 from ragschema.effects import Effect, is_framing, rank, stronger
 from ragschema.errors import RagSchemaError
+from ragschema.handover import engine_on
 from ragschema.hazards import Hazard, find_hazards
 from ragschema.lint.tape import RevisionSql, read_sql
 from ragschema.manifest import Manifest, Revision
@@ -241,6 +241,6 @@ def _message(exc: DBAPIError) -> str:
 def _sqlalchemy(driver: Connection) -> Iterator[sa.Connection]:
     """Hand the target's connection to SQLAlchemy, which closes it."""
     driver.autocommit = False
-    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+    engine = engine_on(driver)
     with engine.connect() as connection:
         yield connection

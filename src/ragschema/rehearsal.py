@@ -16,11 +16,11 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
 from ragschema.connections import Opened
 from ragschema.effects import MODES, is_framing, stronger
 from ragschema.errors import RagSchemaError
+from ragschema.handover import engine_on
 from ragschema.scratch import copy_schema, scratch_database, scratch_server, silent
 from ragschema.server import Connection
 
@@ -139,7 +139,7 @@ def _run(
 def _sqlalchemy(at: Opened, scratch: Connection) -> Iterator[sa.Connection]:
     """Hand the scratch connection to SQLAlchemy, which closes it."""
     scratch.autocommit = False
-    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: scratch, poolclass=NullPool)
+    engine = engine_on(scratch)
     with engine.connect() as connection:
         # helpers choose by version what they run: let them choose what they will on the target
         version = divmod(at.connection.info.server_version, 10000)

@@ -223,15 +223,13 @@ def _queue(target: Target) -> Iterator[Executor]:
     """
     from dataclasses import replace
 
-    import sqlalchemy as sa
     from sqlalchemy.exc import DBAPIError
 
     from ragschema.connections import opened
+    from ragschema.handover import engine_on
 
     with opened(replace(target.options(), application_name="rag jobs")) as at:
-        engine = sa.create_engine(
-            "postgresql+psycopg://", creator=lambda: at.connection, poolclass=sa.NullPool
-        )
+        engine = engine_on(at.connection)
         try:
             with engine.connect() as connection:
                 yield connection
