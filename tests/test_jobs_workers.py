@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -189,7 +190,10 @@ def test_of_one_key_one_job_is_unfinished_and_the_last_payload_is_run(database: 
             for n in range(50):
                 for some in batches(shuffled.sample(keys, len(keys))):
                     payloads = [Jsonb({"key": key, "n": n, "thread": thread}) for key in some]
-                    connection.execute(statement, (payloads, some))
+                    while True:
+                        with suppress(psycopg.errors.DeadlockDetected):  # rolled back whole: done again
+                            connection.execute(statement, (payloads, some))
+                            break
 
     def work(name: int) -> list[tuple[Any, dict[str, Any]]]:
         runs: list[tuple[Any, dict[str, Any]]] = []

@@ -1,6 +1,6 @@
 -- Complete jobs, each with the attempt that its claim returned; return the ids of those that were still the
 -- worker's. One that was enqueued again meanwhile waits again, with the newest payload and all its attempts.
--- Those with a key are locked in the order in which rag_jobs_enqueue_many takes keys, so that the two never deadlock.
+-- Those with a key are locked in the order in which rag_jobs_enqueue_many takes keys, so that the two seldom deadlock.
 -- lease_expires_at says that it is processing: status would tempt the planner to the index of all that are.
 CREATE OR REPLACE FUNCTION rag_jobs_complete_many(ids uuid[], attempts integer[]) RETURNS SETOF uuid
 LANGUAGE plpgsql

@@ -1,6 +1,6 @@
 -- Put many jobs into the queue at once, as rag_jobs_enqueue does; return their ids in order. The arrays go
 -- together; what is NULL or missing in those after the first two means the default. Of several with the same
--- type and key the last counts, and all get its id. Keys are taken in order, so that two of these never deadlock.
+-- type and key the last counts, and all get its id. Keys are taken in order, so that two of these seldom deadlock.
 CREATE OR REPLACE FUNCTION rag_jobs_enqueue_many(
   job_types text[],
   payloads jsonb[],
