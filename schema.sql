@@ -279,6 +279,7 @@ DECLARE
   quota integer;
   claimed integer;
   wanted_before integer;
+  lock_timeout_before text := current_setting('lock_timeout');
   has_released boolean := false;
 BEGIN
   IF worker IS NULL OR max_jobs IS NULL OR max_jobs < 1 OR lease IS NULL OR lease <= interval '0' THEN
@@ -326,30 +327,42 @@ BEGIN
         FOR place IN 1 .. cardinality(turn) LOOP
           EXIT WHEN wanted = 0;
           quota := ceil(wanted::float8 / (cardinality(turn) - place + 1));
-          RETURN QUERY
-            WITH claimed AS (
-              UPDATE rag_jobs SET
-                status = 'processing',
-                attempts = attempts + 1,
-                worker = rag_jobs_claim.worker,
-                lease_expires_at = claimed_at + lease,
-                started_at = claimed_at,
-                updated_at = claimed_at
-              WHERE id = ANY (ARRAY(
-                SELECT id FROM rag_jobs
-                WHERE job_type = turn[place] AND status = 'new' AND run_at <= claimed_at
-                  AND priority = (
-                    SELECT priority FROM rag_jobs
-                    WHERE job_type = turn[place] AND status = 'new' AND priority > lane
-                    ORDER BY priority LIMIT 1
-                  )
-                ORDER BY run_at LIMIT quota
-                FOR NO KEY UPDATE SKIP LOCKED
-              ))
-              RETURNING *
-            )
-            SELECT * FROM claimed ORDER BY run_at;
-          GET DIAGNOSTICS claimed = ROW_COUNT;
+          LOOP
+            BEGIN
+              PERFORM set_config('lock_timeout', '100ms', true);
+              RETURN QUERY
+                WITH claimed AS (
+                  UPDATE rag_jobs SET
+                    status = 'processing',
+                    attempts = attempts + 1,
+                    worker = rag_jobs_claim.worker,
+                    lease_expires_at = claimed_at + lease,
+                    started_at = claimed_at,
+                    updated_at = claimed_at
+                  WHERE id = ANY (ARRAY(
+                    SELECT due.id FROM (
+                      SELECT priority, run_at FROM rag_jobs
+                      WHERE job_type = turn[place] AND status = 'new' AND priority > lane
+                      ORDER BY priority, run_at LIMIT 1
+                    ) AS first
+                    CROSS JOIN LATERAL (
+                      SELECT id FROM rag_jobs
+                      WHERE job_type = turn[place] AND status = 'new' AND priority = first.priority
+                        AND run_at BETWEEN first.run_at AND claimed_at
+                      ORDER BY run_at LIMIT quota
+                      FOR NO KEY UPDATE SKIP LOCKED
+                    ) AS due
+                  ))
+                  RETURNING *
+                )
+                SELECT * FROM claimed ORDER BY run_at;
+              GET DIAGNOSTICS claimed = ROW_COUNT;
+              PERFORM set_config('lock_timeout', lock_timeout_before, true);
+              EXIT;
+            EXCEPTION WHEN lock_not_available THEN
+              LOCK TABLE rag_jobs IN ROW EXCLUSIVE MODE;  -- should it be the table: as long as the caller waits
+            END;
+          END LOOP;
           wanted := wanted - claimed;
           IF claimed = quota THEN
             filled := filled || turn[place];
@@ -654,29 +667,39 @@ CREATE FUNCTION public.rag_jobs_release_expired(job_types text[] DEFAULT NULL::t
 DECLARE
   released_at timestamptz := clock_timestamp();
   released bigint;
+  lock_timeout_before text := current_setting('lock_timeout');
 BEGIN
-  WITH expired AS MATERIALIZED (
-    SELECT id, enqueued_again OR attempts - attempts_before < max_attempts AS is_to_run
-    FROM rag_jobs
-    WHERE status = 'processing' AND lease_expires_at <= released_at
-      AND (job_types IS NULL OR job_type = ANY (job_types))
-    LIMIT 1000
-    FOR NO KEY UPDATE SKIP LOCKED
-  ), updated AS (
-    UPDATE rag_jobs SET
-      status = CASE WHEN is_to_run THEN 'new' ELSE 'failed' END::job_status,
-      finished_at = CASE WHEN NOT is_to_run THEN released_at END,
-      attempts_before = CASE WHEN enqueued_again THEN attempts ELSE attempts_before END,
-      progress = CASE WHEN NOT enqueued_again THEN progress END,
-      enqueued_again = false,
-      lease_expires_at = NULL,
-      error_message = format('the lease of attempt %s, worker %s, ran out', attempts, worker),
-      updated_at = released_at
-    FROM expired
-    WHERE rag_jobs.id = expired.id
-    RETURNING is_to_run
-  )
-  SELECT count(*) FILTER (WHERE is_to_run) FROM updated INTO released;
+  LOOP
+    BEGIN
+      PERFORM set_config('lock_timeout', '100ms', true);
+      WITH expired AS MATERIALIZED (
+        SELECT id, enqueued_again OR attempts - attempts_before < max_attempts AS is_to_run
+        FROM rag_jobs
+        WHERE status = 'processing' AND lease_expires_at <= released_at
+          AND (job_types IS NULL OR job_type = ANY (job_types))
+        LIMIT 1000
+        FOR NO KEY UPDATE SKIP LOCKED
+      ), updated AS (
+        UPDATE rag_jobs SET
+          status = CASE WHEN is_to_run THEN 'new' ELSE 'failed' END::job_status,
+          finished_at = CASE WHEN NOT is_to_run THEN released_at END,
+          attempts_before = CASE WHEN enqueued_again THEN attempts ELSE attempts_before END,
+          progress = CASE WHEN NOT enqueued_again THEN progress END,
+          enqueued_again = false,
+          lease_expires_at = NULL,
+          error_message = format('the lease of attempt %s, worker %s, ran out', attempts, worker),
+          updated_at = released_at
+        FROM expired
+        WHERE rag_jobs.id = expired.id
+        RETURNING is_to_run
+      )
+      SELECT count(*) FILTER (WHERE is_to_run) FROM updated INTO released;
+      PERFORM set_config('lock_timeout', lock_timeout_before, true);
+      EXIT;
+    EXCEPTION WHEN lock_not_available THEN
+      LOCK TABLE rag_jobs IN ROW EXCLUSIVE MODE;  -- should it be the table: as long as the caller waits
+    END;
+  END LOOP;
   PERFORM set_config('rag_jobs.leases_seen_at', extract(epoch FROM released_at)::text, false);
   RETURN released;
 END

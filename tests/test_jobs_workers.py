@@ -8,13 +8,13 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 
 from conftest import clean_environment, connect
@@ -190,10 +190,7 @@ def test_of_one_key_one_job_is_unfinished_and_the_last_payload_is_run(database: 
             for n in range(50):
                 for some in batches(shuffled.sample(keys, len(keys))):
                     payloads = [Jsonb({"key": key, "n": n, "thread": thread}) for key in some]
-                    while True:
-                        with suppress(psycopg.errors.DeadlockDetected):  # rolled back whole: done again
-                            connection.execute(statement, (payloads, some))
-                            break
+                    connection.execute(statement, (payloads, some))
 
     def work(name: int) -> list[tuple[Any, dict[str, Any]]]:
         runs: list[tuple[Any, dict[str, Any]]] = []
@@ -237,3 +234,51 @@ def test_of_one_key_one_job_is_unfinished_and_the_last_payload_is_run(database: 
     with connect(database) as connection:
         assert count(connection, "SELECT count(*) FROM rag_jobs WHERE status <> 'completed'") == 0
         assert count(connection, "SELECT sum(attempts) FROM rag_jobs") == len(runs)
+
+
+HOLDING_UP = """
+CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(1);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hold_up BEFORE UPDATE ON rag_jobs FOR EACH ROW WHEN (NEW.worker = 'held up' AND NEW.attempts = 1)
+EXECUTE FUNCTION hold_up()
+"""
+
+
+@pytest.mark.parametrize("status", ["new", "processing"])
+def test_a_claim_that_has_to_wait_lets_go_of_its_jobs(database: Database, status: str) -> None:
+    """Who enqueues them meanwhile gets through, where the two would wait for each other."""
+    with connect(database) as connection, connect(database) as other:
+        connection.execute("SELECT rag_jobs_enqueue('embed', dedupe_key => 'a')")
+        if status == "processing":
+            assert connection.execute(CLAIM, ("held up", None, 1, "1 microsecond")).fetchall()
+        connection.execute(HOLDING_UP.encode())
+        connection.execute("SELECT pg_advisory_lock(1)")
+
+        def claim() -> list[Any]:
+            return other.execute(CLAIM, ("held up", None, 1, "1 minute")).fetchall()
+
+        with ThreadPoolExecutor(1) as threads:
+            claiming = threads.submit(claim)
+            try:
+                while not count(connection, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                    assert not claiming.done()
+                connection.execute("SELECT rag_jobs_enqueue('embed', '{\"n\": 2}', dedupe_key => 'a')")
+            finally:
+                connection.execute("SELECT pg_advisory_unlock(1)")
+            (job,) = claiming.result() or claim()  # it may have passed over the job while that was enqueued
+        assert job[2] == {"n": 2}
+        assert count(other, "SELECT current_setting('lock_timeout')") == "0"
+
+
+def test_a_claim_waits_for_the_table_as_long_as_its_session_does(database: Database) -> None:
+    with connect(database) as connection, connect(database) as other:
+        connection.execute("SELECT rag_jobs_enqueue('embed')")
+        other.execute("SET lock_timeout = '200ms'")
+        with connection.transaction():
+            connection.execute("LOCK TABLE rag_jobs IN SHARE MODE")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute(CLAIM, ("late", None, 1, "1 minute"))
+        assert len(other.execute(CLAIM, ("late", None, 1, "1 minute")).fetchall()) == 1
