@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import PendingRollbackError
 
-from ragschema import history
-from ragschema.data_loss import Drop, count_losses, find_drops, lock_tables
-from ragschema.drift import find_drift
-from ragschema.errors import (
-    DatabaseAhead,
-    DataLossRefused,
-    DriftFound,
-    RagSchemaError,
-    RevisionRefused,
-    UnmanagedDatabase,
-)
+from ragschema import history, step_checks
+from ragschema.data_loss import Drop, find_drops, lock_tables
+from ragschema.errors import RagSchemaError, UnmanagedDatabase
 from ragschema.failures import explain, first_cause
 from ragschema.manifest import deploy_label
 from ragschema.options import Options
 from ragschema.scripts import Direction, script_checksum
-from ragschema.server import VERSION_TABLE, Connection
+from ragschema.server import VERSION_TABLE
+from ragschema.step_checks import CheckDrift
 from ragschema.watch import Blocker, Build
-
-log = logging.getLogger(__name__)
-
-CheckDrift = Literal["fail", "warn", "off"]
-
-_UNDEFINED = (
-    "42P01",
-    "42703",
-    "42704",
-    "42883",
-)  # table, column, object, function: an earlier revision makes it
-_ROWS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -109,7 +89,7 @@ class Run:
         """Wrap Alembic's function of steps: check them all before the first, then each in its turn."""
 
         def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
-            _check_heads(heads, context)
+            step_checks.check_heads(heads, context)
             connection = None if context.as_sql else context.connection
             if is_first := self._planned is None:  # tried again, "+2" would count from where it has come to
                 self._planned = self._plan(find_steps(heads, context), connection)
@@ -209,10 +189,10 @@ class Run:
         if self.check is not None and is_first:
             self.check(connection, self.schema)
         if heads and is_first:
-            self._look_for_drift(connection, heads[0])
-        _refuse_data_loss(connection, list(chain.from_iterable(map(self._drops_of, revisions))))
+            step_checks.look_for_drift(connection, self.schema, heads[0], self.check_drift)
+        step_checks.refuse_data_loss(connection, list(chain.from_iterable(map(self._drops_of, revisions))))
         for step in revisions:
-            _precheck(step, connection, is_first_look=True)
+            step_checks.precheck(step, connection, is_first_look=True)
 
     def _drops_of(self, step: RevisionStep) -> list[Drop]:
         return self._drops.get((step.revision.revision, direction_of(step)), [])
@@ -224,41 +204,18 @@ class Run:
         def guarded(**arguments: Any) -> None:
             if drops := self._drops_of(step):
                 lock_tables(connection, drops)
-                _refuse_data_loss(connection, drops)
-            _precheck(step, connection)
+                step_checks.refuse_data_loss(connection, drops)
+            step_checks.precheck(step, connection)
             self._is_in_revision = True
             try:
                 migrate(**arguments)
-                _verify(step, connection)
+                step_checks.verify(step, connection)
             except PendingRollbackError as exc:
                 raise first_cause(exc) from first_cause(exc).__cause__
             finally:
                 self._is_in_revision = False
 
         return guarded
-
-    def _look_for_drift(self, connection: sa.Connection, revision: str) -> None:
-        if self.check_drift == "off":
-            return
-        try:
-            drift = find_drift(
-                cast(Connection, connection.connection.driver_connection), self.schema, revision
-            )
-        except RagSchemaError as exc:  # a revision without an expected catalogue
-            if self.check_drift == "fail":
-                raise
-            log.warning("Drift is not looked for: %s", exc.message)
-            return
-        if drift.is_clean:
-            return
-        evidence = "\n".join(map(str, drift.differences))
-        if self.check_drift == "fail":
-            raise DriftFound(
-                f"The database is not what revision {revision} says: {len(drift.differences)} objects differ.",
-                "Nothing was changed. Mend the differences below, or add --check-drift=warn.",
-                evidence,
-            )
-        log.warning("Drift: the database is not what revision %s says.\n%s", revision, evidence)
 
     def _finish(self, step: object) -> None:
         if isinstance(step, RevisionStep):
@@ -283,58 +240,3 @@ def _contracts(step: object) -> bool:
         and step.is_upgrade
         and deploy_label(step.revision.module.__doc__ or "") == "contract"
     )
-
-
-def _check_heads(heads: Any, context: MigrationContext) -> None:
-    known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
-    if unknown := [head for head in heads if head not in known]:
-        raise DatabaseAhead(
-            f"The database is at revision {', '.join(unknown)}, which this ragschema does not know.",
-            "Nothing was changed. Deploy with the ragschema that wrote it, or a newer one.",
-        )
-
-
-def _refuse_data_loss(connection: sa.Connection, drops: list[Drop]) -> None:
-    if losses := count_losses(connection, drops):
-        raise DataLossRefused(
-            "This would destroy data, so nothing was changed.",
-            "To destroy it all the same: `rag migrate rollback ... --allow-data-loss`, or"
-            " `alembic -x allow-data-loss=yes downgrade ...`.",
-            "\n".join(map(str, losses)),
-        )
-
-
-def _precheck(step: RevisionStep, connection: sa.Connection, *, is_first_look: bool = False) -> None:
-    """Run ``precheck(connection)`` of an upgrade: rows that it returns are in the way."""
-    precheck = getattr(step.revision.module, "precheck", None)
-    if precheck is None or not step.is_upgrade:
-        return
-    try:
-        with connection.begin_nested():
-            rows = list(precheck(connection) or ())
-    except DBAPIError as exc:
-        if is_first_look and getattr(exc.orig, "sqlstate", None) in _UNDEFINED:
-            return  # it asks of what an earlier pending revision makes: asked again in its turn
-        raise
-    if rows:
-        raise RevisionRefused(
-            f"Revision {step.revision.revision} cannot be applied: {len(rows)} rows or more are in its way.",
-            "It changed nothing. Mend these rows, then run the same command again.",
-            _show(rows),
-        )
-
-
-def _verify(step: RevisionStep, connection: sa.Connection) -> None:
-    """Run ``verify(connection)`` of an upgrade before the commit: rows that it returns are wrong."""
-    verify = getattr(step.revision.module, "verify", None)
-    if verify is not None and step.is_upgrade and (rows := list(verify(connection) or ())):
-        raise RevisionRefused(
-            f"Revision {step.revision.revision} was rolled back: its own check found {len(rows)} rows wrong.",
-            "Report this with the rows below; the database is as it was before this revision.",
-            _show(rows),
-        )
-
-
-def _show(rows: list[Any]) -> str:
-    shown = [", ".join(map(str, row)) if isinstance(row, tuple | sa.Row) else str(row) for row in rows]
-    return "\n".join(shown[:_ROWS_SHOWN] + (["..."] if len(shown) > _ROWS_SHOWN else []))
