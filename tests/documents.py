@@ -1,16 +1,23 @@
-"""What stands in the Markdown pages: their sections, their blocks of code, and how a script of theirs runs."""
+"""What stands in the Markdown pages: their sections, their blocks of code, and running these as a reader would."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
+from difflib import unified_diff
+from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
 from conftest import clean_environment
 from ragschema.settings import Database
 
 _HEADING = re.compile(r"^## (.+)$", re.M)
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+_PROMPT = re.compile(r"^\$ ", re.M)
+_SHOWN = re.compile(r"print\(.*\)  # (.+)$|^ *# (\S.*)$", re.M)
 
 
 def section(text: str, name: str) -> str:
@@ -19,16 +26,21 @@ def section(text: str, name: str) -> str:
     return parts[parts.index(name) + 1]
 
 
-def block(text: str, language: str) -> str:
-    """Return the first block of code in a language."""
-    return blocks(text, language)[0]
+def code_blocks(text: str) -> list[tuple[str, str]]:
+    """Return the blocks of code in order, each with its language."""
+    return [(match[1], match[2]) for match in _BLOCK.finditer(text)]
 
 
 def blocks(text: str, language: str) -> list[str]:
     """Return the blocks of code in a language; there is at least one."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+    found = [code for spoken, code in code_blocks(text) if spoken == language]
     assert found, f"no block of {language}"
     return found
+
+
+def block(text: str, language: str) -> str:
+    """Return the first block of code in a language."""
+    return blocks(text, language)[0]
 
 
 def printed(script: str) -> list[str]:
@@ -51,3 +63,49 @@ def run_script(script: str, directory: Path, database: Database) -> subprocess.C
         text=True,
         check=False,
     )
+
+
+def run_blocks(
+    blocks: Iterable[tuple[str, str]], directory: Path, environment: dict[str, str]
+) -> tuple[str, str]:
+    """Run blocks in order, those in Python as one script; return what they say they print, and what they print.
+
+    In Python, what is printed stands in a comment: behind ``print(...)``, or on lines of its own. In a console
+    block it follows the command, a line that begins with ``$``, and ``...`` stands for any text.
+
+    Args:
+        blocks: Of Python and of ``console``; others are passed over.
+        directory: Where they run.
+        environment: What the script's environment has beside what is left of this one.
+    """
+    script, expected = ["import subprocess"], ""
+    for language, code in blocks:
+        if language == "python":
+            script.append(code)
+            expected += "".join(f"{shown[1] or shown[2]}\n" for shown in _SHOWN.finditer(code))
+        elif language == "console":
+            for transcript in _PROMPT.split(code)[1:]:
+                command, _, printed = transcript.partition("\n")
+                program, *arguments = shlex.split(command.removeprefix("uv run "))
+                call = [str(Path(sys.executable).with_name(program)), *arguments]
+                script.append(f"subprocess.run({call!r}, check=True)")
+                expected += printed
+    result = subprocess.run(
+        [sys.executable, "-u", "-c", "\n".join(script)],
+        cwd=directory,
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr, result.stderr
+    return expected, result.stdout
+
+
+def assert_printed(expected: str, printed: str) -> None:
+    """Compare line by line; ``...`` in what is expected stands for any text."""
+    differences = unified_diff(
+        expected.splitlines(), printed.splitlines(), "expected", "printed", lineterm=""
+    )
+    assert OutputChecker().check_output(expected, printed, ELLIPSIS), "\n".join(differences)

@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from code_blocks import assert_printed, code_blocks, run_blocks
 from conftest import ROOT, made_database, run_psql
+from documents import assert_printed, code_blocks, run_blocks
 from ragschema import Base
 from ragschema.settings import Database
 
@@ -64,7 +64,7 @@ def test_the_page_on_adoption_prints_what_it_says(made_by_hand: Database, tmp_pa
 
 def run_page(page: str, database: Database, directory: Path) -> None:
     environment = {"DATABASE_URL": database.libpq_url(), "PYTHONPATH": str(DOCS)}
-    expected, printed = run_blocks(code_blocks(DOCS / page), directory, environment)
+    expected, printed = run_blocks(code_blocks((DOCS / page).read_text()), directory, environment)
     assert expected
     assert_printed(expected, printed)
 
@@ -75,7 +75,7 @@ def test_the_diagram_shows_the_models_of_today() -> None:
 
 
 def test_the_diagram_has_every_table_column_and_foreign_key() -> None:
-    ((language, diagram),) = code_blocks(DOCS / "schema.md")
+    ((language, diagram),) = code_blocks((DOCS / "schema.md").read_text())
     assert language == "mermaid"
     drawn = {
         name: re.findall(r"^        \S+ (\w+)", body, re.M)

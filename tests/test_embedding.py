@@ -62,12 +62,6 @@ def engine(database: Database) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def session(engine: sa.Engine) -> Iterator[Session]:
-    with Session(engine) as session:
-        yield session
-
-
 def add_version(session: Session, *, is_current: bool = True) -> DocumentVersion:
     version = DocumentVersion(version_number=1, source_hash="h", chunker_version="c", embedder_version="e")
     version.document = Document(article_id=str(uuid4()), current_version=version if is_current else None)

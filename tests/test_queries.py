@@ -62,12 +62,6 @@ def engine(database: Database) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def session(engine: sa.Engine) -> Iterator[Session]:
-    with Session(engine) as session:
-        yield session
-
-
 @dataclass(frozen=True)
 class Truth:
     """The current chunks, read without the statements that are tested."""

@@ -52,13 +52,6 @@ def engine(database: Database) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def session(engine: sa.Engine) -> Iterator[Session]:
-    """Rolls back."""
-    with Session(engine) as session:
-        yield session
-
-
 @dataclass(frozen=True)
 class Article:
     """The rows of one document."""

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from code_blocks import assert_printed, run_blocks
 from conftest import ROOT, Command, clean_environment, copy_checkout
-from documents import block, imported, section
+from documents import assert_printed, block, imported, run_blocks, section
 from ragschema import migrations
 from ragschema.manifest import read_manifest
 from ragschema.settings import Database
