@@ -245,6 +245,12 @@ END $$;
 CREATE TRIGGER hold_up BEFORE UPDATE ON rag_jobs FOR EACH ROW WHEN (NEW.worker = 'held up' AND NEW.attempts = 1)
 EXECUTE FUNCTION hold_up()
 """
+IS_HELD_UP = """
+SELECT EXISTS (
+    SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+)
+"""
 
 
 @pytest.mark.parametrize("status", ["new", "processing"])
@@ -263,7 +269,7 @@ def test_a_claim_that_has_to_wait_lets_go_of_its_jobs(database: Database, status
         with ThreadPoolExecutor(1) as threads:
             claiming = threads.submit(claim)
             try:
-                while not count(connection, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                while not count(connection, IS_HELD_UP):
                     assert not claiming.done()
                 connection.execute("SELECT rag_jobs_enqueue('embed', '{\"n\": 2}', dedupe_key => 'a')")
             finally:
