@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import DDL, DateTime, MetaData, Text, event
+from sqlalchemy import DDL, Connection, DateTime, MetaData, Text, event
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncAttrs
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
+
+Executor: TypeAlias = Session | Connection
+"""Who holds the transaction that a function takes part in: a session, or a connection."""
 
 # PostgreSQL's own default names, so that a database made by plain SQL needs no renames.
 NAMING_CONVENTION = {

@@ -12,6 +12,7 @@ from ragschema.errors import LockNotObtained, RagSchemaError
 from ragschema.watch import Blocker
 
 LOCK_CONFLICTS = ("55P03", "40P01")  # lock_not_available, deadlock_detected
+_UNDEFINED = ("42P01", "42703", "42704", "42883")  # table, column, object, function
 
 _AGAIN = "then run the same command again; `rag migrate status` says where it stands."
 
@@ -26,6 +27,16 @@ def first_cause(exc: BaseException) -> BaseException:
 def is_lock_conflict(exc: BaseException) -> bool:
     """Whether a statement met a lock, or a deadlock, and may be tried again."""
     return isinstance(exc, DBAPIError) and getattr(exc.orig, "sqlstate", None) in LOCK_CONFLICTS
+
+
+def is_undefined(exc: DBAPIError) -> bool:
+    """Whether a statement named what is not there: a later revision makes it, or an earlier one did."""
+    return getattr(exc.orig, "sqlstate", None) in _UNDEFINED
+
+
+def server_message(exc: DBAPIError) -> str:
+    """Return what the server said, or the driver where the connection was lost."""
+    return getattr(getattr(exc.orig, "diag", None), "message_primary", None) or str(exc.orig).strip()
 
 
 def explain(exc: Exception, what: str, outcome: str, blockers: list[Blocker]) -> RagSchemaError:
@@ -55,7 +66,7 @@ def explain(exc: Exception, what: str, outcome: str, blockers: list[Blocker]) ->
 def _of_the_server(exc: DBAPIError) -> Iterator[str]:
     diagnosis: Any = getattr(exc.orig, "diag", None)
     yield f"SQLSTATE: {getattr(exc.orig, 'sqlstate', None) or 'none, the connection was lost'}"
-    yield f"Message: {getattr(diagnosis, 'message_primary', None) or str(exc.orig).strip()}"
+    yield f"Message: {server_message(exc)}"
     for title, name in (("Detail", "message_detail"), ("Hint", "message_hint"), ("Context", "context")):
         if text := getattr(diagnosis, name, None):
             yield f"{title}: {text}"

@@ -75,8 +75,7 @@ def verify_data(database: Target = None, *, schema: str | None = None) -> list[B
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at, at.connection:
         current = read_current(at.connection, at.schemas.target)
-        known = [revision.revision for revision in manifest.revisions]
-        if (current in known and known.index(current) < known.index(SINCE)) or current is None:
+        if SINCE in {revision.revision for revision in manifest.after(current) or ()}:
             raise UsageError(
                 f"The database is at {current or 'no revision'}; the rules for rows hold from {SINCE} on.",
                 "Run `rag migrate` first.",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from ragschema.jobs import Executor
+from ragschema.base import Executor
 from ragschema.models import JobStatus
 
 _JOBS = text(

@@ -19,16 +19,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
+from sqlalchemy import text
 
+from ragschema.base import Executor
 from ragschema.errors import RagSchemaError
 from ragschema.models import JobStatus
-
-Executor: TypeAlias = Session | Connection
 
 LEASE = timedelta(minutes=5)
 

@@ -15,7 +15,7 @@ from ragschema.adoption import Adoption, find_adoption
 from ragschema.alembic_calls import ALEMBIC_LOCK, Target, alembic_config, resolve_options
 from ragschema.connections import opened, reachable
 from ragschema.inspection import HistoryEntry, assert_current, history, status, verify, verify_data, wait
-from ragschema.manifest import Revision, read_manifest
+from ragschema.manifest import read_manifest
 from ragschema.options import Options
 from ragschema.standing import read_current
 
@@ -178,13 +178,10 @@ def _current_if_there(options: Options, revision: str) -> str | None:
     pending = manifest.after(current)
     if current is None or pending is None:
         return None
-    is_there = not pending if revision in ("head", "heads") else _has(revision, current, manifest.revisions)
-    return current if is_there else None
-
-
-def _has(revision: str, current: str, revisions: tuple[Revision, ...]) -> bool:
-    ids = [each.revision for each in revisions]
-    return revision in ids and ids.index(revision) <= ids.index(current)
+    if revision in ("head", "heads"):
+        return None if pending else current
+    missing = {each.revision for each in pending}
+    return current if revision in manifest.checksums and revision not in missing else None
 
 
 def _migrate(name: str, options: Options, revision: str, **told: Any) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -15,6 +14,7 @@ from ragschema.connections import Opened
 from ragschema.data_loss import Drop, count_losses
 from ragschema.effects import Effect, is_framing, rank, stronger
 from ragschema.errors import RagSchemaError
+from ragschema.failures import is_undefined, server_message
 from ragschema.handover import engine_on
 from ragschema.hazards import Hazard, find_hazards
 from ragschema.lint.tape import RevisionSql, read_sql
@@ -23,11 +23,10 @@ from ragschema.plan_document import Lock, Method, RevisionPlan, StatementPlan
 from ragschema.rehearsal import Ran, Rehearsal, Rehearsed, rehearse
 from ragschema.scratch import is_installed
 from ragschema.scripts import script_directory
-from ragschema.server import Connection
 from ragschema.static_analysis import Analysis
+from ragschema.step_checks import find_in_the_way
 from ragschema.tables import Tables, read_tables
 
-_UNDEFINED = ("42P01", "42703", "42704", "42883")  # table, column, object, function
 _NOT_INSTALLED = "Found by static analysis: ragschema[embedded], which would rehearse, is not installed."
 
 
@@ -67,7 +66,8 @@ def plan_revisions(
     rehearsed = rehearsal.revisions if rehearsal is not None else []
     drafts = [_draft(revision, text, ran) for revision, text, ran in zip_longest(pending, texts, rehearsed)]
     analysis = Analysis(tables)
-    with _sqlalchemy(at.connection) as connection:
+    at.connection.autocommit = False
+    with engine_on(at.connection).connect() as connection:
         plans = []
         for draft in drafts:
             hazards = _judge(draft, current, _precheck(scripts[draft.revision.revision], connection))
@@ -212,7 +212,9 @@ def _find_losses(effect: Effect, revision: str, connection: sa.Connection) -> It
             with connection.begin_nested():
                 losses = count_losses(connection, [Drop(revision, table, column)])
         except DBAPIError as exc:
-            yield Hazard("data-loss", f"destroys all {what}, which could not be counted: {_message(exc)}.")
+            yield Hazard(
+                "data-loss", f"destroys all {what}, which could not be counted: {server_message(exc)}."
+            )
         else:
             for loss in losses:
                 yield Hazard("data-loss", f"destroys {loss.count:,} {what}.")
@@ -220,27 +222,10 @@ def _find_losses(effect: Effect, revision: str, connection: sa.Connection) -> It
 
 def _precheck(script: Script, connection: sa.Connection) -> list[Hazard]:
     """Ask a revision's own precheck, which refuses the upgrade where it returns rows."""
-    precheck = getattr(script.module, "precheck", None)
-    if precheck is None:
-        return []
     try:
-        with connection.begin_nested():
-            count = len(list(precheck(connection) or ()))
+        count = len(find_in_the_way(script, connection))
     except DBAPIError as exc:
-        if getattr(exc.orig, "sqlstate", None) in _UNDEFINED:
+        if is_undefined(exc):
             return []  # it asks of what an earlier pending revision makes
-        return [Hazard("precheck", f"its precheck could not be asked: {_message(exc)}.")]
+        return [Hazard("precheck", f"its precheck could not be asked: {server_message(exc)}.")]
     return [Hazard("precheck", f"its precheck finds {count:,} rows in its way.")] if count else []
-
-
-def _message(exc: DBAPIError) -> str:
-    return getattr(getattr(exc.orig, "diag", None), "message_primary", None) or str(exc.orig).strip()
-
-
-@contextmanager
-def _sqlalchemy(driver: Connection) -> Iterator[sa.Connection]:
-    """Hand the target's connection to SQLAlchemy, which closes it."""
-    driver.autocommit = False
-    engine = engine_on(driver)
-    with engine.connect() as connection:
-        yield connection

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from ragschema.connections import Opened
 from ragschema.effects import MODES, is_framing, stronger
 from ragschema.errors import RagSchemaError
+from ragschema.failures import server_message
 from ragschema.handover import engine_on
 from ragschema.scratch import copy_schema, scratch_database, scratch_server, silent
 from ragschema.server import Connection
@@ -154,10 +155,8 @@ def _upgrade(connection: sa.Connection, script: Script) -> str | None:
         with silent(*_LOGGERS), context.begin_transaction(_per_migration=True), Operations.context(context):
             script.module.upgrade()
     except DBAPIError as exc:
-        diagnosis = getattr(exc.orig, "diag", None)
-        message = getattr(diagnosis, "message_primary", None) or str(exc.orig).strip()
         connection.rollback()
-        return f"{message} (SQLSTATE {getattr(exc.orig, 'sqlstate', None)})"
+        return f"{server_message(exc)} (SQLSTATE {getattr(exc.orig, 'sqlstate', None)})"
     except Exception as exc:  # a revision may raise anything
         return str(exc).partition("\n")[0] or type(exc).__name__
     return None

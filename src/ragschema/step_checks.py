@@ -7,19 +7,19 @@ from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import Script
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.data_loss import Drop, count_losses
 from ragschema.drift import find_drift
 from ragschema.errors import DatabaseAhead, DataLossRefused, DriftFound, RagSchemaError, RevisionRefused
+from ragschema.failures import is_undefined
 from ragschema.server import Connection
 
 log = logging.getLogger(__name__)
 
 CheckDrift = Literal["fail", "warn", "off"]
 
-# table, column, object, function: an earlier revision makes it
-_UNDEFINED = ("42P01", "42703", "42704", "42883")
 _ROWS_SHOWN = 5
 
 
@@ -67,16 +67,23 @@ def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: 
     log.warning("Drift: the database is not what revision %s says.\n%s", revision, evidence)
 
 
+def find_in_the_way(script: Script, connection: sa.Connection) -> list[Any]:
+    """Return the rows that a revision's ``precheck(connection)`` returns, which it runs in a savepoint."""
+    find_rows = getattr(script.module, "precheck", None)
+    if find_rows is None:
+        return []
+    with connection.begin_nested():
+        return list(find_rows(connection) or ())
+
+
 def precheck(step: RevisionStep, connection: sa.Connection, *, is_first_look: bool = False) -> None:
-    """Run ``precheck(connection)`` of an upgrade: rows that it returns are in the way."""
-    find_rows = getattr(step.revision.module, "precheck", None)
-    if find_rows is None or not step.is_upgrade:
+    """Refuse an upgrade that has rows in its way."""
+    if not step.is_upgrade:
         return
     try:
-        with connection.begin_nested():
-            rows = list(find_rows(connection) or ())
+        rows = find_in_the_way(step.revision, connection)
     except DBAPIError as exc:
-        if is_first_look and getattr(exc.orig, "sqlstate", None) in _UNDEFINED:
+        if is_first_look and is_undefined(exc):
             return  # it asks of what an earlier pending revision makes: asked again in its turn
         raise
     if rows:

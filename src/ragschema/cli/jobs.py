@@ -17,7 +17,7 @@ from ragschema.errors import PendingRevisions, RagSchemaError
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ragschema.jobs import Executor
+    from ragschema.base import Executor
     from ragschema.models import JobStatus
 
 _ERROR_SHOWN = 60
@@ -226,6 +226,7 @@ def _queue(target: Target) -> Iterator[Executor]:
     from sqlalchemy.exc import DBAPIError
 
     from ragschema.connections import opened
+    from ragschema.failures import is_undefined
     from ragschema.handover import engine_on
 
     with opened(replace(target.options(), application_name="rag jobs")) as at:
@@ -234,7 +235,7 @@ def _queue(target: Target) -> Iterator[Executor]:
             with engine.connect() as connection:
                 yield connection
         except DBAPIError as exc:
-            if getattr(exc.orig, "sqlstate", None) in ("42P01", "42703", "42704", "42883"):
+            if is_undefined(exc):
                 raise PendingRevisions(
                     "The database has not the queue of this ragschema.", "Run `rag migrate`.", str(exc.orig)
                 ) from exc

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
+from ragschema.base import Executor
 from ragschema.models import ChunkEventType, Document
 from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.publishing.texts import check_names, check_texts
-
-Executor: TypeAlias = Session | sa.Connection
-"""Who holds the transaction: a session, or a connection."""
 
 
 def connection_of(session: Executor) -> sa.Connection:

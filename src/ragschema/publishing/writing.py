@@ -11,11 +11,12 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import ArrayLike, NDArray
 
+from ragschema.base import Executor
 from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError, Vector
 from ragschema.ids import uuid7, uuid7s
 from ragschema.models import ChunkEventType
 from ragschema.publishing.errors import StalePlan
-from ragschema.publishing.plans import Executor, Place, VersionPlan, connection_of
+from ragschema.publishing.plans import Place, VersionPlan, connection_of
 
 Embeddings: TypeAlias = Mapping[str, ArrayLike | None] | Sequence[ArrayLike | None] | NDArray[Any]
 
