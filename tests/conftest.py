@@ -32,6 +32,8 @@ __all__ = [
     "copy_checkout",
     "dump_schema",
     "made_database",
+    "make_by_hand",
+    "make_engine",
     "read_rows",
     "run_psql",
 ]
@@ -124,12 +126,14 @@ def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture
-def engine(database: Database) -> Iterator[sa.Engine]:
-    """An engine on a database at head."""
+def make_engine(database: Database) -> Iterator[sa.Engine]:
+    """An engine on the module's database: the fixture ``engine``, of a test's time or of a module's."""
     engine = sa.create_engine(database.url())
     yield engine
     engine.dispose()
+
+
+engine = pytest.fixture(make_engine)
 
 
 @pytest.fixture
@@ -164,6 +168,16 @@ def run_psql(database: Database, sql: str) -> str:
         capture_output=True,
         check=True,
     ).stdout
+
+
+def make_by_hand(database: Database) -> None:
+    """Make the schema by its hand-written SQL; a function stands for uuid-ossp, whose files no wheel has."""
+    run_psql(
+        database,
+        "CREATE FUNCTION public.uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'",
+    )
+    for file in sorted((ROOT / "tests" / "seed_schema").glob("*.sql")):
+        run_psql(database, file.read_text().replace('CREATE EXTENSION IF NOT EXISTS "uuid-ossp";', ""))
 
 
 def copy_checkout(directory: Path) -> Path:

@@ -12,7 +12,6 @@ from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
 from conftest import clean_environment
-from ragschema.settings import Database
 
 _HEADING = re.compile(r"^## (.+)$", re.M)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
@@ -53,12 +52,12 @@ def imported(script: str) -> set[str]:
     return set(re.findall(r"^(?:from|import) (\w+)", script, re.M))
 
 
-def run_script(script: str, directory: Path, database: Database) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own, with nothing but DATABASE_URL in the environment."""
+def run_script(script: str, directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, its environment what is left of this one and what is given."""
     return subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-u", "-c", script],
         cwd=directory,
-        env=clean_environment() | {"DATABASE_URL": database.libpq_url()},
+        env=clean_environment() | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -90,14 +89,7 @@ def run_blocks(
                 call = [str(Path(sys.executable).with_name(program)), *arguments]
                 script.append(f"subprocess.run({call!r}, check=True)")
                 expected += printed
-    result = subprocess.run(
-        [sys.executable, "-u", "-c", "\n".join(script)],
-        cwd=directory,
-        env=clean_environment() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_script("\n".join(script), directory, environment)
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr, result.stderr
     return expected, result.stdout

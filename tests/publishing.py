@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -20,13 +20,13 @@ from ragschema.settings import Database
 NAMES = {"chunker_version": "c1", "embedder_version": "e1"}
 
 
-@contextmanager
-def database_for_publishing(
-    server: Mapping[str, str], template: str, *, has_triggers: bool
+@pytest.fixture(scope="module", params=[True, False], ids=["triggers", "no triggers"])
+def publishing_database(
+    request: pytest.FixtureRequest, server: Mapping[str, str], template: str
 ) -> Iterator[Database]:
-    """Make a database at head, with or without its triggers."""
+    """A module's database at head, with its triggers and without."""
     with made_database(server, template) as database:
-        if not has_triggers:
+        if not request.param:
             drop_triggers(database)
         yield database
 

@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from conftest import run_psql
 from ragschema import migrations
@@ -33,6 +36,18 @@ def find_servers() -> dict[str, Path | None]:
     for directory in filter(None, os.environ.get("RAGSCHEMA_TEST_SERVERS", "").split(":")):
         servers[directory] = Path(directory)
     return servers
+
+
+def server_parameters() -> list[Any]:
+    """Return the parameters of a fixture that runs a test on every server; skipped where it is not installed."""
+    return [
+        pytest.param(
+            programs,
+            id=name,
+            marks=pytest.mark.skipif(programs is None, reason="no wheel of it for this Python and machine"),
+        )
+        for name, programs in find_servers().items()
+    ]
 
 
 def _packaged(path: str) -> Path | None:

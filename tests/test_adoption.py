@@ -8,14 +8,11 @@ from collections.abc import Iterator, Mapping
 import pytest
 import sqlalchemy as sa
 
-from conftest import ROOT, Command, connect, dump_schema, made_database, read_rows, run_psql
+from conftest import ROOT, Command, connect, dump_schema, made_database, make_by_hand, read_rows, run_psql
 from ragschema import Base, migrations
 from ragschema.errors import DriftFound, UnmanagedDatabase, UsageError
 from ragschema.settings import Database
 
-UUID_OSSP = (
-    "CREATE FUNCTION public.uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()';\n"
-)
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a'), ('b');
 INSERT INTO rag_document_versions (document_id, version_number, source_hash, chunker_version, embedder_version)
@@ -34,9 +31,7 @@ INSERT INTO rag_jobs (job_type, payload) SELECT 'embed', '{}' FROM generate_seri
 def by_hand(server: Mapping[str, str]) -> Iterator[Database]:
     """A database made by the hand-written SQL, with rows, as Atlas left it."""
     with made_database(server) as database:
-        run_psql(database, UUID_OSSP)
-        for file in sorted((ROOT / "tests" / "seed_schema").glob("*.sql")):
-            run_psql(database, file.read_text().replace('CREATE EXTENSION IF NOT EXISTS "uuid-ossp";', ""))
+        make_by_hand(database)
         run_psql(database, ROWS)
         run_psql(
             database,

@@ -18,9 +18,9 @@ from conftest import connect, made_database
 from publishing import (
     NAMES,
     assert_consistent,
-    database_for_publishing,
     embed,
     publish_texts,
+    publishing_database,
     read_current,
     read_events,
 )
@@ -44,11 +44,7 @@ from ragschema.publishing import (
 from ragschema.publishing.deferral import DEFERRED, VECTOR_INDEX
 from ragschema.settings import Database
 
-
-@pytest.fixture(scope="module", params=[True, False], ids=["triggers", "no triggers"])
-def shared(request: pytest.FixtureRequest, server: Mapping[str, str], template: str) -> Iterator[Database]:
-    with database_for_publishing(server, template, has_triggers=request.param) as database:
-        yield database
+shared = publishing_database
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from conftest import ROOT, made_database, run_psql
+from conftest import ROOT, made_database, make_by_hand, run_psql
 from documents import assert_printed, code_blocks, run_blocks
 from ragschema import Base
 from ragschema.settings import Database
@@ -19,9 +19,6 @@ from ragschema.settings import Database
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 AT_HEAD = ("ingest.md", "search.md", "roll-back.md", "prune.md", "bulk-load.md")
-WRITTEN_BY_HAND = """
-CREATE FUNCTION uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()';
-"""
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a');
 INSERT INTO rag_document_versions (document_id, version_number, source_hash, chunker_version, embedder_version)
@@ -46,9 +43,7 @@ def load(name: str) -> ModuleType:
 def made_by_hand(server: Mapping[str, str]) -> Iterator[Database]:
     """A database made by the hand-written SQL, with rows."""
     with made_database(server) as database:
-        run_psql(database, WRITTEN_BY_HAND)
-        for file in sorted((ROOT / "tests" / "seed_schema").glob("*.sql")):
-            run_psql(database, file.read_text().replace('CREATE EXTENSION IF NOT EXISTS "uuid-ossp";', ""))
+        make_by_hand(database)
         run_psql(database, ROWS)
         yield database
 

@@ -73,11 +73,11 @@ def headings() -> list[str]:
 def test_what_is_enqueued_is_done_by_the_workers_of_the_page(database: Database, tmp_path: Path) -> None:
     enqueue = block(section(PAGE, "Enqueue"), "python")
     worker, batches = blocks(section(PAGE, "Work"), "python")
-    result = run_script(enqueue, tmp_path, database)
+    result = run_script(enqueue, tmp_path, {"DATABASE_URL": database.libpq_url()})
     assert (result.stderr, result.stdout.splitlines()) == ("", printed(enqueue))
     with connect(database) as connection:
         assert states(connection, "index") == ["new 0"] * 1000
-        result = run_script(batches, tmp_path, database)
+        result = run_script(batches, tmp_path, {"DATABASE_URL": database.libpq_url()})
         assert (result.returncode, result.stderr) == (0, "")
         assert states(connection, "index") == ["completed 1"] * 1000
 

@@ -29,14 +29,7 @@ BASE, HEAD = next(iter(read_fingerprints())), list(read_fingerprints())[-1]
 SEED_SCHEMA = Path(__file__).with_name("seed_schema")
 
 EMBEDDED = "PostgreSQL 18.6, pgvector 0.8.6"
-SERVERS = [pytest.param(None, id=EMBEDDED)] + [
-    pytest.param(
-        programs,
-        id=name,
-        marks=pytest.mark.skipif(programs is None, reason="no wheel of it for this Python and machine"),
-    )
-    for name, programs in servers.find_servers().items()
-]
+SERVERS = [pytest.param(None, id=EMBEDDED), *servers.server_parameters()]
 
 
 @pytest.fixture(scope="session", params=SERVERS)

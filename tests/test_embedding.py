@@ -28,7 +28,7 @@ from sqlalchemy.exc import CompileError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from conftest import ROOT, Command, made_database
+from conftest import ROOT, Command, made_database, make_engine
 from ragschema import (
     Base,
     Chunk,
@@ -55,11 +55,7 @@ def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture(scope="module")
-def engine(database: Database) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(database.url())
-    yield engine
-    engine.dispose()
+engine = pytest.fixture(scope="module")(make_engine)
 
 
 def add_version(session: Session, *, is_current: bool = True) -> DocumentVersion:

@@ -94,12 +94,10 @@ def revisions(tmp_path: Path, database: Database) -> Revisions:
     return Revisions(copy_revisions(tmp_path), database)
 
 
-SERVERS = [pytest.param(None, id="the embedded server")] + [
-    pytest.param(
-        programs, id=name, marks=pytest.mark.skipif(programs is None, reason=f"{name} is not installed")
-    )
-    for name, programs in servers.find_servers().items()
-    if "pgvector 0.6" not in name  # too old for our revisions
+SERVERS = [
+    pytest.param(None, id="the embedded server"),
+    # too old for our revisions
+    *(each for each in servers.server_parameters() if "pgvector 0.6" not in str(each.id)),
 ]
 
 

@@ -18,14 +18,14 @@ from sqlalchemy import event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from conftest import made_database
+from conftest import made_database, make_engine
 from publishing import (
     assert_consistent,
-    database_for_publishing,
     drop_triggers,
     embed,
     make_plan,
     publish_texts,
+    publishing_database,
     read_current,
     read_events,
 )
@@ -47,18 +47,8 @@ from ragschema.publishing import (
 from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.settings import Database
 
-
-@pytest.fixture(scope="module", params=[True, False], ids=["triggers", "no triggers"])
-def database(request: pytest.FixtureRequest, server: Mapping[str, str], template: str) -> Iterator[Database]:
-    with database_for_publishing(server, template, has_triggers=request.param) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def engine(database: Database) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(database.url())
-    yield engine
-    engine.dispose()
+database = publishing_database
+engine = pytest.fixture(scope="module")(make_engine)
 
 
 @pytest.fixture

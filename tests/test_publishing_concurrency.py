@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 
 from publishing import (
     assert_consistent,
-    database_for_publishing,
     embed,
     make_plan,
     publish_texts,
+    publishing_database,
     read_current,
 )
 from ragschema.ids import uuid7s
@@ -27,23 +27,27 @@ from ragschema.publishing import (
     PublishedVersion,
     StalePlan,
     UnknownDocument,
+    VersionPlan,
     activate_version,
     prune_versions,
     publish,
     retire_document,
 )
+from ragschema.settings import Database
 
 THREADS = 8
 DOCUMENTS = 20
 PUBLISHES = 500
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["triggers", "no triggers"])
-def engine(request: pytest.FixtureRequest, server: Mapping[str, str], template: str) -> Iterator[sa.Engine]:
-    with database_for_publishing(server, template, has_triggers=request.param) as database:
-        engine = sa.create_engine(database.url(), pool_size=THREADS + 2)
-        yield engine
-        engine.dispose()
+database = publishing_database
+
+
+@pytest.fixture(scope="module")
+def engine(database: Database) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(database.url(), pool_size=THREADS + 2)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -90,16 +94,22 @@ def count_waiting(connection: sa.Connection) -> int:
     )
 
 
+def make_two_plans(session: Session, article: str, *, is_new: bool) -> tuple[VersionPlan, VersionPlan]:
+    """Plan two next versions of a document, which has one already or is new."""
+    if not is_new:
+        publish_texts(session, article, ["a"])
+        session.commit()
+    plans = make_plan(session, article, ["mine"]), make_plan(session, article, ["theirs"])
+    session.commit()
+    return plans
+
+
 @pytest.mark.parametrize("is_new", [True, False])
 def test_of_two_publishers_one_wins_and_the_other_is_told(
     engine: sa.Engine, threads: ThreadPoolExecutor, article: str, is_new: bool
 ) -> None:
     with Session(engine) as session:
-        if not is_new:
-            publish_texts(session, article, ["a"])
-            session.commit()
-        mine, theirs = make_plan(session, article, ["mine"]), make_plan(session, article, ["theirs"])
-        session.commit()
+        mine, theirs = make_two_plans(session, article, is_new=is_new)
         won = publish(session, mine, [embed("mine")])
         waiting = start_waiting(engine, threads, lambda other: publish(other, theirs, [embed("theirs")]))
         session.commit()
@@ -114,11 +124,7 @@ def test_the_second_publisher_wins_when_the_first_rolls_back(
     engine: sa.Engine, threads: ThreadPoolExecutor, article: str, is_new: bool
 ) -> None:
     with Session(engine) as session:
-        if not is_new:
-            publish_texts(session, article, ["a"])
-            session.commit()
-        mine, theirs = make_plan(session, article, ["mine"]), make_plan(session, article, ["theirs"])
-        session.commit()
+        mine, theirs = make_two_plans(session, article, is_new=is_new)
         publish(session, mine, [embed("mine")])
         waiting = start_waiting(engine, threads, lambda other: publish(other, theirs, [embed("theirs")]))
         session.rollback()

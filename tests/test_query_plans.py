@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
 import query_data
-from conftest import connect, made_database
+from conftest import connect, made_database, make_engine
 from publishing import publish_texts
 from ragschema import (
     Chunk,
@@ -45,11 +45,7 @@ def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture(scope="module")
-def engine(database: Database) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(database.url())
-    yield engine
-    engine.dispose()
+engine = pytest.fixture(scope="module")(make_engine)
 
 
 @dataclass(frozen=True)

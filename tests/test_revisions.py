@@ -19,7 +19,7 @@ from pytest_alembic.tests import (
     test_upgrade,
 )
 
-from conftest import ROOT, connect, made_database, run_psql
+from conftest import connect, made_database, make_by_hand, run_psql
 from ragschema import migrations, scripts
 from ragschema.base import Base
 from ragschema.options import Options
@@ -78,13 +78,7 @@ def _without_extension(dump: str) -> list[str]:
 
 def test_the_hand_written_schema_is_the_base_revisions(server: Mapping[str, str]) -> None:
     with made_database(server) as by_hand, made_database(server) as migrated:
-        run_psql(
-            by_hand,
-            "CREATE FUNCTION public.uuid_generate_v4() RETURNS uuid"
-            " LANGUAGE sql AS 'SELECT gen_random_uuid()'",
-        )
-        for file in sorted((ROOT / "tests" / "seed_schema").glob("*.sql")):
-            run_psql(by_hand, file.read_text().replace('CREATE EXTENSION IF NOT EXISTS "uuid-ossp";', ""))
+        make_by_hand(by_hand)
         migrations.upgrade(migrated, "20251225170000")
 
         expected = dump_schema(by_hand)

@@ -24,14 +24,7 @@ from ragschema.queries import (
 )
 from ragschema.settings import Database
 
-SERVERS = [
-    pytest.param(
-        programs,
-        id=name,
-        marks=pytest.mark.skipif(programs is None, reason="no wheel of it for this Python and machine"),
-    )
-    for name, programs in servers.find_servers().items()
-]
+SERVERS = servers.server_parameters()
 
 
 @pytest.fixture(scope="module", params=SERVERS)
