@@ -224,6 +224,8 @@ CREATE TABLE public.rag_jobs (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='20000');
 
+COMMENT ON COLUMN public.rag_jobs.id IS 'Names the job; a claim of it is named by id and attempts';
+
 COMMENT ON COLUMN public.rag_jobs.job_type IS 'Which workers it is for';
 
 COMMENT ON COLUMN public.rag_jobs.payload IS 'What to do; the newest, where a job with its key was enqueued again';

@@ -858,6 +858,15 @@ def test_attempts_never_go_down(by_hand: Queue) -> None:
         by_hand.run("UPDATE rag_jobs SET attempts = 0 WHERE id = %(id)s", id=job_id)
 
 
+def test_every_column_says_what_it_is(database: Database) -> None:
+    with connect(database) as connection:
+        silent = connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = 'rag_jobs'::regclass AND attnum > 0"
+            " AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL"
+        ).fetchall()
+    assert silent == []
+
+
 @pytest.mark.parametrize(
     ("status", "half"),
     [

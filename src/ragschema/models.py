@@ -276,7 +276,7 @@ class Job(Base):
         },
     )
 
-    id: Mapped[Id]
+    id: Mapped[Id] = mapped_column(comment="Names the job; a claim of it is named by id and attempts")
     job_type: Mapped[str] = mapped_column(comment="Which workers it is for")
     payload: Mapped[dict[str, Any]] = mapped_column(
         comment="What to do; the newest, where a job with its key was enqueued again"
