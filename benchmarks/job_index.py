@@ -208,7 +208,7 @@ def measure_rates(database: Database, rounds: int, seconds: float) -> Mapping[tu
                 batch, running, workers = cell
                 for name, way in ways[:: -1 if number % 2 else 1]:
                     make_table(connection, way)
-                    fill(connection, 30_000 if batch == 1 else 90_000, running)
+                    fill(connection, round((25_000 if batch == 1 else 120_000) * seconds), running)
                     wait_for_backends(connection)
                     before = backend_seconds(connection)
                     rate = run_pgbench(database, script(way, batch), clients=workers, seconds=seconds)
@@ -308,7 +308,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2, help="of each measurement of a rate")
+    parser.add_argument(
+        "--seconds", type=int, default=2, help="of each measurement of a rate; jobs are made for as many"
+    )
     parser.add_argument("--churn-seconds", type=int, default=10, help="of each storage; 0: leave it out")
     parser.add_argument("--churn-only", action="store_true", help="leave the rates out")
     options = parser.parse_args()
