@@ -1,5 +1,5 @@
 """Alembic's environment: everything it does is in ragschema, so that `rag migrate` does the same."""
 
-from ragschema.environment import run
+from ragschema.migrations.environment import run
 
 run()

@@ -26,7 +26,7 @@ from typing import Any, LiteralString
 import psycopg
 
 from ragschema import embedded
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 QUERIES = 50
 CHUNKS_OF_A_DOCUMENT = 10

@@ -31,10 +31,10 @@ from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from ragschema import embedded
-from ragschema.base import Base
-from ragschema.embedding import Embedding
+from ragschema.database.settings import Database
+from ragschema.embeddings.column_type import Embedding
 from ragschema.models import Id, Timestamp
-from ragschema.settings import Database
+from ragschema.schema.base import Base
 
 VERSION_ID = UUID(int=1)
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from job_workers import Connection, backend_seconds, connect, wait_for_backends
 
 from ragschema import embedded
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 WORKERS = (1, 4, 8)
 BATCHES = (1, 20)

@@ -12,7 +12,7 @@ from typing import Any
 from job_workers import Workers
 
 from ragschema import migrations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 BASE_COLUMNS = "20251225170000"
 """The revision before rag_jobs has more than its seven columns."""

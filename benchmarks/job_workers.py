@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 SCRIPTS = Path(__file__).parent / "peers_jobs"
 PEERS = {

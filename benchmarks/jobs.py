@@ -36,7 +36,7 @@ from job_ways import (
 from job_workers import Connection, Workers, connect, measure, value, workers_in
 
 from ragschema import embedded
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 LONG = 200
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 
 from ragschema import embedded, migrations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

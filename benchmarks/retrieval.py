@@ -20,7 +20,7 @@ from compare.history import measure as measure_history
 from compare.report import Report
 from compare.workload import Workload
 
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 PARTS = ("load", "search", "republish", "removal")
 

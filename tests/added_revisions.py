@@ -17,10 +17,10 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
 from conftest import ROOT, connect
-from ragschema import scripts
-from ragschema.options import Options
-from ragschema.runner import Run
-from ragschema.settings import Database
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
+from ragschema.migrations.run import Run
+from ragschema.revisions import scripts
 
 THINGS = """
 CREATE TABLE things (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, b text, n int DEFAULT 0);

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from conftest import clean_environment, connect, copy_checkout
-from ragschema import locations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
+from ragschema.revisions import locations
 
 MIGRATE = ("rag", "migrate")
 ALEMBIC = ("alembic", "upgrade", "head")

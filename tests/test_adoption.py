@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from conftest import ROOT, Command, connect, dump_schema, made_database, make_by_hand, read_rows, run_psql
 from ragschema import Base, migrations
+from ragschema.database.settings import Database
 from ragschema.errors import DriftFound, UnmanagedDatabase, UsageError
-from ragschema.settings import Database
 
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a'), ('b');
@@ -183,6 +183,6 @@ def test_a_rollback_to_a_package_version_goes_to_its_head(database: Database, ru
 def test_the_package_version_is_released_at_head() -> None:
     from importlib.metadata import version
 
-    from ragschema.manifest import read_manifest, revision_of_release
+    from ragschema.revisions.manifest import read_manifest, revision_of_release
 
     assert revision_of_release(version("ragschema")) == read_manifest().head

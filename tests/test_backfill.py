@@ -12,9 +12,9 @@ import pytest
 
 from added_revisions import THINGS, Revisions, copy_revisions, in_background, wait_for
 from conftest import connect, run_psql
+from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
 from ragschema.operations_v1 import OperationRefused
-from ragschema.settings import Database
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from publishing import (
     read_events,
 )
 from ragschema import migrations
-from ragschema.embedding import EmbeddingError
-from ragschema.maintenance import repair
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
+from ragschema.embeddings.column_type import EmbeddingError
+from ragschema.migrations.repair import repair
 from ragschema.models import Document
-from ragschema.options import Options
 from ragschema.publishing import (
     BulkDocument,
     BulkLoad,
@@ -42,7 +43,6 @@ from ragschema.publishing import (
     retire_document,
 )
 from ragschema.publishing.deferral import DEFERRED, VECTOR_INDEX
-from ragschema.settings import Database
 
 shared = publishing_database
 

@@ -14,8 +14,8 @@ import pytest
 
 from conftest import ROOT, Command, clean_environment, connect, copy_checkout
 from ragschema import migrations
-from ragschema.manifest import read_manifest
-from ragschema.settings import Database
+from ragschema.database.settings import Database
+from ragschema.revisions.manifest import read_manifest
 
 TITLE = "20251225170000"
 HEAD = read_manifest().head

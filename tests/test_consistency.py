@@ -10,8 +10,8 @@ import pytest
 
 from conftest import Command, connect
 from ragschema import migrations
+from ragschema.database.settings import Database
 from ragschema.errors import UsageError
-from ragschema.settings import Database
 
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a'), ('b');

@@ -17,8 +17,8 @@ from dotenv import dotenv_values
 from conftest import ROOT
 from installed import Environment, build, install_alone
 from ragschema import embedded
+from ragschema.database.settings import Database, find_database
 from ragschema.errors import ConfigurationError
-from ragschema.settings import Database, find_database
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 

@@ -13,7 +13,7 @@ from pgvector.psycopg import register_vector
 
 from conftest import connect, made_database, run_psql
 from ragschema import migrations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 Connection = psycopg.Connection[psycopg.rows.TupleRow]
 

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from conftest import ROOT, Command, clean_environment, connect
-from ragschema import embedded, programs
-from ragschema.settings import Database
+from ragschema import embedded
+from ragschema.database.settings import Database
+from ragschema.embedded import programs
 
 SITE_PACKAGES = programs.program("postgres").parents[3]
 

@@ -12,11 +12,11 @@ import pytest
 
 from conftest import ROOT, Command, clean_environment, connect
 from ragschema import migrations
-from ragschema.connections import opened
+from ragschema.database.connections import opened
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
 from ragschema.errors import LockNotObtained
-from ragschema.locks import deployer_lock_key, take_deployer_lock
-from ragschema.options import Options
-from ragschema.settings import Database
+from ragschema.migrations.deployer_lock import deployer_lock_key, take_deployer_lock
 
 
 def test_eight_deployers_on_an_empty_database_all_succeed(run: Command, empty_database: Database) -> None:
@@ -70,8 +70,9 @@ def test_a_wait_that_ends_without_the_lock_changes_nothing(empty_database: Datab
 def test_a_killed_deployer_leaves_no_lock_behind(empty_database: Database) -> None:
     key = deployer_lock_key("public")
     script = (
-        "import time; from ragschema.connections import opened; from ragschema.locks import take_deployer_lock\n"
-        "from ragschema.options import find_options\n"
+        "import time; from ragschema.database.connections import opened;"
+        " from ragschema.migrations.deployer_lock import take_deployer_lock\n"
+        "from ragschema.database.options import find_options\n"
         "with opened(find_options()) as at:\n"
         "    take_deployer_lock(at.connection, 'public', wait=60); print('held', flush=True); time.sleep(600)"
     )

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, made_database, make_by_hand, run_psql
 from documents import assert_printed, code_blocks, run_blocks
 from ragschema import Base
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))

@@ -16,7 +16,7 @@ import psycopg
 from checkouts import rows, wait_until
 from conftest import ROOT, Command, clean_environment, connect
 from documents import block, blocks, printed, run_script, section
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 PAGE = (ROOT / "docs" / "jobs.md").read_text()
 SOME_ID = "6d3c1f8e-0000-4000-8000-000000000001"

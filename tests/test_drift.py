@@ -16,13 +16,15 @@ from psycopg.rows import dict_row, tuple_row
 import servers
 from conftest import connect, made_database, run_psql
 from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES
-from ragschema import fingerprints, migrations
-from ragschema.catalogue import Catalogue, read_catalogue
-from ragschema.drift import Difference, Drift, compare, expected, find_drift, nearest, nearest_revision
+from ragschema import migrations
+from ragschema.authoring.snapshots import write_fingerprints
+from ragschema.database.server import Connection
+from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError, UsageError
-from ragschema.fingerprints import COMMAND, fingerprints_path, read_fingerprints, write_fingerprints
-from ragschema.server import Connection
-from ragschema.settings import Database
+from ragschema.state import expected as expected_catalogues
+from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.state.drift import Difference, Drift, compare, find_drift, nearest, nearest_revision
+from ragschema.state.expected import COMMAND, expected, fingerprints_path, read_fingerprints
 
 BASE, HEAD = next(iter(read_fingerprints())), list(read_fingerprints())[-1]
 
@@ -493,12 +495,15 @@ def test_unreadable_fingerprints_are_an_error_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fingerprints.json").write_text("{")
-    monkeypatch.setattr(fingerprints, "script_location", lambda: tmp_path)
+    monkeypatch.setattr(expected_catalogues, "script_location", lambda: tmp_path)
     with pytest.raises(RagSchemaError, match="Install ragschema again"):
         read_fingerprints.__wrapped__()
 
 
 def test_finding_drift_imports_neither_sqlalchemy_nor_alembic() -> None:
-    code = "import sys, ragschema.drift; print(sorted({'alembic', 'numpy', 'sqlalchemy', 'typer'} & {*sys.modules}))"
+    code = (
+        "import sys, ragschema.state.drift\n"
+        "print(sorted({'alembic', 'numpy', 'sqlalchemy', 'typer'} & {*sys.modules}))"
+    )
     output = subprocess.check_output([sys.executable, "-I", "-c", code], text=True)
     assert output == "[]\n"

@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from conftest import connect
-from ragschema import embedded, programs, sockets
+from ragschema import embedded
+from ragschema.database.settings import Database
+from ragschema.embedded import programs, sockets
 from ragschema.errors import ConfigurationError, DatabaseUnreachable
-from ragschema.settings import Database
 
 IS_ROOT = os.geteuid() == 0
 NORMAL_USER = 65534

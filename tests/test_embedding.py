@@ -41,7 +41,7 @@ from ragschema import (
     create_async_engine,
     nearest_chunks,
 )
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 NUMBERS = np.random.default_rng(7).standard_normal((6, 768)).astype(np.float32)
 FIRST = NUMBERS[0]

@@ -12,11 +12,11 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from conftest import ROOT, clean_environment
-from ragschema import checksums, docstrings, integrity, scripts
-from ragschema.checksums import SumChange
-from ragschema.docstrings import RevisionText
 from ragschema.errors import ConfigurationError, RagSchemaError
-from ragschema.integrity import Problem
+from ragschema.revisions import checks, docstrings, scripts, sums
+from ragschema.revisions.checks import Problem
+from ragschema.revisions.docstrings import RevisionText
+from ragschema.revisions.sums import SumChange
 
 INITIAL = "20251225160000_initial_rag_schema.py"
 TITLE = "20251225170000_add_title_and_url.py"
@@ -58,7 +58,7 @@ def versions(tmp_path: Path) -> Path:
     for path in (directory / "versions").iterdir():
         if path.name not in (INITIAL, TITLE):
             path.unlink()
-    checksums.write_sum(directory / "versions")
+    sums.write_sum(directory / "versions")
     return directory / "versions"
 
 
@@ -74,7 +74,7 @@ def add(versions: Path, *edits: tuple[str, str], name: str = NEW) -> Path:
     path.write_text(REVISION)
     for old, new in edits:
         edit(path, old, new)
-    checksums.add_revision(path)
+    sums.add_revision(path)
     return path
 
 
@@ -86,7 +86,7 @@ def messages(problems: list[Problem]) -> list[str]:
 
 
 def test_the_packaged_revisions_are_valid() -> None:
-    assert integrity.validate() == []
+    assert checks.validate() == []
 
 
 def test_the_wheel_carries_the_checksums(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_every_frozen_file_is_in_rag_sum() -> None:
 
 
 def test_checksums_are_read_without_alembic() -> None:
-    code = "import sys; from ragschema import checksums; checksums.packaged_checksums();"
+    code = "import sys; from ragschema.revisions import sums; sums.packaged_checksums();"
     code += "print({'alembic', 'sqlalchemy', 'psycopg'} & set(sys.modules))"
     found = subprocess.check_output([sys.executable, "-c", code], text=True, env=clean_environment())
     assert found == "set()\n"
@@ -124,10 +124,10 @@ def test_checksums_are_read_without_alembic() -> None:
 
 
 def test_rag_sum_is_a_chain_under_its_own_hash(versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksums, "helper_files", dict)
+    monkeypatch.setattr(sums, "helper_files", dict)
     (versions / INITIAL).write_text('revision = "1"\ndown_revision = None\n')
     (versions / TITLE).write_text('revision = "2"\ndown_revision = "1"\n')
-    checksums.write_sum(versions)
+    sums.write_sum(versions)
     assert (versions / "rag.sum").read_text() == (  # by sha256sum
         "sha256:f8fe18dade88d67553793d0177092bc3b247cbd84d4a3a74681702c71987836e\n"
         "20251225160000_initial_rag_schema.py sha256:d03b211380576c4f5549651c29de9fa3a1e6da189f9a6aedcec2836f7d7ddce6\n"
@@ -137,32 +137,32 @@ def test_rag_sum_is_a_chain_under_its_own_hash(versions: Path, monkeypatch: pyte
 
 
 def test_rag_sum_is_the_same_whatever_the_line_endings(versions: Path) -> None:
-    before = (versions / "rag.sum").read_bytes(), checksums.packaged_checksums(versions)
+    before = (versions / "rag.sum").read_bytes(), sums.packaged_checksums(versions)
     for path in versions.glob("*.py"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert integrity.validate(versions) == []
-    assert checksums.write_sum(versions) == SumChange()
-    assert ((versions / "rag.sum").read_bytes(), checksums.packaged_checksums(versions)) == before
+    assert checks.validate(versions) == []
+    assert sums.write_sum(versions) == SumChange()
+    assert ((versions / "rag.sum").read_bytes(), sums.packaged_checksums(versions)) == before
 
 
 def test_hash_names_what_changed_and_nothing_else(versions: Path) -> None:
     edit(versions / INITIAL, "Initial RAG schema", "Initial schema")
-    assert checksums.write_sum(versions) == SumChange(changed=[INITIAL])
+    assert sums.write_sum(versions) == SumChange(changed=[INITIAL])
     add_without_sum = versions / NEW
     add_without_sum.write_text(REVISION)
-    assert checksums.write_sum(versions) == SumChange(added=[NEW])
+    assert sums.write_sum(versions) == SumChange(added=[NEW])
     add_without_sum.unlink()
-    assert checksums.write_sum(versions) == SumChange(removed=[NEW])
-    assert checksums.write_sum(versions) == SumChange()
+    assert sums.write_sum(versions) == SumChange(removed=[NEW])
+    assert sums.write_sum(versions) == SumChange()
 
 
 def test_an_edited_helper_is_named(versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper = tmp_path / "indexes.py"
-    monkeypatch.setattr(checksums, "helper_files", lambda: {"operations_v1/indexes.py": helper})
+    monkeypatch.setattr(sums, "helper_files", lambda: {"operations_v1/indexes.py": helper})
     helper.write_text("x = 1\n")
-    checksums.write_sum(versions)
+    sums.write_sum(versions)
     helper.write_text("x = 2\n")
-    assert messages(integrity.validate(versions)) == [
+    assert messages(checks.validate(versions)) == [
         "operations_v1/indexes.py: It is not the file that rag.sum was written for."
     ]
 
@@ -173,7 +173,7 @@ def test_create_adds_one_line_and_vouches_for_no_other(versions: Path) -> None:
     add(versions)
     assert (versions / "rag.sum").read_text().splitlines()[1:-1] == before
     assert (versions / "HEAD").read_text() == "20260101000000\n"
-    assert messages(integrity.validate(versions)) == [
+    assert messages(checks.validate(versions)) == [
         f"{TITLE}: It is not the file that rag.sum was written for."
     ]
 
@@ -190,27 +190,27 @@ def test_a_damaged_rag_sum_is_a_problem(versions: Path, text: str | None) -> Non
         (versions / "rag.sum").unlink()
     else:
         (versions / "rag.sum").write_text(text)
-    problems = messages(integrity.validate(versions))
+    problems = messages(checks.validate(versions))
     assert problems[-1] == "rag.sum: It is missing, or its lines do not fit together."
-    checksums.write_sum(versions)
-    assert integrity.validate(versions) == []
+    sums.write_sum(versions)
+    assert checks.validate(versions) == []
 
 
 def test_swapped_lines_of_rag_sum_are_a_problem(versions: Path) -> None:
     """Even where the first line was made to fit."""
     _, *lines = (versions / "rag.sum").read_text().splitlines()
     lines = [*lines[:-2], lines[-1], lines[-2]]
-    checksums._write(versions, dict(line.split(" sha256:") for line in lines), "20251225170000")
-    assert messages(integrity.validate(versions)) == [
+    sums._write(versions, dict(line.split(" sha256:") for line in lines), "20251225170000")
+    assert messages(checks.validate(versions)) == [
         "rag.sum: It is missing, or its lines do not fit together."
     ]
 
 
 def test_an_installed_package_is_not_hashed(monkeypatch: pytest.MonkeyPatch, versions: Path) -> None:
-    monkeypatch.setattr(checksums, "versions_directory", lambda: versions)
-    monkeypatch.setattr(checksums, "checkout", lambda: None)
+    monkeypatch.setattr(sums, "versions_directory", lambda: versions)
+    monkeypatch.setattr(sums, "checkout", lambda: None)
     with pytest.raises(ConfigurationError, match="this is an installed package"):
-        checksums.write_sum()
+        sums.write_sum()
 
 
 # Heads
@@ -240,7 +240,7 @@ def test_two_branches_that_add_a_revision_conflict_in_git(versions: Path) -> Non
     merge = git(versions, "merge", "one")
     assert merge.returncode == 1
     assert "CONFLICT (content): Merge conflict in HEAD" in merge.stdout
-    assert any(p.file == "HEAD" for p in integrity.validate(versions))
+    assert any(p.file == "HEAD" for p in checks.validate(versions))
 
 
 MERGE = (
@@ -252,18 +252,18 @@ MERGE = (
 def test_two_heads_are_refused_with_the_command_that_merges_them(versions: Path) -> None:
     add(versions, ('"20251225170000"', '"20251225160000"'))
     with pytest.raises(ConfigurationError) as caught:
-        integrity.check_single_head(ScriptDirectory(versions.parent))
+        checks.check_single_head(ScriptDirectory(versions.parent))
     assert str(caught.value) == (f"The revisions have 2 heads: 20251225170000, 20260101000000.\n{MERGE}")
     assert caught.value.exit_code == 78
-    assert integrity.validate(versions) == [
+    assert checks.validate(versions) == [
         Problem("HEAD", None, "The revisions have 2 heads: 20251225170000, 20260101000000.", MERGE)
     ]
     with pytest.raises(ConfigurationError, match="2 heads"):
-        checksums.write_sum(versions)
+        sums.write_sum(versions)
 
 
 def test_one_head_is_accepted(versions: Path) -> None:
-    integrity.check_single_head(ScriptDirectory(versions.parent))
+    checks.check_single_head(ScriptDirectory(versions.parent))
 
 
 def test_the_merge_command_works_without_a_database_and_its_revision_is_valid(versions: Path) -> None:
@@ -279,7 +279,7 @@ def test_the_merge_command_works_without_a_database_and_its_revision_is_valid(ve
         capture_output=True,
     )
     merge = next(versions.glob("*_merge_heads.py"))
-    assert [p for p in integrity.validate(versions) if "template" not in p.message and p.file != "HEAD"] == [
+    assert [p for p in checks.validate(versions) if "template" not in p.message and p.file != "HEAD"] == [
         Problem(merge.name, None, "It is not in rag.sum.", "Run `rag migrate hash`.")
     ]
     text = merge.read_text()
@@ -288,14 +288,14 @@ def test_the_merge_command_works_without_a_database_and_its_revision_is_valid(ve
     )
     text = text.replace('raise RuntimeError("this downgrade is not written yet")', "pass")
     merge.write_text(REVISION[: REVISION.index("import")] + text)
-    assert checksums.write_sum(versions) == SumChange(added=[merge.name])
-    assert integrity.validate(versions) == []
-    integrity.check_single_head(ScriptDirectory(versions.parent))
+    assert sums.write_sum(versions) == SumChange(added=[merge.name])
+    assert checks.validate(versions) == []
+    checks.check_single_head(ScriptDirectory(versions.parent))
 
 
 def test_a_wrong_head_file_is_a_problem(versions: Path) -> None:
     (versions / "HEAD").write_text("20251225160000\n")
-    assert messages(integrity.validate(versions)) == ["HEAD: It does not name the head, 20251225170000."]
+    assert messages(checks.validate(versions)) == ["HEAD: It does not name the head, 20251225170000."]
 
 
 # What a revision must say and be
@@ -303,7 +303,7 @@ def test_a_wrong_head_file_is_a_problem(versions: Path) -> None:
 
 def test_a_good_revision_has_no_problem(versions: Path) -> None:
     add(versions)
-    assert integrity.validate(versions) == []
+    assert checks.validate(versions) == []
 
 
 def test_the_template_untouched_has_every_problem(versions: Path) -> None:
@@ -311,7 +311,7 @@ def test_the_template_untouched_has_every_problem(versions: Path) -> None:
     template = (ROOT / "alembic/script.py.mako").read_text()
     docstring = template[: template.index("# Before")].replace("${message}", "A title")
     add(versions, (REVISION[: REVISION.index("import")], docstring))
-    assert messages(integrity.validate(versions)) == [
+    assert messages(checks.validate(versions)) == [
         f"{NEW}:1 Why is still the template's text.",
         f"{NEW}:1 Locks: is still the template's text.",
         f"{NEW}:1 Data: is still the template's text.",
@@ -413,8 +413,8 @@ def test_each_problem_of_a_revision_is_found_and_named(versions: Path, name: str
     change, expected = UNSAFE[name]
     path = add(versions)
     edit(path, *change)
-    checksums._write(versions, {}, "20260101000000")  # only the revision's own problems are looked at
-    found = [p for p in integrity.validate(versions) if p.message not in ("It is not in rag.sum.",)]
+    sums._write(versions, {}, "20260101000000")  # only the revision's own problems are looked at
+    found = [p for p in checks.validate(versions) if p.message not in ("It is not in rag.sum.",)]
     assert messages([p for p in found if p.file == NEW]) == [f"{NEW}:{line}" for line in expected]
     assert all(problem.remedy for problem in found)
 
@@ -435,7 +435,7 @@ def test_safe_forms_are_accepted(versions: Path) -> None:
         ("Somebody needs it.", "Somebody in public. needs it."),
         ("\nData: none.\nDeploy: expand", "\nData: none. Deploy: contract"),
     )
-    assert [p.message for p in integrity.validate(versions)] == []
+    assert [p.message for p in checks.validate(versions)] == []
 
 
 def test_a_problem_says_where_what_and_what_to_do() -> None:

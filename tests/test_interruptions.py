@@ -28,9 +28,9 @@ from checkouts import (
 )
 from conftest import connect
 from ragschema import migrations
+from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
-from ragschema.locks import deployer_lock_key
-from ragschema.settings import Database
+from ragschema.migrations.deployer_lock import deployer_lock_key
 
 BOTH = pytest.mark.parametrize("command", [MIGRATE, ALEMBIC], ids=["rag", "alembic"])
 ELSEWHERE = 'op.add_column("rag_jobs", sa.Column("note", sa.Text()))'

@@ -23,8 +23,8 @@ from sqlalchemy.orm import Session
 from checkouts import rows, wait_until
 from conftest import clean_environment, connect
 from ragschema import JobStatus, NewJob, create_async_engine, jobs, work
+from ragschema.database.settings import Database
 from ragschema.jobs import ClaimedJob, JobError, PermanentFailure
-from ragschema.settings import Database
 
 MINUTE = timedelta(minutes=1)
 SHORT = timedelta(milliseconds=300)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from conftest import Command, connect
 from ragschema import JobStatus, NewJob, jobs, migrations
 from ragschema.cli.jobs import Status
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 from test_json import check
 
 Rag = Callable[..., subprocess.CompletedProcess[str]]

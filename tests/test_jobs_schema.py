@@ -15,8 +15,8 @@ from psycopg.types.json import Jsonb
 
 from conftest import connect
 from ragschema import migrations
+from ragschema.database.settings import Database
 from ragschema.errors import RevisionRefused
-from ragschema.settings import Database
 
 Row = dict[str, Any]
 STATES = ("new", "processing", "completed", "failed")

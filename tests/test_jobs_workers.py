@@ -18,7 +18,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from conftest import clean_environment, connect
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 WORKER = Path(__file__).with_name("job_worker.py")
 CLAIM = "SELECT id, attempts, payload, started_at, run_at FROM rag_jobs_claim(%s, %s, %s, %s)"

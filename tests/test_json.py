@@ -13,7 +13,7 @@ import typer
 from conftest import ROOT, Command, connect, copy_checkout
 from ragschema import migrations
 from ragschema.cli.app import app
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 SCHEMAS = json.loads((ROOT / "src" / "ragschema" / "cli" / "json_schemas.json").read_text())
 

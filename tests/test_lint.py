@@ -17,18 +17,18 @@ from alembic.script import ScriptDirectory
 from conftest import ROOT, run_psql
 from lint_examples import EXAMPLES, Example
 from ragschema import operations_v1
+from ragschema.authoring.lint import Finding, lint
+from ragschema.authoring.lint.advice import RULES_WITH_ADVICE
+from ragschema.authoring.lint.findings import NEXT
+from ragschema.authoring.lint.rules import RULES
+from ragschema.authoring.lint.squawk import EXCLUDED
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, UsageError
-from ragschema.lint import Finding, lint
-from ragschema.lint.advice import RULES_WITH_ADVICE
-from ragschema.lint.findings import NEXT
-from ragschema.lint.rules import RULES
-from ragschema.lint.sql import find_created, find_locked, find_removed, read_index
-from ragschema.lint.squawk import EXCLUDED
-from ragschema.lint.tape import split_sql
-from ragschema.options import Options
-from ragschema.runner import Run
-from ragschema.scripts import make_config, script_directory
-from ragschema.settings import Database
+from ragschema.migrations.run import Run
+from ragschema.revisions.scripts import make_config, script_directory
+from ragschema.sql.splitting import split_sql
+from ragschema.sql.statements import find_created, find_locked, find_removed, read_index
 
 NEW = "20260101000000"
 

@@ -30,8 +30,8 @@ from ragschema import (
     create_async_engine,
     session_factory,
 )
-from ragschema.base import NAMING_CONVENTION
-from ragschema.settings import Database
+from ragschema.database.settings import Database
+from ragschema.schema.base import NAMING_CONVENTION
 
 TABLES = (Document, DocumentVersion, Chunk, ChunkEvent)
 

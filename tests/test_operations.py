@@ -16,12 +16,13 @@ import pytest
 import servers
 from added_revisions import THINGS, Revisions, copy_revisions, in_background, wait_for
 from conftest import connect, dump_schema, made_database, run_psql
-from ragschema import migrations, operations_v1, scripts
+from ragschema import migrations, operations_v1
+from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
 from ragschema.operations_v1 import OperationRefused
 from ragschema.operations_v1.constraints import not_null_steps
 from ragschema.operations_v1.indexes import index_statement
-from ragschema.settings import Database
+from ragschema.revisions import scripts
 
 BUILDING = (
     "SELECT pid FROM pg_stat_progress_create_index WHERE datname = current_database() AND index_relid <> 0"

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, Command, dump_schema, run_psql
 from installed import Environment, build, install_alone, make_environment, uv
 from ragschema import embedded
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WAYS_IN = ("alembic in the checkout", "rag", "alembic from elsewhere", "wheel", "wheel of the sdist")
@@ -138,7 +138,7 @@ def test_sdist_builds_the_same_wheel(distributions: Distributions) -> None:
 
 def test_installed_package_and_its_revisions_are_the_wheels(installed: Environment) -> None:
     program = (
-        "import ragschema, ragschema.scripts as scripts;"
+        "import ragschema, ragschema.revisions.scripts as scripts;"
         "print(ragschema.__file__, scripts.script_location(), scripts.checkout())"
     )
     result = installed.run("python", "-c", program)

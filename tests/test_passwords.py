@@ -15,7 +15,7 @@ import pytest
 from checkouts import ADD_COLUMN, Checkout, in_the_way, rows, wait_until
 from conftest import clean_environment, connect
 from ragschema import embedded, migrations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 CANARY = "zq7sesame"
 PASSWORD = f"{CANARY}/%@: '1"

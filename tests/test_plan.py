@@ -17,11 +17,11 @@ import pytest
 import servers
 from conftest import Command, clean_environment, connect, copy_checkout, dump_schema, made_database, run_psql
 from ragschema import migrations
+from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, DatabaseAhead, UnmanagedDatabase, UsageError
-from ragschema.locks import deployer_lock_key
-from ragschema.manifest import read_manifest
-from ragschema.plan import Plan, document, read_plan, write_plan
-from ragschema.settings import Database
+from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.planning.plan import Plan, document, read_plan, write_plan
+from ragschema.revisions.manifest import read_manifest
 
 BASE = "20251225160000"
 TITLE = "20251225170000"

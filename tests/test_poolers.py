@@ -16,12 +16,13 @@ import pytest
 
 from checkouts import ADD_COLUMN, in_the_way, rows, use_checkout, wait_until
 from conftest import ROOT, Command, connect
-from ragschema import migrations, poolers
-from ragschema.connections import opened
-from ragschema.manifest import read_manifest
-from ragschema.options import Options
-from ragschema.programs import server_user
-from ragschema.settings import Database
+from ragschema import migrations
+from ragschema.database import poolers
+from ragschema.database.connections import opened
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
+from ragschema.embedded.programs import server_user
+from ragschema.revisions.manifest import read_manifest
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 pytestmark = pytest.mark.skipif(

@@ -29,9 +29,8 @@ from publishing import (
     read_current,
     read_events,
 )
-from ragschema.consistency import broken_documents
-from ragschema.embedding import EmbeddingError
-from ragschema.ids import uuid7, uuid7_bytes, uuid7s
+from ragschema.database.settings import Database
+from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
 from ragschema.publishing import (
     ContentError,
@@ -45,7 +44,8 @@ from ragschema.publishing import (
     retire_document,
 )
 from ragschema.publishing.diff import match_contents, pair_left_over
-from ragschema.settings import Database
+from ragschema.schema.ids import uuid7, uuid7_bytes, uuid7s
+from ragschema.schema.row_rules import broken_documents
 
 database = publishing_database
 engine = pytest.fixture(scope="module")(make_engine)

@@ -22,7 +22,7 @@ from publishing import (
     publishing_database,
     read_current,
 )
-from ragschema.ids import uuid7s
+from ragschema.database.settings import Database
 from ragschema.publishing import (
     PublishedVersion,
     StalePlan,
@@ -33,7 +33,7 @@ from ragschema.publishing import (
     publish,
     retire_document,
 )
-from ragschema.settings import Database
+from ragschema.schema.ids import uuid7s
 
 THREADS = 8
 DOCUMENTS = 20

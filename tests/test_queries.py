@@ -38,10 +38,10 @@ from ragschema import (
     version_chunks,
     version_diff,
 )
-from ragschema.embedding import Vector
+from ragschema.database.settings import Database
+from ragschema.embeddings.wire import Vector
 from ragschema.publishing import retire_document
 from ragschema.queries import hybrid
-from ragschema.settings import Database
 
 DOCUMENTS, CHUNKS = 1000, 4
 

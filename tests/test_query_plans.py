@@ -30,8 +30,8 @@ from ragschema import (
     version_chunks,
     version_diff,
 )
+from ragschema.database.settings import Database
 from ragschema.publishing import activate_version, purge_document, retire_document
-from ragschema.settings import Database
 
 NUMBER = 1042  # of the article that statements ask for
 EMBEDDING = np.random.default_rng(5).standard_normal(768).astype(np.float32)

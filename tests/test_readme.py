@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT, Command, clean_environment, copy_checkout
 from documents import assert_printed, block, imported, run_blocks, section
 from ragschema import migrations
-from ragschema.manifest import read_manifest
-from ragschema.settings import Database
+from ragschema.database.settings import Database
+from ragschema.revisions.manifest import read_manifest
 
 README = (ROOT / "README.md").read_text()
 

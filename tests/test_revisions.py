@@ -20,11 +20,12 @@ from pytest_alembic.tests import (
 )
 
 from conftest import connect, made_database, make_by_hand, run_psql
-from ragschema import migrations, scripts
-from ragschema.base import Base
-from ragschema.options import Options
-from ragschema.runner import Run
-from ragschema.settings import Database
+from ragschema import migrations
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
+from ragschema.migrations.run import Run
+from ragschema.revisions import scripts
+from ragschema.schema.base import Base
 from schema_dump import COMMAND, SNAPSHOT, dump_schema, snapshot
 
 __all__ = [

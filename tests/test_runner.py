@@ -35,6 +35,8 @@ from checkouts import (
 )
 from conftest import Command, clean_environment, connect, dump_schema, made_database
 from ragschema import migrations
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
 from ragschema.errors import (
     DatabaseAhead,
     DatabaseUnreachable,
@@ -43,11 +45,9 @@ from ragschema.errors import (
     RevisionRefused,
     UsageError,
 )
-from ragschema.locks import deployer_lock_key
-from ragschema.manifest import read_manifest
-from ragschema.options import Options
-from ragschema.settings import Database
-from ragschema.watch import Build
+from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.migrations.watch import Build
+from ragschema.revisions.manifest import read_manifest
 
 ROUNDS = int(os.environ.get("RAG_TEST_ROUNDS", "2"))
 ROWS = """

@@ -14,14 +14,15 @@ from psycopg import sql
 
 from checkouts import made_role, rows, wait_until
 from conftest import ROOT, Command, connect, made_database
-from ragschema import embedded, maintenance, migrations
-from ragschema.catalogue import read_catalogue
+from ragschema import embedded, migrations
+from ragschema.database.options import Options
+from ragschema.database.server import Extension, check_extension, create_extension
+from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError
-from ragschema.locks import deployer_lock_key
-from ragschema.manifest import read_manifest
-from ragschema.options import Options
-from ragschema.server import Extension, check_extension, create_extension
-from ragschema.settings import Database
+from ragschema.migrations import preparation, repair
+from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.catalogue import read_catalogue
 
 HEAD = read_manifest().head
 FIRST = read_manifest().revisions[0].revision
@@ -399,12 +400,12 @@ def test_the_alembic_version_of_another_package_is_untouched_by_everything(
         connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
         connection.execute("INSERT INTO alembic_version VALUES ('1f2e3d4c5b6a')")
         with untouched(empty_database, "alembic_version"):
-            maintenance.prepare_database(Options(empty_database))
+            preparation.prepare_database(Options(empty_database))
             migrations.upgrade(empty_database)
             migrations.downgrade(empty_database, "-1")
             migrations.stamp(empty_database, HEAD)
             migrations.verify(empty_database)
-            maintenance.repair(Options(empty_database))
+            repair.repair(Options(empty_database))
             migrations.downgrade(empty_database, "base")
             alembic("upgrade", "head")
             alembic("stamp", FIRST)

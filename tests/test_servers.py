@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 import servers
 from publishing import embed
 from ragschema import jobs, migrations
+from ragschema.database.settings import Database
 from ragschema.publishing import activate_version, plan_version, prune_versions, publish, retire_document
 from ragschema.queries import (
     chunk_history,
@@ -22,7 +23,6 @@ from ragschema.queries import (
     version_chunks,
     version_diff,
 )
-from ragschema.settings import Database
 
 SERVERS = servers.server_parameters()
 

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from conftest import connect
 from ragschema import embedded
+from ragschema.database.settings import Database, embedded_directory, find_database
 from ragschema.errors import ConfigurationError
-from ragschema.settings import Database, embedded_directory, find_database
 
 PASSWORDS = [
     "p%ss", "p%41ss", "p@ss", "p:ss", "p/ss", "p#ss", "p?ss", "p ss", " p ", "pässwörd€", "p+ss", "p&a=b",

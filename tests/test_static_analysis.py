@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from conftest import connect, made_database
-from ragschema.effects import MODES, rank, stronger
-from ragschema.static_analysis import Analysis
-from ragschema.tables import Tables, read_tables
+from ragschema.planning.effects import MODES, rank, stronger
+from ragschema.planning.table_sizes import Tables, read_tables
+from ragschema.planning.text_effects import Analysis
 
 NAMES = {f"{mode.title().replace(' ', '')}Lock": mode for mode in MODES}
 

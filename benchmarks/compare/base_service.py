@@ -18,7 +18,7 @@ from compare.measuring import Connection, connect
 from compare.systems import Answer, Republished
 from compare.workload import Query, Text, Workload, parse
 from ragschema import migrations
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 REVISION = "20251225170000"
 INDEX = "rag_chunks_embedding_idx"

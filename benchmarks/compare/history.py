@@ -21,7 +21,7 @@ from compare.peers import LANGCHAIN, LLAMA_INDEX, Peer
 from compare.report import BASE, OURS, Report
 from compare.systems import System
 from compare.workload import HOT, VERSIONS, Workload
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 DISK = "disk after six versions, MB"
 SEARCH = "search"

@@ -19,7 +19,7 @@ from compare.report import BASE, OURS, Report
 from compare.report import LANGCHAIN as LANGCHAIN_NAME
 from compare.report import LLAMA_INDEX as LLAMA_INDEX_NAME
 from compare.workload import Workload
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 BARE = "bare COPY into an unlogged table, rows/s"
 COPY = "first load without the HNSW index, COPY, rows/s"

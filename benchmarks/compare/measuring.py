@@ -13,7 +13,7 @@ import psutil
 import psycopg
 
 from ragschema import embedded
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 REPORTED = 1.1  # seconds after which a backend's next transaction reports the rows that it wrote
 

@@ -14,7 +14,7 @@ from compare.report import OURS, PSYCOPG
 from compare.systems import Answer, Republished
 from compare.workload import Query, Text, Workload, parse
 from ragschema import create_engine, migrations
-from ragschema.ids import uuid7
+from ragschema.database.settings import Database
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.publishing import (
     BulkDocument,
@@ -24,7 +24,7 @@ from ragschema.publishing import (
     publish_many,
 )
 from ragschema.queries import nearest_chunks
-from ragschema.settings import Database
+from ragschema.schema.ids import uuid7
 
 INDEX = "rag_chunks_current_embedding_idx"
 CONTENT = 8  # place of the content in a row of `nearest_chunks`

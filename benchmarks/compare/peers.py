@@ -13,7 +13,7 @@ from typing import Any
 
 from compare.systems import Answer, Republished
 from compare.workload import Text
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 HERE = Path(__file__).resolve().parent
 

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from compare.measuring import connect, drop, fresh, settle
 from compare.report import BASE, OURS, Report
 from ragschema import create_engine, migrations
+from ragschema.database.settings import Database
 from ragschema.publishing import prune_versions, purge_document
-from ragschema.settings import Database
 
 VERSIONS = 10
 CHUNKS = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from compare.workload import Text
-from ragschema.settings import Database
+from ragschema.database.settings import Database
 
 
 @dataclass(frozen=True)

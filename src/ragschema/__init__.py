@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ragschema.base import Base
-    from ragschema.database import create_async_engine, create_engine, session_factory
-    from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingError
+    from ragschema.database.engines import create_async_engine, create_engine, session_factory
+    from ragschema.database.settings import Database, find_database
+    from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingError
     from ragschema.errors import RagSchemaError
-    from ragschema.jobs import ClaimedJob, JobError, NewJob, PermanentFailure
+    from ragschema.jobs import ClaimedJob, JobError, NewJob, PermanentFailure, work
     from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion, Job, JobStatus
     from ragschema.publishing import (
         BulkDocument,
@@ -43,14 +43,13 @@ if TYPE_CHECKING:
         version_chunks,
         version_diff,
     )
-    from ragschema.settings import Database, find_database
-    from ragschema.worker import work
+    from ragschema.schema.base import Base
 
 _MODULES = {
-    "database": ("create_async_engine", "create_engine", "session_factory"),
-    "embedding": ("EMBEDDING_DIMENSION", "Embedding", "EmbeddingError"),
+    "database.engines": ("create_async_engine", "create_engine", "session_factory"),
+    "embeddings.column_type": ("EMBEDDING_DIMENSION", "Embedding", "EmbeddingError"),
     "errors": ("RagSchemaError",),
-    "jobs": ("ClaimedJob", "JobError", "NewJob", "PermanentFailure"),
+    "jobs": ("ClaimedJob", "JobError", "NewJob", "PermanentFailure", "work"),
     # Base with them: its metadata is empty before they are imported
     "models": (
         "Base",
@@ -90,8 +89,7 @@ _MODULES = {
         "version_chunks",
         "version_diff",
     ),
-    "settings": ("Database", "find_database"),
-    "worker": ("work",),
+    "database.settings": ("Database", "find_database"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

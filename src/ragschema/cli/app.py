@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from ragschema.cli import author, db, jobs, look, manage, migrate, output, plan  # noqa: F401  they fill migrate.app
+from ragschema.cli import author, db, inspect, jobs, migrate, output, plan, upkeep  # noqa: F401  they fill migrate.app
 from ragschema.errors import RagSchemaError
 
 EXIT_CODES = """\

@@ -15,8 +15,8 @@ import typer
 from ragschema.errors import UsageError
 
 if TYPE_CHECKING:
-    from ragschema.options import Options
-    from ragschema.settings import Database
+    from ragschema.database.options import Options
+    from ragschema.database.settings import Database
 
 
 class CheckDrift(StrEnum):
@@ -67,7 +67,7 @@ class Target:
             ConfigurationError: A setting cannot be used.
             UsageError: The options do not fit together.
         """
-        from ragschema.options import find_options
+        from ragschema.database.options import find_options
 
         database = self._database_of_parts() or self.database_url
         return find_options(database, schema=self.schema, role=self.role, wait=self.wait, **others)
@@ -84,7 +84,7 @@ class Target:
         import os
         from dataclasses import replace
 
-        from ragschema.settings import find_database
+        from ragschema.database.settings import find_database
 
         environ = {"DB_HOST": self.host}
         for name, setting in (("port", "DB_PORT"), ("dbname", "DB_NAME"), ("user", "DB_USER")):

@@ -11,7 +11,7 @@ from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 
 if TYPE_CHECKING:
-    from ragschema.integrity import Problem
+    from ragschema.revisions.checks import Problem
 
 DRIFT = 4
 LINT = 5
@@ -29,10 +29,10 @@ def create(
     debug: Debug = False,
 ) -> None:
     """Write a new revision, in a checkout."""
-    from ragschema import authoring
+    from ragschema.authoring.create import create
 
     database = target.options() if autogenerate else None
-    path = authoring.create(message, with_autogenerate=autogenerate, database=database)
+    path = create(message, with_autogenerate=autogenerate, database=database)
     if json:
         print_json({"path": path})
     elif path is None:
@@ -46,7 +46,7 @@ def hash_(json: Json = False, debug: Debug = False) -> None:
     """Write rag.sum and HEAD anew from the files of the revisions, and say what changed."""
     from dataclasses import asdict
 
-    from ragschema.checksums import write_sum
+    from ragschema.revisions.sums import write_sum
 
     change = write_sum()
     if json:
@@ -89,7 +89,7 @@ def lint(
     debug: Debug = False,
 ) -> None:
     """Look for what is unsafe on tables with rows: squawk on the SQL, and rules of our own. Exit 5 on findings."""
-    from ragschema.lint import lint as find
+    from ragschema.authoring.lint import lint as find
 
     findings = find(revisions or None)
     if json:
@@ -103,7 +103,7 @@ def lint(
 
 
 def _problems_of_files() -> list[Problem]:
-    from ragschema.integrity import validate as check
+    from ragschema.revisions.checks import validate as check
 
     return check()
 
@@ -111,7 +111,7 @@ def _problems_of_files() -> list[Problem]:
 def _problems_of_database(target: Target) -> tuple[list[Problem], bool]:
     """Return what is wrong with the database, and whether that is drift."""
     from ragschema import migrations
-    from ragschema.integrity import Problem
+    from ragschema.revisions.checks import Problem
 
     options = target.options()
     status = migrations.status(options)

@@ -12,7 +12,7 @@ from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_pro
 from ragschema.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
-    from ragschema.settings import Database
+    from ragschema.database.settings import Database
 
 _VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
 _ELSEWHERE = ("PGHOSTADDR", "PGSERVICE", "PGPASSWORD")  # would lead psql to another server
@@ -114,14 +114,14 @@ def destroy(yes: Yes = False, json: Json = False, debug: Debug = False) -> None:
 
 
 def _data() -> Path:
-    from ragschema.settings import embedded_directory
+    from ragschema.database.settings import embedded_directory
 
     return embedded_directory()
 
 
 def _database(data: Path) -> Database:
     from ragschema import embedded
-    from ragschema.settings import Database
+    from ragschema.database.settings import Database
 
     return Database(embedded.parameters(data), "the embedded server", embedded=data)
 

@@ -17,8 +17,8 @@ from ragschema.errors import PendingRevisions, RagSchemaError
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ragschema.base import Executor
     from ragschema.models import JobStatus
+    from ragschema.schema.base import Executor
 
 _ERROR_SHOWN = 60
 _BATCH = 10_000
@@ -85,7 +85,7 @@ def list_(
     debug: Debug = False,
 ) -> None:
     """List jobs, the newest first; --json has more of each, but no payload."""
-    from ragschema.job_reports import list_jobs
+    from ragschema.jobs.reports import list_jobs
 
     with _queue(target) as session:
         found = list_jobs(session, status=_job_status(status), job_type=job_type, limit=limit)
@@ -193,7 +193,7 @@ def _change(
     Raises:
         RagSchemaError: A job is not in a state for it, or there is none.
     """
-    from ragschema.job_reports import explain_refusal
+    from ragschema.jobs.reports import explain_refusal
 
     changed, refusals = [], []
     with _queue(target) as session:
@@ -225,9 +225,9 @@ def _queue(target: Target) -> Iterator[Executor]:
 
     from sqlalchemy.exc import DBAPIError
 
-    from ragschema.connections import opened
-    from ragschema.failures import is_undefined
-    from ragschema.handover import engine_on
+    from ragschema.database.connections import opened
+    from ragschema.database.drivers import engine_on
+    from ragschema.database.sqlstates import is_undefined
 
     with opened(replace(target.options(), application_name="rag jobs")) as at:
         engine = engine_on(at.connection)

@@ -14,7 +14,7 @@ from ragschema.errors import DataLossRefused, UsageError
 
 if TYPE_CHECKING:
     from ragschema.migrations import Result
-    from ragschema.runner import Applied
+    from ragschema.migrations.run import Applied
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -86,7 +86,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
     if plan is not None:
         if upgrade.to is not None or upgrade.expand_only:
             raise UsageError("The plan says where to stop.", "Leave out --to and --expand-only, or --plan.")
-        from ragschema.plan import check_plan, read_plan, refuse_overtaken
+        from ragschema.planning.plan import check_plan, read_plan, refuse_overtaken
 
         planned = read_plan(plan)
         check = partial(check_plan, planned)
@@ -135,7 +135,7 @@ def rollback(
 
     if (revision is None) == (to_version is None):
         raise UsageError("Say how far to go back.", "Give a REVISION, -N or base; or --to-version VERSION.")
-    from ragschema.manifest import revision_of_release
+    from ragschema.revisions.manifest import revision_of_release
 
     revision = revision or revision_of_release(to_version or "")
     options = target.options()

@@ -12,7 +12,7 @@ from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 
 if TYPE_CHECKING:
-    from ragschema.plan_document import Plan, StatementPlan
+    from ragschema.planning.document import Plan, StatementPlan
 
 HAZARDS = 5
 _WIDTH = 100  # characters of a statement that are shown
@@ -44,7 +44,7 @@ def plan(
     server that has the database's schema and no row of it; else their text is read.
     """
     from ragschema import migrations
-    from ragschema.plan_document import document, write_plan
+    from ragschema.planning.document import document, write_plan
 
     found = migrations.plan(target.options(), to, expand_only=expand_only)
     if out is not None:
@@ -88,7 +88,7 @@ def _print(found: Plan) -> None:
 
 
 def _print_statement(statement: StatementPlan) -> None:
-    from ragschema.hazards import describe_bytes
+    from ragschema.planning.hazards import describe_bytes
 
     first, *more = statement.sql.splitlines()
     is_cut = bool(more) or len(first) > _WIDTH

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ragschema.watch import Build
+    from ragschema.migrations.watch import Build
 
 Show = Callable[["Build | None"], None]
 

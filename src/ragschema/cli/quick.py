@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ragschema.connections import opened
+from ragschema.database.connections import opened
+from ragschema.database.options import find_options
 from ragschema.errors import RagSchemaError
-from ragschema.manifest import read_manifest
-from ragschema.options import find_options
-from ragschema.standing import Status, read_status
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.status import Status, read_status
 
 
 def answer_at_head(arguments: Sequence[str]) -> bool:

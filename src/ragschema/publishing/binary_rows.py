@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragschema.embedding import EMBEDDING_DIMENSION, Vector
-from ragschema.ids import IdBytes
+from ragschema.embeddings.column_type import EMBEDDING_DIMENSION
+from ragschema.embeddings.wire import Vector
+from ragschema.schema.ids import IdBytes
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"

@@ -10,12 +10,12 @@ from uuid import UUID
 import psycopg
 import sqlalchemy as sa
 
-from ragschema.ids import uuid7s
 from ragschema.publishing.copying import copy_documents
 from ragschema.publishing.documents import BulkDocument, CheckedDocument, check_document
 from ragschema.publishing.errors import PublishingError
 from ragschema.publishing.plans import plan_version
 from ragschema.publishing.writing import publish
+from ragschema.schema.ids import uuid7s
 
 BULK_BATCH = 5_000
 

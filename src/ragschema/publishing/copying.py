@@ -11,9 +11,9 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from ragschema.ids import uuid7_bytes
 from ragschema.publishing import binary_rows
 from ragschema.publishing.documents import CheckedDocument
+from ragschema.schema.ids import uuid7_bytes
 
 
 def copy_documents(

@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from ragschema.embedding import Embedding, EmbeddingError, Vector
+from ragschema.embeddings.column_type import Embedding, EmbeddingError
+from ragschema.embeddings.wire import Vector
 from ragschema.publishing.texts import check_names, check_texts
 
 

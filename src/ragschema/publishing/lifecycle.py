@@ -8,10 +8,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.base import Executor
 from ragschema.publishing.errors import UnknownDocument, unknown_document
 from ragschema.publishing.plans import connection_of, plan_removal
 from ragschema.publishing.writing import PublishedVersion, lock_document, point_at, publish
+from ragschema.schema.base import Executor
 
 
 @dataclass(frozen=True)

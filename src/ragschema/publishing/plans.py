@@ -10,10 +10,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.base import Executor
 from ragschema.models import ChunkEventType, Document
 from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.publishing.texts import check_names, check_texts
+from ragschema.schema.base import Executor
 
 
 def connection_of(session: Executor) -> sa.Connection:

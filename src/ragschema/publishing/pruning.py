@@ -10,9 +10,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.base import Executor
 from ragschema.publishing.errors import PublishingError
 from ragschema.publishing.plans import connection_of
+from ragschema.schema.base import Executor
 
 PRUNE_BATCH = 500
 

@@ -11,12 +11,13 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import ArrayLike, NDArray
 
-from ragschema.base import Executor
-from ragschema.embedding import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError, Vector
-from ragschema.ids import uuid7, uuid7s
+from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError
+from ragschema.embeddings.wire import Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.errors import StalePlan
 from ragschema.publishing.plans import Place, VersionPlan, connection_of
+from ragschema.schema.base import Executor
+from ragschema.schema.ids import uuid7, uuid7s
 
 Embeddings: TypeAlias = Mapping[str, ArrayLike | None] | Sequence[ArrayLike | None] | NDArray[Any]
 

@@ -12,7 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import ARRAY, BindParameter, Double, Integer, Text, Uuid, bindparam
 
-from ragschema.embedding import Embedding, Vector
+from ragschema.embeddings.column_type import Embedding
+from ragschema.embeddings.wire import Vector
 from ragschema.errors import RagSchemaError
 
 P = ParamSpec("P")

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
-from ragschema.embedding import Embedding
+from ragschema.embeddings.column_type import Embedding
 from ragschema.models import Chunk
 from ragschema.queries.arguments import (
     EMBEDDING,

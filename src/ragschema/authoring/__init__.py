@@ -1,0 +1,1 @@
+"""Writing revisions, in a checkout: a new one, the lint of those there are."""

@@ -1,0 +1,41 @@
+"""Writing revisions, in a checkout."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from ragschema.errors import ConfigurationError
+from ragschema.migrations.alembic_lock import Target, alembic_config, resolve_options
+from ragschema.revisions.locations import checkout
+from ragschema.revisions.sums import add_revision
+
+
+def create(message: str, *, with_autogenerate: bool = False, database: Target = None) -> Path | None:
+    """Write a new revision in a checkout; return its path, or None where autogenerate found no difference.
+
+    Args:
+        message: What it does, in a few words.
+        with_autogenerate: Draft it from the difference between the models and the database.
+        database: The database to compare with, at head.
+
+    Raises:
+        ConfigurationError: This is not a checkout.
+    """
+    if checkout() is None:
+        raise ConfigurationError(
+            "Revisions are written in a checkout of ragschema, and this is an installed package.",
+            "Clone the repository and run `uv run rag migrate create` there.",
+        )
+    from ragschema.migrations.autogenerate import new_revision_id
+    from ragschema.migrations.run import Run
+
+    run = Run(resolve_options(database, None) if with_autogenerate else None)
+    with alembic_config(run) as (command, config), redirect_stdout(sys.stderr):
+        script = command.revision(config, message, autogenerate=with_autogenerate, rev_id=new_revision_id())
+    scripts = script if isinstance(script, list) else [script]
+    path = next((Path(each.path) for each in scripts if each is not None), None)
+    if path is not None:
+        add_revision(path)
+    return path

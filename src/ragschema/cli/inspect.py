@@ -1,0 +1,154 @@
+"""The verbs of ``rag migrate`` that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ragschema.cli.arguments import Target, duration, takes_target
+from ragschema.cli.migrate import app
+from ragschema.cli.output import Debug, Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from ragschema.schema.row_rules import BrokenDocument
+
+PENDING = 3
+DRIFT = 4
+REFUSED = 78
+
+_SHOWN = 50  # broken documents
+
+
+@app.command()
+@takes_target
+def status(
+    target: Target,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 3 when revisions are pending.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say where the database stands: state, current revision, head, and what is pending."""
+    from ragschema import migrations
+    from ragschema.cli.quick import status_rows
+
+    found = migrations.status(target.options())
+    if json:
+        print_json(found)
+    else:
+        print_table(("", "", ""), status_rows(found))
+    if exit_code and found.state != "OK":
+        raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
+
+
+@app.command()
+@takes_target
+def history(target: Target, json: Json = False, debug: Debug = False) -> None:
+    """List every revision, oldest first, whether the database has it, and who applied it when."""
+    from ragschema import migrations
+
+    entries = migrations.history(target.options())
+    if json:
+        print_json(entries)
+        return
+    rows = []
+    for entry in entries:
+        rows.append((entry.revision, "applied" if entry.is_applied else "pending", entry.summary, ""))
+        for attempt in entry.attempts:
+            outcome = f"{attempt.direction}{'' if attempt.succeeded else ' failed'}"
+            by = f"{attempt.migrated_by}, ragschema {attempt.package_version}, {attempt.seconds:.2f} s"
+            rows.append(("", outcome, f"{attempt.started_at:%Y-%m-%d %H:%M:%S %Z}", by))
+    print_table(("revision", "", "summary", ""), rows)
+
+
+@app.command()
+@takes_target
+def wait(
+    target: Target,
+    timeout: Annotated[
+        float | None, duration("--timeout", help="Give up after this long; 5m by default.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Wait until the database is at head: for a service's start-up. Exit 3 if it still is not."""
+    from ragschema import migrations
+
+    found = migrations.wait(target.options(), timeout=300.0 if timeout is None else timeout)
+    if json:
+        print_json(found)
+    else:
+        typer.echo(f"The database is at {found.current}.")
+
+
+@app.command()
+@takes_target
+def verify(
+    target: Target,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="Look at the rows too: are the right chunks current? Reads all of them."),
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare the database with what its revision says. Exit 4 on drift; notes are not drift."""
+    from ragschema import migrations
+
+    options = target.options()
+    drift = migrations.verify(options)
+    broken = migrations.verify_data(options) if data else []
+    if json:
+        print_json(asdict(drift) | {"broken_documents": broken} if data else drift)
+    else:
+        for note in drift.notes:
+            typer.echo(f"note: {note}")
+        for repaired in drift.repaired_later:
+            typer.echo(f"repaired by a later revision: {repaired}")
+        for difference in drift.differences:
+            typer.echo(f"drift: {difference}")
+        found = f"{len(drift.differences)} objects differ from" if drift.differences else "No drift from"
+        typer.echo(f"{found} revision {drift.revision}.")
+        if data:
+            _show_broken(broken)
+    if drift.differences or broken:
+        raise typer.Exit(DRIFT)
+
+
+def _show_broken(broken: Sequence[BrokenDocument]) -> None:
+    for document in broken[:_SHOWN]:
+        typer.echo(f"broken: {document}")
+    if len(broken) > _SHOWN:
+        typer.echo(f"... and {len(broken) - _SHOWN} more; --json lists them all.")
+    if not broken:
+        typer.echo("Every document's chunks are what its versions say.")
+        return
+    typer.echo(
+        f"{len({document.article_id for document in broken})} documents break the rules."
+        " SELECT rag_set_current_chunks(id) FROM rag_documents WHERE article_id = '...' marks one's chunks anew;"
+        " publish those with chunks of another document again."
+    )
+
+
+@app.command()
+@takes_target
+def health(target: Target, json: Json = False, debug: Debug = False) -> None:
+    """Look at everything a migration needs: server, pgvector, rights, pooler, pending, drift, indexes.
+
+    Exit 69 where the server cannot be reached, 78 where something refuses a migration.
+    """
+    from ragschema.migrations.health import check_health
+
+    checks = check_health(target.options())
+    if json:
+        print_json({"checks": checks})
+    else:
+        print_table(
+            ("", "", "", ""), [(each.verdict, each.name, each.finding, each.remedy) for each in checks]
+        )
+    if any(each.verdict == "refused" for each in checks):
+        raise typer.Exit(REFUSED)

@@ -1,0 +1,1 @@
+"""Databases: which one is meant, how it is reached, what its server is."""

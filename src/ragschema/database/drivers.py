@@ -1,0 +1,20 @@
+"""Driver connections: psycopg's handed to SQLAlchemy, and taken out of it again."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from ragschema.database.server import Connection
+
+
+def engine_on(driver: Connection) -> sa.Engine:
+    """Return an engine whose one connection is this one, which it closes after use."""
+    return sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+
+
+def driver_of(connection: sa.Connection) -> Connection:
+    """Return psycopg's own connection below SQLAlchemy's."""
+    return cast(Connection, connection.connection.driver_connection)

@@ -1,0 +1,312 @@
+"""The embedded PostgreSQL, for a machine with none: ``ragschema[embedded]``.
+
+One data directory is one server. A command uses it through `running`, which starts it if need be and stops
+it when the last user is gone. Users are counted by shared file locks, so a killed command leaves no count
+behind. `start` keeps a server running until `stop`. It listens on a Unix socket only, in a directory that
+nobody else may enter. Whoever starts, stops or deletes it holds the lock file beside the data meanwhile.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ragschema.embedded import sockets
+from ragschema.embedded.programs import program as program
+from ragschema.embedded.programs import run_program, server_user
+from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaError
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT = 120  # seconds: crash recovery may take a while
+LEFTOVER_TIMEOUT = 10  # seconds for the processes of a killed server to see that it is gone
+
+
+@contextmanager
+def running(data: Path) -> Iterator[Mapping[str, str]]:
+    """Run the server of a data directory while the block runs; yield libpq keywords to reach it.
+
+    Makes the data directory if it is new. Other processes may use the same server at the same time.
+
+    Args:
+        data: The data directory; an absolute path.
+
+    Raises:
+        ConfigurationError: The extra is not installed, or the directory cannot hold a server.
+        DatabaseUnreachable: The server does not start.
+    """
+    with _transition(data):
+        _ensure_running(data)
+        users = _lock(_beside(data, "users"), fcntl.LOCK_SH)
+    try:
+        yield parameters(data)
+    finally:
+        with _transition(data):
+            os.close(users)
+            if not _is_used(data) and not _is_kept(data):
+                _stop(data)
+
+
+def start(data: Path) -> None:
+    """Start the server and keep it running until `stop`."""
+    with _transition(data):
+        _ensure_running(data)
+        _beside(data, "kept").write_text(str(_postmaster_pid(data)))
+
+
+def stop(data: Path) -> bool:
+    """Stop the server, whoever uses it; return whether it was running."""
+    program("postgres")
+    with _checked(data):
+        if not data.exists():
+            return False
+    with _transition(data):
+        _beside(data, "kept").unlink(missing_ok=True)
+        return _stop(data)
+
+
+def destroy(data: Path) -> None:
+    """Stop the server and delete its data directory, every row in it included.
+
+    Raises:
+        ConfigurationError: The directory does not hold a PostgreSQL server.
+    """
+    program("postgres")
+    nothing = ConfigurationError(f"There is no embedded server in {data}.", "Nothing was deleted.")
+    with _checked(data):
+        if not data.exists():
+            raise nothing
+    with _transition(data):
+        if not (data / "PG_VERSION").is_file():
+            raise nothing
+        _stop(data)
+        shutil.rmtree(sockets.short_directory(data), ignore_errors=True)
+        _beside(data, "kept").unlink(missing_ok=True)
+        doomed = _make_directory_beside(data)
+        data.rename(doomed)  # at once: a killed run leaves no half of a data directory in its place
+        shutil.rmtree(doomed)
+
+
+def parameters(data: Path) -> Mapping[str, str]:
+    """Return the libpq keywords of the server; it need not be running."""
+    return {
+        "host": str(sockets.socket_directory(data)),
+        "port": "5432",
+        "user": "postgres",
+        "dbname": "postgres",
+    }
+
+
+def is_running(data: Path) -> bool:
+    """Whether a server runs on the data directory; a pid file left by a killed one does not count.
+
+    Raises:
+        ConfigurationError: The extra is not installed.
+    """
+    program("postgres")
+    import psutil
+
+    pid = _postmaster_pid(data)
+    if pid is None:
+        return False
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and str(data) in process.cmdline()
+    except psutil.NoSuchProcess:  # or a zombie
+        return False
+    except psutil.AccessDenied:  # some systems hide another user's command line
+        return True
+
+
+def _ensure_running(data: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while not (is_running(data) and _pid_file(data)[7:8] == ["ready"]):
+        if not is_running(data):
+            _check_directory(data)
+            if not (data / "PG_VERSION").is_file():
+                _initialise(data)
+            _start(data)
+        elif time.monotonic() > deadline:
+            raise _not_started(data, "It runs, but does not get ready.")
+        else:
+            time.sleep(0.05)  # a killed run left it starting, or someone else is stopping it
+
+
+def _start(data: Path) -> None:
+    socket_directory = sockets.make_socket_directory(data)
+    _remove_stale_locks(data, socket_directory)
+    log.info("Starting the embedded PostgreSQL in %s", data)
+    options = f"-h '' -p 5432 -k {socket_directory} -c client_connection_check_interval=500ms"
+    written = data / "log"
+    deadline = time.monotonic() + LEFTOVER_TIMEOUT
+    while True:
+        offset = written.stat().st_size if written.is_file() else 0
+        result = run_program(
+            "pg_ctl", data, "-l", str(written), "-w", "-t", str(START_TIMEOUT), "-o", options, "start"
+        )  # fmt: skip
+        if result.returncode == 0 or is_running(data):  # a killed run's own pg_ctl may have been faster
+            return
+        evidence = written.read_bytes()[offset:].decode(errors="replace") if written.is_file() else ""
+        if "still in use" not in evidence or time.monotonic() > deadline:
+            raise _not_started(data, evidence or result.stdout)
+        time.sleep(0.1)  # the processes of a killed server are still leaving
+
+
+def _remove_stale_locks(data: Path, socket_directory: Path) -> None:
+    """Remove what a killed server left: PostgreSQL believes its pid, which may be another process's by now."""
+    locks = (data / "postmaster.pid", socket_directory / sockets.LOCK_NAME)
+    stale = [lock for lock in locks if lock.exists()]
+    if stale and not is_running(data):
+        for lock in stale:
+            lock.unlink(missing_ok=True)
+
+
+def _not_started(data: Path, evidence: str) -> DatabaseUnreachable:
+    return DatabaseUnreachable(
+        f"The embedded PostgreSQL in {data} does not start.",
+        f"Read {data / 'log'}, or start afresh with `rag db destroy`.",
+        "\n".join(evidence.strip().splitlines()[-8:]),
+    )
+
+
+def _initialise(data: Path) -> None:
+    """Make a data directory beside its place and move it there: a killed run leaves no half of one."""
+    log.info("Making a new PostgreSQL data directory in %s", data)
+    for leftover in data.parent.glob(glob.escape(f".{data.name}.ragschema-") + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    building = _make_directory_beside(data)
+    try:
+        if user := server_user(data):
+            os.chown(building, *user)
+        result = run_program(
+            "initdb", building, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
+            "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+        )  # fmt: skip
+        if result.returncode:
+            raise DatabaseUnreachable(
+                f"A PostgreSQL data directory cannot be made in {data}.",
+                "Set RAG_EMBEDDED_DIR to a directory on a local disk, or DATABASE_URL to a server.",
+                result.stdout.strip(),
+            )
+        building.rename(data)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _make_directory_beside(data: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{data.name}.ragschema-", dir=data.parent))
+
+
+def _check_directory(data: Path) -> None:
+    if re.search(r'["$`\\\n]', str(data)):
+        raise ConfigurationError(
+            f"The embedded server cannot live in {data}: its path has a quote, $ or backslash.",
+            "Set RAG_EMBEDDED_DIR to a plain path.",
+        )
+    version = data / "PG_VERSION"
+    if not version.is_file():
+        if data.exists() and any(data.iterdir()):
+            raise ConfigurationError(
+                f"{data} is not empty and holds no PostgreSQL server.",
+                "Set RAG_EMBEDDED_DIR to a new directory.",
+            )
+        return
+    installed = re.search(r"\d+", subprocess.check_output([program("postgres"), "-V"], text=True))
+    if installed and version.read_text().strip() != installed[0]:
+        raise ConfigurationError(
+            f"{data} was made by PostgreSQL {version.read_text().strip()}; installed is {installed[0]}.",
+            "Set RAG_EMBEDDED_DIR to a new directory, or delete this one with `rag db destroy`.",
+        )
+
+
+def _stop(data: Path) -> bool:
+    """Stop the server; return whether it was running."""
+    if not is_running(data):
+        return False
+    log.info("Stopping the embedded PostgreSQL in %s", data)
+    result = run_program("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
+    if is_running(data):
+        raise RagSchemaError(
+            f"The embedded PostgreSQL in {data} does not stop.",
+            f"Read {data / 'log'}.",
+            result.stdout.strip(),
+        )
+    with suppress(OSError):
+        sockets.short_directory(data).rmdir()
+    return True
+
+
+def _pid_file(data: Path) -> list[str]:
+    """Return the lines of the server's own pid file: its pid is the first, its state the eighth."""
+    try:
+        return [line.strip() for line in (data / "postmaster.pid").read_text(errors="replace").splitlines()]
+    except OSError:
+        return []
+
+
+def _postmaster_pid(data: Path) -> int | None:
+    first = "".join(_pid_file(data)[:1])
+    return int(first) if first.isdecimal() else None
+
+
+def _is_kept(data: Path) -> bool:
+    mark = _beside(data, "kept")
+    return mark.is_file() and mark.read_text() == str(_postmaster_pid(data))
+
+
+def _beside(data: Path, suffix: str) -> Path:
+    return data.with_name(f"{data.name}.{suffix}")
+
+
+@contextmanager
+def _checked(data: Path) -> Iterator[None]:
+    """Say what to do where the system refuses what the server needs of its directory."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The embedded server cannot use {exc.filename or data}: {exc.strerror or exc}.",
+            "Set RAG_EMBEDDED_DIR to a directory of yours on a local disk, or DATABASE_URL to a server.",
+        ) from exc
+
+
+@contextmanager
+def _transition(data: Path) -> Iterator[None]:
+    """Hold the right to start or stop the server."""
+    program("postgres")
+    with _checked(data):
+        data.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(_beside(data, "lock"), fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _lock(path: Path, operation: int) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_used(data: Path) -> bool:
+    try:
+        os.close(_lock(_beside(data, "users"), fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,1 @@
+"""Embeddings: their column type, and the binary formats they travel in."""

@@ -1,0 +1,158 @@
+"""Column types of embeddings: checked before the round trip, binary on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pgvector
+from numpy.typing import ArrayLike, NDArray
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import ColumnElement, Dialect, LargeBinary, func, type_coerce
+from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.types import UserDefinedType
+
+from ragschema.embeddings.wire import BinaryArray, BinaryVector, Vector, binds_binary, to_text
+from ragschema.errors import RagSchemaError
+
+EMBEDDING_DIMENSION = 768
+
+
+class EmbeddingError(RagSchemaError, ValueError, DontWrapMixin):
+    """A value is not an embedding that the column can hold. Raised before anything is sent."""
+
+
+class Embedding(VECTOR):
+    """A pgvector ``vector(dimension)`` column of finite float32 numbers, not all of them zero.
+
+    Takes any sequence or array of real numbers of shape ``(dimension,)``, converts it to float32, and returns
+    a float32 numpy array of that shape. None is NULL. The distance operators of `pgvector.sqlalchemy` and its
+    ``avg`` and ``sum`` work on it.
+
+    Values travel in pgvector's binary format: bound as such over psycopg 3, and read through
+    ``vector_send``, because psycopg asks for text results. An engine that was made before this module was
+    imported, or one of another driver, binds them as text: slower, the same rows.
+
+    Args:
+        dim: The dimension; `EMBEDDING_DIMENSION` in this schema.
+
+    Raises:
+        EmbeddingError: On binding a value of another dimension, one that holds NaN or infinity, or only zeros.
+    """
+
+    cache_ok = True
+    hashable = False
+    render_bind_cast = True
+    dim: int
+
+    def __init__(self, dim: int = EMBEDDING_DIMENSION) -> None:
+        super().__init__(dim)
+
+    def check(self, value: ArrayLike) -> Vector:
+        """Return a value as a float32 array of shape ``(dim,)``.
+
+        Raises:
+            EmbeddingError: It is not one: another dimension, not real numbers, NaN or infinity, or zeros only,
+                which have no direction: a search by cosine never returns them.
+        """
+        try:
+            given = np.asarray(value)
+        except (TypeError, ValueError) as exc:  # a list of lists of unequal lengths, for one
+            raise self._not_numbers(type(value).__name__) from exc
+        if given.dtype.kind not in "fiu":
+            raise self._not_numbers(f"{type(value).__name__} of {given.dtype}")
+        if given.shape != (self.dim,):
+            dimension = "x".join(map(str, given.shape)) or "no"
+            raise EmbeddingError(
+                f"An embedding has {dimension} dimensions, the column takes {self.dim}.",
+                "Use the embedding model that the column was made for.",
+            )
+        with np.errstate(all="ignore"):  # what overflows float32 becomes infinity, refused below
+            array = given.astype(np.float32, copy=False)
+        finite = np.isfinite(array)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            raise EmbeddingError(
+                f"An embedding of {self.dim} dimensions holds {given[place]} at position {place}; "
+                f"the column takes {self.dim} finite float32 numbers.",
+                "Look at the model's output: NaN, infinity and numbers beyond 3.4e38 cannot be stored.",
+            )
+        if not array.any():
+            raise EmbeddingError(
+                f"An embedding of {self.dim} dimensions is zero, so no search by cosine would return it.",
+                "Look at the text: models return this for one that is empty; use None for an embedding to come.",
+            )
+        return array
+
+    def check_all(self, values: Sequence[ArrayLike] | NDArray[Any]) -> Vector:
+        """Return values as a float32 array of shape ``(n, dim)``; an array is checked at once.
+
+        Raises:
+            EmbeddingError: One of them is none; see `check`.
+        """
+        if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.shape[1:] == (self.dim,):
+            with np.errstate(all="ignore"):
+                array = values.astype(np.float32, copy=False)
+            if np.isfinite(array).all() and array.any(axis=1).all():
+                return array
+        return np.array([self.check(value) for value in values], np.float32).reshape(-1, self.dim)
+
+    def _not_numbers(self, what: str) -> EmbeddingError:
+        return EmbeddingError(
+            f"An embedding must be {self.dim} real numbers, not {what}.",
+            "Pass a list of numbers or a numpy array.",
+        )
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        if binds_binary(dialect):
+            header = self.dim.to_bytes(2, "big") + b"\0\0"
+            return lambda value: (
+                None if value is None else BinaryVector(header + self.check(value).astype(">f4").tobytes())
+            )
+        return lambda value: None if value is None else to_text(self.check(value))
+
+    def literal_processor(self, dialect: Dialect) -> Any:
+        return lambda value: f"'{to_text(self.check(value))}'"
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return type_coerce(func.vector_send(column, type_=LargeBinary()), self)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        def process(value: Any) -> Vector | None:
+            if value is None:
+                return None
+            if isinstance(value, str):  # raw SQL, declared with this type, past column_expression
+                return np.array(value[1:-1].split(","), dtype=np.float32)
+            if isinstance(value, pgvector.Vector):  # the same, on a connection with register_vector
+                return value.to_numpy()
+            return np.frombuffer(value, dtype=">f4", offset=4).astype(np.float32)
+
+        return process
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        """Whether the column would hold the same for both, so that a flush need not write it."""
+        if x is y or x is None or y is None:
+            return x is y
+        try:
+            return np.array_equal(self.check(x), self.check(y))
+        except EmbeddingError:  # written, and so refused where it is bound
+            return False
+
+
+class EmbeddingArray(UserDefinedType[Vector]):
+    """A parameter of many embeddings: their numbers, one after another, as ``real[]``.
+
+    pgvector has no binary format for arrays of vectors that does without the type's oid, which differs by
+    database; the elements of ``real[]`` have the same one everywhere. Takes an array of shape ``(n, dimension)``.
+    """
+
+    cache_ok = True
+
+    def get_col_spec(self, **kw: Any) -> str:
+        return "REAL[]"
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        if binds_binary(dialect):
+            return BinaryArray
+        return lambda value: "{" + ",".join(map(str, value.ravel().tolist())) + "}"

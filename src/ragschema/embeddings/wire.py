@@ -1,0 +1,88 @@
+"""Wire formats of embeddings: pgvector's ``vector`` and ``real[]``, as psycopg sends them."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from typing import TypeAlias
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg.adapt import Dumper, PyFormat
+from psycopg.pq import Format
+from sqlalchemy import Dialect
+
+log = logging.getLogger(__name__)
+
+_FLOAT4_OID = 700
+
+Vector: TypeAlias = NDArray[np.float32]
+
+
+def to_text(vector: Vector) -> str:
+    return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+class BinaryVector:
+    """A vector in pgvector's binary format: int16 dimension, int16 unused, float4s, all big-endian."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class BinaryArray(BinaryVector):
+    """Numbers in PostgreSQL's binary format of real[]."""
+
+    def __init__(self, numbers: Vector) -> None:
+        elements = np.empty(numbers.size, dtype=[("length", ">i4"), ("number", ">f4")])
+        elements["length"] = 4
+        elements["number"] = numbers.ravel()
+        dimensions = (numbers.size, 1) if numbers.size else ()
+        header = (len(dimensions) // 2, 0, _FLOAT4_OID, *dimensions)
+        super().__init__(struct.pack(f">{len(header)}i", *header) + elements.tobytes())
+
+
+class _BinaryDumper(Dumper):
+    format = Format.BINARY
+    oid = 0  # the type's oid differs by database: the cast that SQLAlchemy renders names it
+
+    def dump(self, obj: BinaryVector) -> bytes:
+        return obj.data
+
+
+class _TextDumper(Dumper):
+    """For psycopg's ClientCursor, which writes values into the statement."""
+
+    def dump(self, obj: BinaryVector) -> bytes:
+        return to_text(np.frombuffer(obj.data, dtype=">f4", offset=4)).encode()
+
+
+class _ArrayTextDumper(Dumper):
+    def dump(self, obj: BinaryArray) -> bytes:
+        numbers = np.frombuffer(obj.data, dtype=">f4", offset=20)[1::2] if len(obj.data) > 20 else ()
+        return ("{" + ",".join(str(float(number)) for number in numbers) + "}").encode()
+
+
+psycopg.adapters.register_dumper(BinaryVector, _TextDumper)
+psycopg.adapters.register_dumper(BinaryVector, _BinaryDumper)  # the last one is preferred
+psycopg.adapters.register_dumper(BinaryArray, _ArrayTextDumper)
+psycopg.adapters.register_dumper(BinaryArray, _BinaryDumper)
+
+
+def binds_binary(dialect: Dialect) -> bool:
+    """Whether the dialect's connections know `BinaryVector`: one made before this module's import does not."""
+    adapters = getattr(dialect, "_psycopg_adapters_map", None)
+    if adapters is None:
+        return False
+    try:
+        adapters.get_dumper(BinaryVector, PyFormat.AUTO)
+    except psycopg.ProgrammingError:
+        log.warning(
+            "This engine was made before ragschema.embeddings.column_type was imported, so embeddings travel as text, "
+            "several times slower. Import ragschema.models before create_engine()."
+        )
+        return False
+    return True

@@ -1,0 +1,33 @@
+"""Migrations as plain functions: what ``rag migrate`` calls, and what a service may.
+
+Importing this package imports neither Alembic nor SQLAlchemy; functions that run revisions do. They are safe
+from several threads, on several databases.
+"""
+
+from ragschema.migrations.commands import Result, adopt, downgrade, plan, stamp, upgrade, upgrade_sql
+from ragschema.migrations.inspection import (
+    HistoryEntry,
+    assert_current,
+    history,
+    status,
+    verify,
+    verify_data,
+    wait,
+)
+
+__all__ = [
+    "HistoryEntry",
+    "Result",
+    "adopt",
+    "assert_current",
+    "downgrade",
+    "history",
+    "plan",
+    "stamp",
+    "status",
+    "upgrade",
+    "upgrade_sql",
+    "verify",
+    "verify_data",
+    "wait",
+]

@@ -1,0 +1,82 @@
+"""What counts as a difference between the models and a database: one definition for every command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from alembic.autogenerate.api import AutogenContext
+from alembic.operations.ops import MigrationScript
+from alembic.runtime.migration import MigrationContext
+from alembic_postgresql_enum import Config, set_configuration
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import Enum
+from sqlalchemy.schema import SchemaItem
+
+from ragschema.migrations import routine_comparison
+from ragschema.schema.base import Base
+
+_OUR_ENUMS = {
+    column.type.name
+    for table in Base.metadata.tables.values()
+    for column in table.columns
+    if isinstance(column.type, Enum)
+}
+# importing alembic_postgresql_enum makes autogenerate compare enum types; it would drop those it does not know
+set_configuration(Config(drop_unused_enums=False, include_name=lambda name: name in _OUR_ENUMS))
+
+
+def options() -> dict[str, Any]:
+    """Return the arguments of ``context.configure`` that concern autogenerate."""
+    return {
+        "target_metadata": Base.metadata,
+        "compare_type": True,
+        "compare_server_default": True,
+        "include_object": _is_ours,
+        "render_item": _render_item,
+        "process_revision_directives": _finish_directives,
+        "autogenerate_plugins": [
+            "alembic.autogenerate.*",
+            "alembic.ext.checkconstraint_byname",
+            routine_comparison.NAME,
+        ],
+    }
+
+
+def _is_ours(
+    item: SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: SchemaItem | None
+) -> bool:
+    """Leave alone the tables and indexes that only the database has: somebody made them."""
+    return not (reflected and compare_to is None and kind in ("table", "index"))
+
+
+def _render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
+    """Render every vector column as pgvector's own type: revisions import nothing from ragschema."""
+    if kind == "type" and isinstance(item, VECTOR):
+        context.imports.add("from pgvector.sqlalchemy import VECTOR")
+        return f"VECTOR({item.dim or ''})"
+    return False
+
+
+def _finish_directives(
+    context: MigrationContext,
+    revision: str | Iterable[str | None] | Iterable[str],
+    directives: list[MigrationScript],
+) -> None:
+    """Name the revision by the clock; write none where autogenerate found no difference."""
+    for directive in directives:
+        if not re.fullmatch(r"\d{14}", directive.rev_id or ""):
+            directive.rev_id = new_revision_id()
+    arguments = context.opts["revision_context"].command_args
+    drafted = arguments["autogenerate"] and arguments["message"] is not None  # `alembic check` has none
+    if drafted and all(
+        directive.upgrade_ops and directive.upgrade_ops.is_empty() for directive in directives
+    ):
+        directives.clear()
+
+
+def new_revision_id() -> str:
+    """Return a revision id: 14 digits, the UTC time to the second."""
+    return datetime.now(UTC).strftime("%Y%m%d%H%M%S")

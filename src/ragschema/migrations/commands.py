@@ -1,0 +1,171 @@
+"""Commands that change a database or plan it; each that runs revisions imports Alembic when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from ragschema.database.connections import opened, reachable
+from ragschema.database.options import Options
+from ragschema.migrations.adoption import Adoption, find_adoption
+from ragschema.migrations.alembic_lock import ALEMBIC_LOCK, Target, alembic_config, resolve_options
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.status import read_current
+
+if TYPE_CHECKING:
+    from ragschema.migrations.run import Applied
+    from ragschema.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an upgrade or downgrade did.
+
+    Attributes:
+        applied: The steps taken, in order; empty where there was nothing to do.
+        current: The revision the database is at now, or None at base.
+    """
+
+    applied: list[Applied]
+    current: str | None
+
+
+def upgrade(
+    database: Target = None,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+    expand_only: bool = False,
+    report: Callable[[Applied], None] | None = None,
+    **told: Any,
+) -> Result:
+    """Upgrade a database, to head by default.
+
+    At head it takes no lock and writes nothing.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        revision: Where to stop: a revision id, ``head`` or ``+N``.
+        schema: The schema of the tables; the first of the search_path by default.
+        expand_only: Stop before the first contract revision.
+        report: Called after each revision.
+        told: Further fields of `ragschema.migrations.run.Run`.
+
+    Raises:
+        UsageError: There is no such revision.
+        DatabaseAhead: The database is at a revision this package does not know.
+        LockNotObtained: Another deployer held the lock for too long, or a session the tables.
+        RagSchemaError: A revision failed; it was rolled back, and those before it stay.
+    """
+    options = resolve_options(database, schema)
+    with reachable(options.database) as found:
+        options = replace(options, database=found)
+        if (current := _current_if_there(options, revision)) is not None:
+            return Result([], current)
+        options = replace(options, is_announced=True)
+        return _migrate("upgrade", options, revision, expand_only=expand_only, report=report, **told)
+
+
+def downgrade(
+    database: Target,
+    revision: str,
+    *,
+    schema: str | None = None,
+    allow_data_loss: bool = False,
+    report: Callable[[Applied], None] | None = None,
+) -> Result:
+    """Downgrade a database to a revision, ``base``, or ``-N`` steps.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide where it is None.
+        revision: The revision that stays; those after it are reversed.
+        schema: The schema of the tables; the first of the search_path by default.
+        allow_data_loss: Whether rows and column values may be destroyed.
+        report: Called after each revision.
+
+    Raises:
+        DataLossRefused: Rows or values would be destroyed without ``allow_data_loss``; nothing changed.
+        UsageError: There is no such revision.
+    """
+    options = resolve_options(database, schema)
+    return _migrate("downgrade", options, revision, allow_data_loss=allow_data_loss, report=report)
+
+
+def stamp(database: Target, revision: str, *, schema: str | None = None) -> Result:
+    """Say which revision a database is at, without running any; writes the version table and the history."""
+    return _migrate("stamp", resolve_options(database, schema), revision)
+
+
+def adopt(database: Target = None, *, baseline: str | None = None, schema: str | None = None) -> Adoption:
+    """Stamp a database that has our tables and no version row, with the revision that its catalogue fits.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        baseline: The revision it is said to be at; verified all the same.
+        schema: The schema of the tables; the first of the search_path by default.
+
+    Raises:
+        DriftFound: It fits no revision, or not the one stated; nothing was stamped.
+    """
+    options = resolve_options(database, schema)
+    with reachable(options.database) as found:
+        options = replace(options, database=found)
+        adoption = find_adoption(options, baseline)
+        if not adoption.was_managed:
+            stamp(replace(options, is_announced=True), adoption.revision)
+        return adoption
+
+
+def plan(
+    database: Target = None, revision: str = "head", *, schema: str | None = None, expand_only: bool = False
+) -> Plan:
+    """Return what `upgrade` would run on a database, and what it does there; reads only, takes no lock.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        revision: Where to stop: a revision id, ``head`` or ``+N``.
+        schema: The schema of the tables; the first of the search_path by default.
+        expand_only: Stop before the first contract revision.
+
+    Raises:
+        UsageError: There is no such revision.
+        UnmanagedDatabase: The database has our tables and no version row.
+        DatabaseAhead: It is at a revision this package does not know.
+    """
+    from ragschema.planning.plan import make_plan
+
+    with ALEMBIC_LOCK:
+        return make_plan(resolve_options(database, schema), revision, expand_only=expand_only)
+
+
+def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
+    """Return the SQL of an upgrade from one revision to another, without a database."""
+    output = StringIO()
+    with alembic_config(None, output) as (command, config):
+        command.upgrade(config, f"{start}:{revision}" if start != "base" else revision, sql=True)
+    return output.getvalue()
+
+
+def _current_if_there(options: Options, revision: str) -> str | None:
+    """Return the current revision if the upgrade has nothing to do, by psycopg alone."""
+    manifest = read_manifest()
+    with opened(options) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+    pending = manifest.after(current)
+    if current is None or pending is None:
+        return None
+    if revision in ("head", "heads"):
+        return None if pending else current
+    missing = {each.revision for each in pending}
+    return current if revision in manifest.checksums and revision not in missing else None
+
+
+def _migrate(name: str, options: Options, revision: str, **told: Any) -> Result:
+    from ragschema.migrations.run import Run
+
+    run = Run(options, **{key: value for key, value in told.items() if value is not None})
+    with alembic_config(run) as (command, config):
+        getattr(command, name)(config, revision)
+    return Result(run.applied, run.current)

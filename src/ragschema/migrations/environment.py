@@ -1,0 +1,309 @@
+"""What ``alembic/env.py`` runs, so that ``rag migrate`` and bare ``alembic`` obey the same rules.
+
+Those rules: the same settings; one connection with the deployer lock, taken before the heads are read; one
+transaction per revision, retried when it meets a lock; the version table in an explicit schema; a history.
+"""
+
+from __future__ import annotations
+
+import logging.config
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from alembic import context
+from alembic.util import CommandError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from ragschema.database import connections
+from ragschema.database.connections import Opened, opened, prepare
+from ragschema.database.drivers import engine_on
+from ragschema.database.options import Options, find_options
+from ragschema.database.poolers import find_backend_pid
+from ragschema.database.server import VERSION_TABLE, Connection, check_rights
+from ragschema.database.sqlstates import is_lock_conflict
+from ragschema.errors import RagSchemaError
+from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.run import Applied, Run
+from ragschema.migrations.watch import watching
+from ragschema.revisions.checks import check_single_head
+from ragschema.revisions.scripts import RUN_ATTRIBUTE
+from ragschema.state.status import read_current
+
+log = logging.getLogger(__name__)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: psycopg cancels the running statement for it as for Ctrl-C."""
+
+
+def run() -> None:
+    """Run the environment: Alembic calls this through env.py."""
+    config = context.config
+    is_told = config.attributes.get(RUN_ATTRIBUTE) is not None
+    if not is_told and config.cmd_opts is not None and config.config_file_name is not None:
+        logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+    context.configure(dialect_name="postgresql")  # only to see what the command asks for
+    command = _Command(context.get_context().opts)
+    try:
+        if context.is_offline_mode():
+            _run_offline(command)
+        elif command.writes_only_a_file:
+            _run_detached()
+        else:
+            current = config.attributes[RUN_ATTRIBUTE] if is_told else _run_of_bare_alembic()
+            _run_online(current, command)
+    except RagSchemaError as exc:
+        if is_told:
+            raise
+        raise CommandError(str(exc)) from exc
+
+
+class _Command:
+    """What Alembic's command asks of the environment."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.steps: Callable[..., Iterable[Any]] | None = options.get("fn")
+        self.changes_the_database = "destination_rev" in options  # upgrade, downgrade, stamp
+        revision = options.get("revision_context")  # revision, check; merge has none
+        self.writes_only_a_file = "template_args" in options and not (
+            revision and revision.command_args["autogenerate"]
+        )
+
+
+def _run_of_bare_alembic() -> Run:
+    told = context.get_x_argument(as_dictionary=True)
+    return Run(
+        find_options(),
+        allow_data_loss=_says_yes(told.get("allow-data-loss")),
+        expand_only=_says_yes(told.get("expand-only")),
+        report=_log_applied,
+    )
+
+
+def _says_yes(argument: str | list[str] | None) -> bool:
+    return argument in ("yes", "true", "1")
+
+
+def _log_applied(applied: Applied) -> None:
+    log.info("%s %s: %s (%.2f s)", applied.direction, applied.revision, applied.summary, applied.seconds)
+
+
+def _run_offline(command: _Command) -> None:
+    assert command.steps is not None
+    run = Run()
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        literal_binds=True,
+        version_table=VERSION_TABLE,
+        transaction_per_migration=True,
+        fn=run.watch(command.steps),
+        on_version_apply=run.record,  # type: ignore[arg-type]  # called with keywords
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _run_detached() -> None:
+    context.configure(dialect_name="postgresql", as_sql=True, **_autogenerate_options())
+    context.run_migrations()
+
+
+def _run_online(current: Run, command: _Command) -> None:
+    if command.changes_the_database:
+        check_single_head(context.script)
+    options = current.options or find_options()
+    current.begin()
+    with _interruptible(current), opened(options) as at:
+        current.schema = at.schemas.target
+        if not command.changes_the_database:
+            with _sqlalchemy(at.connection) as connection:
+                _configure(connection, current, command)
+                context.run_migrations()
+            return
+        take_deployer_lock(at.connection, current.schema, wait=options.lock_wait)
+        schemas = prepare(at.connection, current.schema)
+        if read_current(at.connection, current.schema) not in context.script.get_heads():
+            check_rights(at.connection, schemas)
+        current.find_drops(context.script)
+        with (
+            watching(
+                lambda: _second_connection(at),
+                find_backend_pid(at.connection),
+                every=options.lock_timeout / 4,
+                show_build=current.show_build,
+            ) as watch,
+            _sqlalchemy(at.connection, current.note_commit) as connection,
+        ):
+            try:
+                _run_with_retries(connection, current, command)
+            except (Exception, KeyboardInterrupt) as exc:
+                _record_failure(at, connection, current, exc)
+                if isinstance(exc, RagSchemaError | CommandError | KeyboardInterrupt):
+                    raise
+                raise current.failure(exc, watch.blockers) from exc
+            current.current = _read_result(current, connection)
+            if current.applied and current.current is None:
+                _drop_version_table(connection, current.schema)
+
+
+def _record_failure(at: Opened, connection: sa.Connection, current: Run, exc: BaseException) -> None:
+    """Record a failure, if the database lets us.
+
+    Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
+    """
+    interrupted = "interrupted by SIGTERM" if isinstance(exc, Terminated) else "interrupted by Ctrl-C"
+    error = str(getattr(exc, "orig", exc)).strip() or interrupted
+    with suppress(Exception):
+        if not connection.invalidated:
+            current.record_failure(connection, error)
+            return
+        with connections.connect(at.options, at.database) as driver:
+            connections.apply_settings(driver, at.options)
+            take_deployer_lock(driver, current.schema, wait=0.5, is_quiet=True)
+            with _sqlalchemy(driver) as another:
+                current.record_failure(another, error)
+
+
+def _run_with_retries(connection: sa.Connection, current: Run, command: _Command) -> None:
+    """Run the steps; a revision that meets a lock is rolled back and tried again, those before it stay."""
+    options = current.options or find_options()
+
+    def report(state: RetryCallState) -> None:
+        log.info(
+            "Gave way to the sessions in the way; trying again in %.1f s (%d of %d)",
+            state.upcoming_sleep,
+            state.attempt_number,
+            options.retries,
+        )
+
+    for attempt in Retrying(
+        retry=retry_if_exception(is_lock_conflict),
+        wait=wait_random_exponential(multiplier=0.5, max=15),
+        stop=stop_after_attempt(options.retries + 1),
+        before_sleep=report,
+        reraise=True,
+    ):
+        with attempt:
+            try:
+                _configure(connection, current, command)
+                with context.begin_transaction():
+                    context.run_migrations()
+            finally:
+                if not connection.invalidated:
+                    connection.rollback()
+
+
+def _configure(connection: sa.Connection, current: Run, command: _Command) -> None:
+    assert command.steps is not None
+    options = {} if command.changes_the_database else _autogenerate_options()
+    context.configure(
+        connection=connection,
+        version_table=VERSION_TABLE,
+        version_table_schema=current.schema,
+        transaction_per_migration=True,
+        fn=current.watch(command.steps),
+        on_version_apply=current.record,  # type: ignore[arg-type]  # called with keywords
+        dont_mutate=not command.changes_the_database,
+        **options,
+    )
+
+
+def _autogenerate_options() -> dict[str, Any]:
+    from ragschema.migrations import autogenerate  # with the models: an upgrade does without them
+
+    return autogenerate.options()
+
+
+@contextmanager
+def _sqlalchemy(
+    driver: Connection, note_commit: Callable[[], None] = lambda: None
+) -> Iterator[sa.Connection]:
+    """Hand an open connection to SQLAlchemy, which closes it.
+
+    In an autocommit block lock_timeout is 0: it would end a concurrent index build that waits for an older
+    transaction, which holds nobody up, and leave the index INVALID.
+    """
+    driver.autocommit = False
+    engine = engine_on(driver)
+
+    before: list[str] = []
+
+    @sa.event.listens_for(engine, "set_connection_execution_options")
+    def _set_lock_timeout(_connection: sa.Connection, told: dict[str, Any]) -> None:
+        if not (level := told.get("isolation_level")):
+            return
+        with suppress(psycopg.Error):  # the connection is lost: the next statement says so
+            if level == "AUTOCOMMIT":
+                row = driver.execute("SELECT current_setting('lock_timeout')").fetchone()
+                before.extend(row or ())
+                driver.execute("SET lock_timeout = 0")
+            elif before:
+                driver.execute("SELECT set_config('lock_timeout', %s, false)", (before.pop(),))
+            driver.commit()
+
+    @sa.event.listens_for(engine, "commit")
+    def _note_commit(_connection: sa.Connection) -> None:
+        note_commit()
+
+    with engine.connect() as connection:
+        yield connection
+
+
+def _second_connection(at: Opened) -> Connection:
+    options = Options(at.options.database, application_name="ragschema watch")
+    connection = connections.connect(options, at.database)
+    connections.apply_settings(connection, options)
+    return connection
+
+
+def _read_result(current: Run, connection: sa.Connection) -> str | None:
+    """Read from the database itself what the run came to: success is what was committed."""
+    heads = context.get_context().get_current_heads()
+    connection.rollback()
+    last = current.applied[-1] if current.applied else None
+    if last and (last.revision in heads) != (last.direction == "upgrade"):
+        raise RagSchemaError(
+            f"Revision {last.revision} ran, but the database says it is at {', '.join(heads) or 'base'}.",
+            "Report this, with the command you ran.",
+        )
+    return ", ".join(heads) or None
+
+
+def _drop_version_table(connection: sa.Connection, schema: str) -> None:
+    """Leave no trace after a downgrade to base: the version table is empty then."""
+    with connection.begin():
+        sa.Table(VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection)
+
+
+@contextmanager
+def _interruptible(current: Run) -> Iterator[None]:
+    """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130."""
+    is_main = threading.current_thread() is threading.main_thread()
+    is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    if is_ours:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        log.warning(
+            "Interrupted: the running statement was cancelled; %s. Run the same command again to go on;"
+            " `rag migrate status` names an index that a concurrent build has left INVALID.",
+            current.outcome(),
+        )
+        if not is_main or not is_ours:
+            raise
+        sys.exit(143 if isinstance(exc, Terminated) else 130)
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

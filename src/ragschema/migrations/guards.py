@@ -1,0 +1,101 @@
+"""What a run checks before and after a revision: each raises to refuse."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from sqlalchemy.exc import DBAPIError
+
+from ragschema.database.drivers import driver_of
+from ragschema.database.sqlstates import is_undefined
+from ragschema.errors import DatabaseAhead, DataLossRefused, DriftFound, RagSchemaError, RevisionRefused
+from ragschema.planning.losses import Drop, count_losses
+from ragschema.planning.prechecks import find_in_the_way
+from ragschema.state.drift import find_drift
+
+log = logging.getLogger(__name__)
+
+CheckDrift = Literal["fail", "warn", "off"]
+
+_ROWS_SHOWN = 5
+
+
+def check_heads(heads: Any, context: MigrationContext) -> None:
+    """Refuse a database that is ahead of this package."""
+    known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
+    if unknown := [head for head in heads if head not in known]:
+        raise DatabaseAhead(
+            f"The database is at revision {', '.join(unknown)}, which this ragschema does not know.",
+            "Nothing was changed. Deploy with the ragschema that wrote it, or a newer one.",
+        )
+
+
+def refuse_data_loss(connection: sa.Connection, drops: list[Drop]) -> None:
+    """Refuse drops that would take rows or column values with them."""
+    if losses := count_losses(connection, drops):
+        raise DataLossRefused(
+            "This would destroy data, so nothing was changed.",
+            "To destroy it all the same: `rag migrate rollback ... --allow-data-loss`, or"
+            " `alembic -x allow-data-loss=yes downgrade ...`.",
+            "\n".join(map(str, losses)),
+        )
+
+
+def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: CheckDrift) -> None:
+    """Compare the database with what its revision says; what differs fails the run, or is logged."""
+    if mode == "off":
+        return
+    try:
+        drift = find_drift(driver_of(connection), schema, revision)
+    except RagSchemaError as exc:  # a revision without an expected catalogue
+        if mode == "fail":
+            raise
+        log.warning("Drift is not looked for: %s", exc.message)
+        return
+    if drift.is_clean:
+        return
+    evidence = "\n".join(map(str, drift.differences))
+    if mode == "fail":
+        raise DriftFound(
+            f"The database is not what revision {revision} says: {len(drift.differences)} objects differ.",
+            "Nothing was changed. Mend the differences below, or add --check-drift=warn.",
+            evidence,
+        )
+    log.warning("Drift: the database is not what revision %s says.\n%s", revision, evidence)
+
+
+def precheck(step: RevisionStep, connection: sa.Connection, *, is_first_look: bool = False) -> None:
+    """Refuse an upgrade that has rows in its way."""
+    if not step.is_upgrade:
+        return
+    try:
+        rows = find_in_the_way(step.revision, connection)
+    except DBAPIError as exc:
+        if is_first_look and is_undefined(exc):
+            return  # it asks of what an earlier pending revision makes: asked again in its turn
+        raise
+    if rows:
+        raise RevisionRefused(
+            f"Revision {step.revision.revision} cannot be applied: {len(rows)} rows or more are in its way.",
+            "It changed nothing. Mend these rows, then run the same command again.",
+            _show(rows),
+        )
+
+
+def verify(step: RevisionStep, connection: sa.Connection) -> None:
+    """Run ``verify(connection)`` of an upgrade before the commit: rows that it returns are wrong."""
+    find_rows = getattr(step.revision.module, "verify", None)
+    if find_rows is not None and step.is_upgrade and (rows := list(find_rows(connection) or ())):
+        raise RevisionRefused(
+            f"Revision {step.revision.revision} was rolled back: its own check found {len(rows)} rows wrong.",
+            "Report this with the rows below; the database is as it was before this revision.",
+            _show(rows),
+        )
+
+
+def _show(rows: list[Any]) -> str:
+    shown = [", ".join(map(str, row)) if isinstance(row, tuple | sa.Row) else str(row) for row in rows]
+    return "\n".join(shown[:_ROWS_SHOWN] + (["..."] if len(shown) > _ROWS_SHOWN else []))

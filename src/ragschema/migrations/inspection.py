@@ -1,0 +1,189 @@
+"""Looking at a database: each function reads only, and takes no lock. Part of `ragschema.migrations`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ragschema.database.connections import opened
+from ragschema.database.server import VERSION_TABLE
+from ragschema.errors import (
+    DatabaseAhead,
+    DatabaseUnreachable,
+    PendingRevisions,
+    UnmanagedDatabase,
+    UsageError,
+)
+from ragschema.migrations.alembic_lock import Target, resolve_options
+from ragschema.revisions.manifest import Revision, read_manifest
+from ragschema.state import attempts as history_table
+from ragschema.state.attempts import Entry
+from ragschema.state.drift import Drift, find_drift
+from ragschema.state.status import Status, read_current, read_status
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from ragschema.schema.row_rules import BrokenDocument
+
+
+@dataclass(frozen=True)
+class HistoryEntry(Revision):
+    """A revision, whether the database has it, and the attempts at it.
+
+    Attributes:
+        is_applied: True up to and including the database's current revision.
+        attempts: What the history table recorded, oldest first.
+    """
+
+    is_applied: bool
+    attempts: tuple[Entry, ...] = ()
+
+
+def verify(database: Target = None, *, schema: str | None = None) -> Drift:
+    """Compare a database with what its revision says; reads only, needs no second database.
+
+    Raises:
+        UnmanagedDatabase: It says no revision.
+        DatabaseAhead: This package does not know its revision.
+    """
+    manifest = read_manifest()
+    with opened(resolve_options(database, schema)) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+        if current is None:
+            raise UnmanagedDatabase(
+                "The database says no revision, so there is nothing to compare it with.",
+                "Run `rag migrate` if it is empty, `rag migrate adopt` if it has our tables.",
+            )
+        if manifest.after(current) is None:
+            raise DatabaseAhead(
+                f"The database is at {current}, which this ragschema does not know.",
+                "Verify it with the ragschema that wrote it.",
+            )
+        return find_drift(at.connection, at.schemas.target, current)
+
+
+def verify_data(database: Target = None, *, schema: str | None = None) -> list[BrokenDocument]:
+    """List the documents whose chunks are not what their versions say; reads every chunk's row and event once.
+
+    Raises:
+        UsageError: The database is at a revision that does not keep these rules yet.
+    """
+    from ragschema.schema.row_rules import SINCE, BrokenDocument, broken_documents
+
+    manifest = read_manifest()
+    with opened(resolve_options(database, schema)) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+        if SINCE in {revision.revision for revision in manifest.after(current) or ()}:
+            raise UsageError(
+                f"The database is at {current or 'no revision'}; the rules for rows hold from {SINCE} on.",
+                "Run `rag migrate` first.",
+            )
+        rows = at.connection.execute(str(broken_documents().element).encode()).fetchall()
+        return [BrokenDocument(article_id, problem, tuple(ids)) for article_id, problem, ids in rows]
+
+
+def status(database: Target = None, *, schema: str | None = None) -> Status:
+    """Return where a database stands; reads only, takes no lock."""
+    manifest = read_manifest()
+    with opened(resolve_options(database, schema)) as at, at.connection:
+        return read_status(at, manifest)
+
+
+def wait(
+    database: Target = None, *, timeout: float, minimum: str | None = None, schema: str | None = None
+) -> Status:
+    """Wait until a database is at head, or at a revision after ``minimum``; reads only.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        timeout: Seconds.
+        minimum: The revision that is enough; head by default.
+        schema: The schema of the tables; the first of the search_path by default.
+
+    Raises:
+        PendingRevisions: It still is not.
+        DatabaseUnreachable: It still does not answer.
+        DatabaseAhead: It is at a revision this package does not know.
+    """
+    deadline = time.monotonic() + timeout
+    options = resolve_options(database, schema)
+    while True:
+        unreachable: DatabaseUnreachable | None = None
+        try:
+            found = status(options)
+        except DatabaseUnreachable as exc:
+            unreachable = exc
+        else:
+            if found.state == "AHEAD":
+                raise DatabaseAhead(
+                    f"The database is at {found.current}, which this ragschema does not know.",
+                    "Deploy the service with the ragschema that wrote it, or a newer one.",
+                )
+            missing = {revision.revision for revision in found.pending}
+            if not missing if minimum is None else found.current is not None and minimum not in missing:
+                return found
+        if time.monotonic() >= deadline:
+            if unreachable is not None:
+                raise unreachable
+            raise PendingRevisions(
+                f"After {timeout:g} s the database is at {found.current or 'no revision'}, not at"
+                f" {minimum or found.head}.",
+                "Run `rag migrate`, or look why it has not run.",
+            )
+        options = replace(options, is_announced=True)
+        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
+
+
+def assert_current(connection: sa.Connection, minimum: str | None = None) -> str:
+    """Assert that a service's database is new enough for it; one SELECT, no Alembic.
+
+    Args:
+        connection: A SQLAlchemy connection, or a session's ``session.connection()``.
+        minimum: The oldest revision the service works with; this package's head by default. A database that
+            is further ahead is fine.
+
+    Returns:
+        The revision the database is at.
+
+    Raises:
+        PendingRevisions: The database is older, or not migrated at all.
+    """
+    from sqlalchemy.exc import ProgrammingError
+
+    needed = minimum or read_manifest().head
+    try:
+        found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
+    except ProgrammingError as exc:
+        if getattr(exc.orig, "sqlstate", None) != "42P01":  # undefined_table: not migrated at all
+            raise
+        found = None
+    if found is None or str(found) < needed:  # ids are UTC timestamps: text order is time order
+        raise PendingRevisions(
+            f"The database is at {found or 'no revision'}; this service needs {needed}.",
+            "Run `rag migrate` before the service, or `rag migrate wait` in its start-up.",
+        )
+    return str(found)
+
+
+def history(database: Target = None, *, schema: str | None = None) -> list[HistoryEntry]:
+    """Return every revision, oldest first, whether the database has it, and the attempts at it; reads only."""
+    manifest = read_manifest()
+    with opened(resolve_options(database, schema)) as at, at.connection:
+        current = read_current(at.connection, at.schemas.target)
+        attempts = history_table.read(at.connection, at.schemas.target)
+    pending = {revision.revision for revision in manifest.after(current) or ()}
+    known = [
+        HistoryEntry(
+            revision.revision,
+            revision.summary,
+            revision.deploy,
+            is_applied=current is not None and revision.revision not in pending,
+            attempts=tuple(attempt for attempt in attempts if attempt.revision == revision.revision),
+        )
+        for revision in manifest.revisions
+    ]
+    if current is not None and manifest.after(current) is None:
+        known.append(HistoryEntry(current, "(not in this package)", "expand", is_applied=True))
+    return known

@@ -1,0 +1,95 @@
+"""Preparation of a database for its first migration: schema, extension, version table, the database itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from ragschema.database.connections import connect, opened, prepare, reachable
+from ragschema.database.options import Options
+from ragschema.database.server import VERSION_TABLE, check_rights
+from ragschema.database.settings import Database
+from ragschema.errors import ConfigurationError, DatabaseUnreachable
+from ragschema.migrations.deployer_lock import take_deployer_lock
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `prepare_database` made, each False where it was there already."""
+
+    database: bool
+    schema: bool
+    extension: bool
+    version_table: bool
+
+
+def prepare_database(options: Options, *, with_database: bool = False) -> Preparation:
+    """Make what the first migration needs and nothing else: schema, extension, version table.
+
+    Args:
+        options: The database.
+        with_database: Whether to create the database too, where it is missing.
+
+    Raises:
+        ConfigurationError: This role may not; the remedy is the one SQL line for somebody who may.
+    """
+    has_made = with_database and _create_database(options)
+    with opened(options) as at, at.connection as connection:
+        take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
+        schemas = prepare(connection, at.schemas.target)
+        check_rights(connection, schemas)
+        table = sql.Identifier(schemas.target, VERSION_TABLE)
+        has_table = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone() != (None,)
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL,"
+                " CONSTRAINT {} PRIMARY KEY (version_num))"
+            ).format(table, sql.Identifier(f"{VERSION_TABLE}_pkc"))
+        )
+        return Preparation(
+            database=has_made,
+            schema=not at.schemas.target_exists,
+            extension=at.schemas.extension.installed is None,
+            version_table=not has_table,
+        )
+
+
+def _create_database(options: Options) -> bool:
+    """Create the database, from the server's maintenance database; return whether it was missing."""
+    with reachable(options.database) as database:
+        name = database.parameters.get("dbname")
+        if name is None:
+            raise ConfigurationError(
+                f"{database.source} names no database to create.", "Write it: postgresql://HOST/NAME."
+            )
+        try:
+            connect(options, database).close()
+        except DatabaseUnreachable as exc:
+            log.debug("%s", exc)
+        else:
+            return False
+        with connect(options, _with_name(database, "postgres")) as connection:
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            except psycopg.errors.DuplicateDatabase:
+                return False
+            except psycopg.errors.InsufficientPrivilege as exc:
+                raise ConfigurationError(
+                    f"The role {connection.info.user} may not create the database {name}.",
+                    "Ask an administrator of the server to run this once, then run this again:",
+                    sql.SQL("CREATE DATABASE {} OWNER {};")
+                    .format(sql.Identifier(name), sql.Identifier(connection.info.user))
+                    .as_string(),
+                ) from exc
+    return True
+
+
+def _with_name(database: Database, name: str) -> Database:
+    parameters: Mapping[str, str] = {**database.parameters, "dbname": name}
+    return Database(parameters, database.source)

@@ -1,0 +1,100 @@
+"""Repair of what failed builds left: invalid indexes, unvalidated constraints."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from ragschema.database.connections import opened
+from ragschema.database.options import Options
+from ragschema.database.server import Connection
+from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.state.status import find_invalid_indexes
+
+log = logging.getLogger(__name__)
+
+_UNVALIDATED = """
+SELECT t.relname::text, c.conname::text FROM pg_constraint c
+JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT c.convalidated
+ORDER BY 1, 2
+"""
+_LACKS_INDEX = """
+SELECT to_regclass(%s) IS NULL AND EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'is_current' AND NOT attisdropped
+)
+"""
+_LEFT_BY_REINDEX = ("_ccnew", "_ccold")  # suffixes of what an interrupted REINDEX CONCURRENTLY leaves
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What `repair` healed.
+
+    Attributes:
+        rebuilt: Indexes built again, concurrently; the vector index also where a load that deferred it has died.
+        dropped: Left-overs of an interrupted REINDEX CONCURRENTLY.
+        validated: Constraints validated, as ``table.constraint``.
+    """
+
+    rebuilt: tuple[str, ...]
+    dropped: tuple[str, ...]
+    validated: tuple[str, ...]
+
+
+def repair(options: Options) -> Repair:
+    """Heal invalid indexes and unvalidated constraints of ours; an index being built is not touched.
+
+    Rebuilds with REINDEX CONCURRENTLY and validates under SHARE UPDATE EXCLUSIVE: reads and writes go on.
+
+    Raises:
+        RagSchemaError: psycopg's own error where a constraint does not hold for the rows.
+    """
+    with opened(options) as at, at.connection as connection:
+        schema = at.schemas.target
+        take_deployer_lock(connection, schema, wait=options.lock_wait)
+        connection.execute("SELECT set_config('lock_timeout', '0', false)")  # it would leave invalid indexes
+        rebuilt, dropped, validated = [], [], []
+        for index in find_invalid_indexes(connection, schema):
+            name = sql.Identifier(schema, index)
+            if index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX):
+                log.info("Dropping %s, left by an interrupted rebuild", index)
+                connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
+                dropped.append(index)
+            else:
+                log.info("Rebuilding %s", index)
+                connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(name))
+                rebuilt.append(index)
+        rebuilt += _build_deferred(connection, schema)
+        for table, constraint in connection.execute(_UNVALIDATED, (schema,)).fetchall():
+            log.info("Validating %s of %s", constraint, table)
+            connection.execute(
+                sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
+                    sql.Identifier(schema, table), sql.Identifier(constraint)
+                )
+            )
+            validated.append(f"{table}.{constraint}")
+        return Repair(tuple(rebuilt), tuple(dropped), tuple(validated))
+
+
+def _build_deferred(connection: Connection, schema: str) -> list[str]:
+    """Build the indexes that a load has dropped and not built again; return their names."""
+    from ragschema.publishing.deferral import DEFERRED, index_definition  # SQLAlchemy, for this only
+
+    table = sql.Identifier(schema, "rag_chunks").as_string()
+    missing = [
+        name
+        for name in DEFERRED
+        if _exists(connection, _LACKS_INDEX, sql.Identifier(schema, name).as_string(), table)
+    ]
+    for name in missing:
+        log.info("Building %s", name)
+        connection.execute(index_definition(name).encode())
+    return missing
+
+
+def _exists(connection: Connection, query: str, *parameters: str) -> bool:
+    row = connection.execute(query.encode(), parameters).fetchone()
+    return row is not None and bool(row[0])

@@ -1,0 +1,162 @@
+"""A plan: the SQL that an upgrade would run on a database, statement by statement, with what it does there.
+
+Making one reads only, and takes no deployer lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from ragschema.database.connections import Opened, opened
+from ragschema.database.drivers import driver_of
+from ragschema.database.options import Options
+from ragschema.errors import DatabaseAhead, PlanStale, UnmanagedDatabase, UsageError
+from ragschema.planning.document import Plan as Plan
+from ragschema.planning.document import document as document
+from ragschema.planning.document import read_plan as read_plan
+from ragschema.planning.document import write_plan as write_plan
+from ragschema.revisions.manifest import Manifest, Revision, read_manifest
+from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.state.status import has_our_tables, read_current
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+
+def make_plan(options: Options, revision: str = "head", *, expand_only: bool = False) -> Plan:
+    """Plan an upgrade; reads only, takes no deployer lock.
+
+    Takes Alembic's ``op``: call it where no migration runs in this process.
+
+    Args:
+        options: The database.
+        revision: Where to stop: a revision id, ``head`` or ``+N``.
+        expand_only: Stop before the first contract revision.
+
+    Raises:
+        UsageError: There is no such revision.
+        UnmanagedDatabase: The database has our tables and no version row.
+        DatabaseAhead: It is at a revision this package does not know.
+        LockNotObtained: The size of a table cannot be read.
+    """
+    manifest = read_manifest()
+    options = replace(options, application_name="ragschema plan")
+    with opened(options) as at, at.connection as connection:
+        connection.execute("SET default_transaction_read_only = on")
+        current = read_current(connection, at.schemas.target)
+        chosen = _choose(manifest, current, at, revision)
+        pending = list(takewhile(lambda each: not expand_only or each.deploy == "expand", chosen))
+        left = [each.revision for each in chosen[len(pending) :]]
+        notes = [f"Ends before the contract revision {left[0]}."] if left else []
+        if not pending and current is None:
+            raise UsageError("There is no revision to plan.", "Leave out --to and --expand-only.")
+        plan = Plan(
+            str(at.database),
+            at.schemas.target,
+            current,
+            pending[-1].revision if pending else str(current),
+            _checksum(read_catalogue(connection, at.schemas.target), current),
+            "static",
+            tuple(notes),
+            (),
+        )
+        if not pending:
+            return plan
+        from ragschema.planning.statements import plan_revisions  # with Alembic: at head we do without it
+
+        method, made, revisions = plan_revisions(at, manifest, current, pending)
+        return replace(plan, method=method, notes=(*made, *notes), revisions=tuple(revisions))
+
+
+def _choose(manifest: Manifest, current: str | None, at: Opened, revision: str) -> Sequence[Revision]:
+    """Return the revisions that an upgrade would run."""
+    pending = manifest.after(current)
+    if pending is None:
+        raise DatabaseAhead(
+            f"The database is at revision {current}, which this ragschema does not know.",
+            "Plan with the ragschema that wrote it, or a newer one.",
+        )
+    if current is None and has_our_tables(at.connection, at.schemas.target):
+        raise UnmanagedDatabase(
+            "The database has our tables, but no version row says at which revision.",
+            "Run `rag migrate adopt`: it finds the revision and stamps it.",
+        )
+    return pending[: _count(manifest, pending, revision)]
+
+
+def _count(manifest: Manifest, pending: Sequence[Revision], revision: str) -> int:
+    """Return how many of the pending revisions an upgrade to a revision would run."""
+    if revision in ("head", "heads"):
+        return len(pending)
+    if revision.startswith("+") and revision[1:].isdecimal() and 0 < int(revision[1:]) <= len(pending):
+        return int(revision[1:])
+    fitting = [each.revision for each in manifest.revisions if each.revision.startswith(revision)]
+    if len(fitting) != 1 or not revision:
+        raise UsageError(
+            f"There is no revision {revision}.", "Run `rag migrate history` to see the revisions."
+        )
+    return next((number for number, each in enumerate(pending, 1) if each.revision == fitting[0]), 0)
+
+
+def check_plan(plan: Plan, connection: sa.Connection, schema: str) -> None:
+    """Refuse to carry out a plan on a database, or with revisions, that are not those it was made for.
+
+    Args:
+        plan: The plan.
+        connection: A connection to the database; it is only read.
+        schema: The schema that is to be migrated.
+
+    Raises:
+        PlanStale: The schema, the database's revision, its catalogue or a pending revision is another one.
+    """
+    driver = driver_of(connection)
+    if schema != plan.schema:
+        raise _stale(f"The plan is for schema {plan.schema}, not for {schema}.")
+    with driver.transaction(force_rollback=True):  # it may find no version table, which ends a transaction
+        current = read_current(driver, schema)
+    if current != plan.current:
+        raise _stale(
+            f"The plan starts at {plan.current or 'an empty database'}, and the database is at"
+            f" {current or 'no revision'}."
+        )
+    manifest = read_manifest()
+    known = {each.revision: each for each in manifest.after(current) or ()}
+    planned = [each.revision for each in plan.revisions]
+    if planned != list(known)[: len(planned)]:
+        raise _stale("The plan's revisions are not those that this ragschema would run.")
+    for each in plan.revisions:
+        if each.checksum != manifest.checksums[each.revision]:
+            raise _stale(f"Revision {each.revision} was edited after the plan was made.")
+    if _checksum(read_catalogue(driver, schema), current) != plan.catalogue:
+        raise _stale("The database's catalogue is not what it was when the plan was made.")
+
+
+def refuse_overtaken(plan: Plan, applied: Sequence[object], current: str | None) -> None:
+    """Refuse a plan of which nothing was left to do: somebody else has brought the database to its target.
+
+    Raises:
+        PlanStale: That is so.
+    """
+    if plan.revisions and not applied:
+        raise _stale(
+            f"The plan starts at {plan.current or 'an empty database'}, and the database is at {current} already."
+        )
+
+
+def _stale(fact: str) -> PlanStale:
+    return PlanStale(
+        fact,
+        "Nothing was changed. Make a new plan with `rag migrate plan --out FILE`, read it, and run that one.",
+    )
+
+
+def _checksum(catalogue: Catalogue, current: str | None) -> str:
+    """Return the SHA-256 of a catalogue; an empty database gets its extension before a plan is checked."""
+    if current is None:
+        catalogue = {name: text for name, text in catalogue.items() if name != "extension vector"}
+    return hashlib.sha256(json.dumps(catalogue, sort_keys=True).encode()).hexdigest()

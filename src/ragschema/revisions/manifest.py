@@ -1,0 +1,94 @@
+"""The revisions of this package as a list, read from their files without Alembic."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from ragschema.errors import ConfigurationError, UsageError
+from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
+from ragschema.revisions.files import find_heads, read_revision_files, two_heads, versions_directory
+from ragschema.revisions.locations import script_location
+from ragschema.revisions.sums import file_checksum
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision of this package.
+
+    Attributes:
+        revision: Its id, 14 digits.
+        summary: The first line of its docstring.
+        deploy: ``expand``: goes before the code that needs it; ``contract``: after the last that used what goes.
+    """
+
+    revision: str
+    summary: str
+    deploy: Deploy
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All revisions, oldest first.
+
+    Attributes:
+        revisions: The revisions.
+        checksums: SHA-256 of each revision's file, in hexadecimal.
+    """
+
+    revisions: tuple[Revision, ...]
+    checksums: dict[str, str]
+
+    @property
+    def head(self) -> str:
+        """The revision this package ends at."""
+        return self.revisions[-1].revision
+
+    def after(self, current: str | None) -> tuple[Revision, ...] | None:
+        """Return the revisions after one, all of them after None; None where that one is not known."""
+        if current is None:
+            return self.revisions
+        ids = [revision.revision for revision in self.revisions]
+        return self.revisions[ids.index(current) + 1 :] if current in ids else None
+
+
+def read_manifest() -> Manifest:
+    """Read the packaged revisions.
+
+    Raises:
+        ConfigurationError: They have two heads.
+    """
+    files = read_revision_files(versions_directory())
+    if len(heads := find_heads(files)) > 1:
+        raise ConfigurationError(*two_heads(heads))
+    return Manifest(
+        tuple(
+            Revision(str(file.revision), file.docstring.partition("\n")[0], deploy_label(file.docstring))
+            for file in files
+        ),
+        {str(file.revision): file_checksum(file.path) for file in files},
+    )
+
+
+def deploy_label(docstring: str) -> Deploy:
+    """Return what a revision's docstring says of its place in a deploy; expand where it says nothing."""
+    return read_deploy(split_docstring(docstring)["Deploy"]) or "expand"
+
+
+def revision_of_release(version: str) -> str:
+    """Return the head of a released package version, for ``rollback --to-version``.
+
+    Raises:
+        UsageError: There is no such release.
+    """
+    releases: dict[str, str] = json.loads((script_location() / "releases.json").read_text())
+    numbers = _numbers(version)
+    fitting = [name for name in releases if _numbers(name)[: len(numbers)] == numbers]
+    if not fitting:
+        raise UsageError(f"There is no release {version}.", f"Released are {', '.join(releases)}.")
+    return releases[max(fitting, key=_numbers)]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))

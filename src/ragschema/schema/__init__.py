@@ -1,0 +1,1 @@
+"""The schema as the models declare it: tables, functions and triggers, rules between rows."""

@@ -1,0 +1,42 @@
+"""The declarative base: naming convention, type map and metadata of every model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import DDL, Connection, DateTime, MetaData, Text, event, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncAttrs
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+
+Executor: TypeAlias = Session | Connection
+"""Who holds the transaction that a function takes part in: a session, or a connection."""
+
+# PostgreSQL's own default names, so that a database made by plain SQL needs no renames.
+NAMING_CONVENTION = {
+    "pk": "%(table_name)s_pkey",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+}
+
+
+Id = Annotated[UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))]
+Timestamp = Annotated[datetime, mapped_column(server_default=text("CURRENT_TIMESTAMP"))]
+
+
+class Base(AsyncAttrs, DeclarativeBase):
+    """Base of all models; ``Base.metadata`` is what the revisions amount to at head."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {
+        str: Text(),
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+    }
+
+
+event.listen(Base.metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS vector"))  # type: ignore[no-untyped-call]

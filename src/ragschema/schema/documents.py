@@ -1,0 +1,213 @@
+"""The tables of documents: documents, their immutable versions, chunks, and the events between versions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from ragschema.embeddings.column_type import Embedding
+from ragschema.embeddings.wire import Vector
+from ragschema.schema.base import Base, Id, Timestamp
+
+
+class ChunkEventType(StrEnum):
+    """What became of a chunk between the previous version and this one."""
+
+    added = "added"
+    updated = "updated"
+    deleted = "deleted"
+    unchanged = "unchanged"
+
+
+TextConfig = Annotated[str, mapped_column(server_default=text("'simple'"))]
+
+
+class Document(Base):
+    """A document, known by the caller's ``article_id``; its text is in its versions."""
+
+    __tablename__ = "rag_documents"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["id", "current_version_id"],
+            ["rag_document_versions.document_id", "rag_document_versions.id"],
+            name="fk_current_version",
+            use_alter=True,
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+        Index(None, "current_version_id", "id"),
+    )
+
+    id: Mapped[Id]
+    article_id: Mapped[str] = mapped_column(unique=True)
+    """The caller's own key for the document."""
+    current_version_id: Mapped[UUID | None]
+    """The version that search reads, one of the document's own; None before the first is published."""
+    created_at: Mapped[Timestamp]
+    updated_at: Mapped[Timestamp]
+    """Kept by a trigger, where an UPDATE does not set it."""
+    text_config: Mapped[TextConfig]
+    """Name of the text search configuration of its chunks: ``simple``, ``english``, ...; any installed one."""
+
+    versions: Mapped[list[DocumentVersion]] = relationship(
+        back_populates="document",
+        primaryjoin="Document.id == DocumentVersion.document_id",
+        foreign_keys="DocumentVersion.document_id",
+        order_by="DocumentVersion.version_number",
+        passive_deletes="all",
+    )
+    current_version: Mapped[DocumentVersion | None] = relationship(
+        primaryjoin="Document.current_version_id == DocumentVersion.id",
+        foreign_keys="Document.current_version_id",
+        post_update=True,  # the document is inserted before the version it points at
+    )
+
+
+class DocumentVersion(Base):
+    """One immutable state of a document: what it was cut from, and by which chunker and embedder.
+
+    A trigger refuses every UPDATE but of title and url. The content of a version is its manifest: the chunks of
+    its events other than ``deleted``, in the order of their ordinals; a version that has no events at all
+    consists of the chunks whose ``version_id`` it is.
+    """
+
+    __tablename__ = "rag_document_versions"
+    __table_args__ = (
+        UniqueConstraint("document_id", "version_number"),
+        UniqueConstraint("document_id", "id"),  # what fk_current_version refers to
+        CheckConstraint("version_number > 0", name="version_number"),
+    )
+
+    id: Mapped[Id]
+    document_id: Mapped[UUID] = mapped_column(ForeignKey("rag_documents.id", ondelete="CASCADE"))
+    version_number: Mapped[int]
+    """Counts up from 1 within the document."""
+    source_hash: Mapped[str]
+    """Hash of the text before chunking: the same hash needs no new version."""
+    chunker_version: Mapped[str]
+    embedder_version: Mapped[str]
+    created_at: Mapped[Timestamp]
+    title: Mapped[str | None]
+    url: Mapped[str | None]
+
+    document: Mapped[Document] = relationship(
+        back_populates="versions",
+        primaryjoin="Document.id == DocumentVersion.document_id",
+        foreign_keys=[document_id],
+    )
+    chunks: Mapped[list[Chunk]] = relationship(
+        back_populates="version", order_by="Chunk.ordinal", passive_deletes="all"
+    )
+    events: Mapped[list[ChunkEvent]] = relationship(
+        back_populates="version", order_by="ChunkEvent.ordinal", passive_deletes="all"
+    )
+
+
+class Chunk(Base):
+    """A piece of a document's text, with its embedding.
+
+    It is written with the version it first appears in; a later version with the same text has an event that
+    points at it, instead of a copy.
+
+    Many are written fastest by ``session.execute(insert(Chunk), rows)``: ``session.add`` takes a round trip for
+    each, which brings its id and time back.
+    """
+
+    __tablename__ = "rag_chunks"
+    __table_args__ = (
+        UniqueConstraint("version_id", "ordinal"),
+        CheckConstraint("ordinal >= 0", name="ordinal"),
+        CheckConstraint("vector_norm(embedding) > 0", name="embedding"),
+        Index(
+            "rag_chunks_current_embedding_idx",
+            "embedding",
+            postgresql_using="hnsw",
+            postgresql_ops={"embedding": "vector_cosine_ops"},
+            postgresql_where=text("is_current"),
+        ),
+        Index(
+            "rag_chunks_current_text_idx",
+            text("rag_text_vector(text_config, content)"),
+            postgresql_using="gin",
+            postgresql_where=text("is_current"),
+        ),
+        Index(
+            "rag_chunks_pending_idx",
+            "created_at",
+            "id",
+            postgresql_where=text("is_current AND embedding IS NULL"),
+        ),
+        {
+            "postgresql_with": {
+                "fillfactor": 80,
+                "autovacuum_vacuum_scale_factor": 0.1,
+                "autovacuum_vacuum_threshold": 500,
+                "autovacuum_vacuum_cost_limit": 2000,
+            }
+        },
+    )
+
+    id: Mapped[Id]
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("rag_document_versions.id", ondelete="CASCADE"))
+    ordinal: Mapped[int]
+    """Place within the version it was written with, from 0; its place in another one is its event's ordinal."""
+    content: Mapped[str]
+    embedding: Mapped[Vector | None] = mapped_column(Embedding())
+    """Shape ``(768,)``, float32, not zero; None until it has been computed."""
+    created_at: Mapped[Timestamp]
+    is_current: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it is in the manifest of its document's current version: what search reads. Kept by triggers."""
+    text_config: Mapped[TextConfig]
+    """Its document's, once it is current."""
+
+    version: Mapped[DocumentVersion] = relationship(back_populates="chunks")
+    events: Mapped[list[ChunkEvent]] = relationship(back_populates="chunk", passive_deletes="all")
+
+
+class ChunkEvent(Base):
+    """What a version did to one chunk, compared with the version before it.
+
+    A version's events other than ``deleted`` are its manifest: each has a chunk, and a place of its own.
+    """
+
+    __tablename__ = "rag_chunk_events"
+    __table_args__ = (
+        CheckConstraint("ordinal >= 0", name="ordinal"),
+        CheckConstraint("event_type = 'deleted' OR chunk_id IS NOT NULL", name="chunk_id"),
+        Index(None, "version_id"),
+        Index(None, "chunk_id"),
+        Index(
+            "rag_chunk_events_manifest_idx",
+            "version_id",
+            "ordinal",
+            unique=True,
+            postgresql_where=text("event_type <> 'deleted'"),
+        ),
+    )
+
+    id: Mapped[Id]
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("rag_document_versions.id", ondelete="CASCADE"))
+    chunk_id: Mapped[UUID | None] = mapped_column(ForeignKey("rag_chunks.id"))
+    """The chunk itself; for a deleted one, the previous version's row as long as it is kept."""
+    ordinal: Mapped[int | None]
+    """Place of the chunk within this version, from 0; of a deleted one, within the version before."""
+    event_type: Mapped[ChunkEventType] = mapped_column(Enum(ChunkEventType, name="chunk_event_type"))
+    details: Mapped[dict[str, Any] | None] = mapped_column("metadata")
+    """Column ``metadata``, a name that SQLAlchemy keeps for itself."""
+    created_at: Mapped[Timestamp]
+
+    version: Mapped[DocumentVersion] = relationship(back_populates="events")
+    chunk: Mapped[Chunk | None] = relationship(back_populates="events")

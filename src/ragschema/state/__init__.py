@@ -1,0 +1,1 @@
+"""The state of a database: catalogue, drift, revision, attempts."""

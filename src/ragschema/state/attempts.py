@@ -1,0 +1,111 @@
+"""The history of a database's migrations: append-only, written in each revision's own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+import psycopg
+from psycopg import sql
+
+from ragschema.database.connections import quoted
+from ragschema.database.server import HISTORY_TABLE, Connection
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One attempt at a revision.
+
+    Attributes:
+        revision: Its id.
+        direction: ``upgrade``, ``downgrade``, or ``stamp``.
+        succeeded: False where it was rolled back.
+        migrated_by: The login that ran it.
+        package_version: The ragschema that ran it.
+        started_at: By the server's clock.
+        seconds: How long it took.
+        checksum: SHA-256 of the revision's file as it was run, in hexadecimal.
+        error: The server's message of a failure.
+    """
+
+    revision: str
+    direction: str
+    succeeded: bool
+    migrated_by: str
+    package_version: str
+    started_at: datetime
+    seconds: float
+    checksum: str | None
+    error: str | None
+
+
+def create_table(schema: str | None) -> str:
+    """Return the SQL that makes the history table; unqualified without a schema."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {_table(schema)} ("
+        " id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+        " revision text NOT NULL,"
+        " direction text NOT NULL,"
+        " succeeded boolean NOT NULL,"
+        " migrated_by text NOT NULL DEFAULT session_user,"
+        " package_version text NOT NULL,"
+        " started_at timestamptz NOT NULL,"
+        " seconds double precision NOT NULL,"
+        " checksum text,"
+        " error text)"
+    )
+
+
+def insert(schema: str | None, attempt: Mapping[str, object]) -> str:
+    """Return the SQL that records an attempt which ends now."""
+    values = {name: sql.Literal(value) for name, value in attempt.items()}
+    return (
+        sql.SQL(
+            f"INSERT INTO {_table(schema)}"
+            " (revision, direction, succeeded, package_version, started_at, seconds, checksum, error)"
+            " VALUES ({revision}, {direction}, {succeeded}, {package_version},"
+            " clock_timestamp() - make_interval(secs => {seconds}), {seconds}, {checksum}, {error})"
+        )
+        .format(**values)
+        .as_string()
+    )
+
+
+def _table(schema: str | None) -> str:
+    return quoted(HISTORY_TABLE) if schema is None else quoted(schema, HISTORY_TABLE)
+
+
+def attempt(
+    revision: str, direction: str, *, seconds: float, checksum: str | None, error: str | None = None
+) -> dict[str, object]:
+    """Return an attempt for `insert`."""
+    return {
+        "revision": revision,
+        "direction": direction,
+        "succeeded": error is None,
+        "package_version": _package_version(),
+        "seconds": seconds,
+        "checksum": checksum,
+        "error": error,
+    }
+
+
+@cache
+def _package_version() -> str:
+    from importlib.metadata import version  # here: it takes as long to import as a status takes to read
+
+    return version("ragschema")
+
+
+def read(connection: Connection, schema: str) -> list[Entry]:
+    """Return the attempts, oldest first; none where there is no history table, or this role may not read it."""
+    try:
+        rows = connection.execute(
+            "SELECT revision, direction, succeeded, migrated_by, package_version, started_at, seconds, checksum,"
+            f" error FROM {_table(schema)} ORDER BY id".encode()
+        ).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        return []
+    return [Entry(*row) for row in rows]

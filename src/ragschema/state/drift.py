@@ -1,0 +1,173 @@
+"""Drift: how a database differs from what the revision it is at made.
+
+What counts. Missing or changed objects of ours are drift, and so are constraints, policies, rules, row
+security, storage parameters and required columns that somebody added to our tables: they make a service's
+statements fail or find less. Notes are what somebody added that refuses nothing: indexes, triggers, comments,
+columns that may be left out; and autovacuum's settings, changed or added. But what a later revision will itself
+create is drift, because that revision will fail on it; an index is not, for a concurrent build may have been
+interrupted. Everything else in the schema is foreign and not mentioned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ragschema.database.server import Connection
+from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.state.expected import expected as expected
+from ragschema.state.expected import read_fingerprints
+
+UUID_REPAIR = "20261121100500"
+"""The revision that gives ids the default ``gen_random_uuid()``, where a hand-written schema has another."""
+
+_UUID_DEFAULT = re.compile(r"""(?<= DEFAULT )(?:(?:\w+|"(?:[^"]|"")+")\.)?uuid_generate_v4\(\)""")
+_STANDING_ON_TABLES = {
+    *("column", "constraint", "index", "trigger", "rule", "policy", "row-security", "parameter", "comment")
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An object that is not as expected.
+
+    Attributes:
+        object: Its kind and name: ``column rag_chunks.embedding``.
+        expected: Its definition at the revision; None where it should not be there.
+        found: Its definition in the database; None where it is missing.
+    """
+
+    object: str
+    expected: str | None
+    found: str | None
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.object} is missing; expected: {self.expected}"
+        if self.expected is None:
+            return f"{self.object} is not expected: {self.found}"
+        return f"{self.object} differs\n  expected: {self.expected}\n  found:    {self.found}"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A database compared with a revision.
+
+    Attributes:
+        revision: The revision.
+        differences: Drift, sorted by object.
+        notes: What somebody added to our tables that refuses nothing; not drift.
+        repaired_later: What a later revision repairs by itself: ids with the default ``uuid_generate_v4()``,
+            and the extension uuid-ossp, which stays but is needed no more; not drift.
+    """
+
+    revision: str
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[Difference, ...] = ()
+    repaired_later: tuple[Difference, ...] = ()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is no drift; there may be notes."""
+        return not self.differences
+
+
+def find_drift(connection: Connection, schema: str, revision: str) -> Drift:
+    """Compare a schema with the expected catalogue of a revision; reads only, takes no lock.
+
+    pgvector may be in our schema, in public, or in a schema of the role's own search_path, that is the one
+    this connection started with.
+
+    Args:
+        connection: In or outside a transaction.
+        schema: The schema of our tables.
+        revision: The revision the database is at.
+
+    Raises:
+        UsageError: The expected catalogue of the revision is not known.
+    """
+    expected(revision)
+    return compare(read_catalogue(connection, schema), revision)
+
+
+def nearest_revision(connection: Connection, schema: str) -> Drift:
+    """Compare a schema with every revision, and return the nearest; it has no differences where one matches.
+
+    Of revisions with the same catalogue it is the oldest: what the later ones do to data may be missing. Reads
+    only, takes no lock.
+    """
+    return nearest(read_catalogue(connection, schema))
+
+
+def nearest(found: Catalogue, catalogues: Mapping[str, Mapping[str, str]] | None = None) -> Drift:
+    """Compare a catalogue with every revision's, and return the nearest; see `nearest_revision` and `compare`."""
+    catalogues = read_fingerprints() if catalogues is None else catalogues
+    known = {name for catalogue in catalogues.values() for name in catalogue}
+
+    def distance(drift: Drift) -> tuple[bool, int]:
+        """Any that fits comes first: an index that a later revision makes does not make it that revision."""
+        wanted = catalogues[drift.revision]
+        return not drift.is_clean, sum(wanted.get(name) != found.get(name) for name in known)
+
+    return min((compare(found, revision, catalogues) for revision in catalogues), key=distance)
+
+
+def compare(
+    found: Catalogue, revision: str, catalogues: Mapping[str, Mapping[str, str]] | None = None
+) -> Drift:
+    """Compare a catalogue with the expected one of a revision.
+
+    Args:
+        found: The catalogue of a database.
+        revision: A key of ``catalogues``.
+        catalogues: The expected catalogue of every revision, oldest first; the shipped ones by default.
+    """
+    catalogues = read_fingerprints() if catalogues is None else catalogues
+    wanted, order = catalogues[revision], list(catalogues)
+    later = {name for after in order[order.index(revision) + 1 :] for name in catalogues[after]}
+    groups: dict[_Group, list[Difference]] = {"differences": [], "notes": [], "repaired_later": []}
+    for name in sorted({*wanted, *found}):
+        difference = Difference(name, wanted.get(name), found.get(name))
+        if difference.expected != difference.found and (
+            group := _group(difference, wanted, found, later, is_repaired_later=revision < UUID_REPAIR)
+        ):
+            groups[group].append(difference)
+    return Drift(revision, **{group: tuple(members) for group, members in groups.items()})
+
+
+_Group = Literal["differences", "notes", "repaired_later"]
+
+
+def _group(
+    difference: Difference,
+    wanted: Mapping[str, str],
+    found: Mapping[str, str],
+    later: set[str],
+    *,
+    is_repaired_later: bool,
+) -> _Group | None:
+    """Return where a difference belongs; None for what is foreign, or said of its table already."""
+    kind, _, name = difference.object.partition(" ")
+    table = f"table {name.partition('.')[0]}"
+    if kind == "parameter" and "autovacuum_" in name and table in found and table in wanted:
+        return "notes"  # an operator knows the load
+    if difference.found is None:
+        return None if kind in _STANDING_ON_TABLES and table not in found else "differences"
+    if difference.object == "extension uuid-ossp":
+        return "repaired_later" if is_repaired_later else None
+    if difference.expected is not None:
+        repaired = _UUID_DEFAULT.sub("gen_random_uuid()", difference.found)
+        return "repaired_later" if is_repaired_later and repaired == difference.expected else "differences"
+    if difference.object in later and kind != "index":
+        return None if kind in _STANDING_ON_TABLES and table not in wanted else "differences"
+    if kind not in _STANDING_ON_TABLES or table not in wanted:
+        return None
+    return "notes" if _refuses_nothing(kind, difference.found) else "differences"
+
+
+def _refuses_nothing(kind: str, definition: str) -> bool:
+    if kind == "column":
+        return " NOT NULL" not in definition or " DEFAULT " in definition or " GENERATED " in definition
+    return kind in ("index", "trigger", "comment")

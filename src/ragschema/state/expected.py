@@ -1,0 +1,68 @@
+"""The expected catalogue of every revision: ``alembic/fingerprints.json``, shipped in the wheel.
+
+The file holds, for each revision, what it changes in the catalogue of the one before: a definition by object,
+null where the object goes. ``python -m ragschema.authoring.snapshots`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ragschema.errors import RagSchemaError, UsageError
+from ragschema.revisions.locations import script_location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ragschema.state.catalogue import Catalogue
+
+COMMAND = "uv run python -m ragschema.authoring.snapshots"
+
+
+def fingerprints_path() -> Path:
+    """Return where the file is: beside versions/."""
+    return script_location() / "fingerprints.json"
+
+
+@cache
+def read_fingerprints() -> Mapping[str, Mapping[str, str]]:
+    """Return the expected catalogue by revision, oldest first.
+
+    Raises:
+        RagSchemaError: The file is missing or unreadable.
+    """
+    path = fingerprints_path()
+    try:
+        changes: dict[str, dict[str, str | None]] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise RagSchemaError(
+            f"The expected catalogues cannot be read from {path}.",
+            f"Install ragschema again, or run `{COMMAND}` in a checkout.",
+            str(exc),
+        ) from exc
+    catalogues: dict[str, Mapping[str, str]] = {}
+    last: Catalogue = {}
+    for revision, changed in changes.items():
+        merged = last | changed
+        last = {name: text for name, text in merged.items() if text is not None}
+        catalogues[revision] = MappingProxyType(last)
+    return MappingProxyType(catalogues)
+
+
+def expected(revision: str) -> Mapping[str, str]:
+    """Return the expected catalogue of a revision.
+
+    Raises:
+        UsageError: There is none of that revision.
+    """
+    catalogues = read_fingerprints()
+    if revision not in catalogues:
+        raise UsageError(
+            f"The expected catalogue of revision {revision} is not known; known are {', '.join(catalogues)}.",
+            f"Run `{COMMAND}` if the revision is new, or use the ragschema that has it.",
+        )
+    return catalogues[revision]

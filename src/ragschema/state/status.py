@@ -1,0 +1,153 @@
+"""Where a database stands, read with psycopg alone: no lock, no write, no SQLAlchemy, no Alembic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from ragschema.database.connections import Opened
+from ragschema.database.server import VERSION_TABLE, Connection
+from ragschema.errors import RagSchemaError
+from ragschema.revisions.manifest import Manifest, Revision
+from ragschema.state import attempts
+from ragschema.state.attempts import Entry
+
+State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY"]
+
+# Of another role's build the progress view shows only the pid; pg_locks says which table it works on.
+_OUR_INDEXES = """
+SELECT i.relname::text, x.indisvalid, EXISTS (
+    SELECT FROM pg_stat_progress_create_index p
+    WHERE p.datname = current_database()
+    AND (p.index_relid = i.oid
+         OR p.relid = t.oid AND p.command LIKE 'REINDEX%%'
+         OR coalesce(p.index_relid, 0) = 0 AND EXISTS (
+             SELECT FROM pg_locks l
+             WHERE l.pid = p.pid AND l.granted AND l.relation = t.oid AND l.locktype = 'relation'
+             AND l.mode IN ('ShareLock', 'ShareUpdateExclusiveLock'))))
+FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid
+JOIN pg_class t ON t.oid = x.indrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT (x.indisvalid AND x.indisready)
+ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a database stands.
+
+    Attributes:
+        state: OK at head; PENDING before it; AHEAD at a revision this package does not know; UNMANAGED with
+            our tables but no version row; EMPTY with neither.
+        current: The revision the database is at, or None.
+        head: The revision this package ends at.
+        pending: The revisions between, in the order they will run.
+        written_by: The package version that brought the database to a revision that is AHEAD, if recorded.
+        invalid_indexes: Indexes on our tables that a failed build left behind; those being built are not here.
+        edited: Revisions whose files are not what they were when they were applied.
+        last_failure: The last attempt, where it failed.
+    """
+
+    state: State
+    current: str | None
+    head: str
+    pending: tuple[Revision, ...] = ()
+    written_by: str | None = None
+    invalid_indexes: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    last_failure: Entry | None = field(default=None)
+
+
+def read_current(connection: Connection, schema: str) -> str | None:
+    """Return the revision a database is at; None without a version table or row.
+
+    Raises:
+        RagSchemaError: The version table has several rows, or this role may not read it.
+    """
+    table = sql.Identifier(schema, VERSION_TABLE)
+    try:
+        rows = connection.execute(sql.SQL("SELECT version_num FROM {}").format(table)).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return None
+    except psycopg.errors.InsufficientPrivilege as exc:
+        if not _exists(connection, schema, VERSION_TABLE):
+            return None
+        raise RagSchemaError(
+            f"The role {connection.info.user} may not read {table.as_string()}.",
+            "Ask its owner to run this, then run this again:",
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};")
+            .format(sql.Identifier(schema), table, user=sql.Identifier(connection.info.user))
+            .as_string(),
+        ) from exc
+    if len(rows) > 1:
+        raise RagSchemaError(
+            f"{VERSION_TABLE} has {len(rows)} rows: {', '.join(row[0] for row in rows)}.",
+            "Find out who wrote the second, and delete the wrong one.",
+        )
+    return str(rows[0][0]) if rows else None
+
+
+def has_our_tables(connection: Connection, schema: str) -> bool:
+    """Whether the schema has the table of documents."""
+    return _exists(connection, schema, "rag_documents")
+
+
+def find_invalid_indexes(connection: Connection, schema: str) -> tuple[str, ...]:
+    """Find indexes on our tables that are not valid and that nobody is building."""
+    rows = connection.execute(_OUR_INDEXES, (schema,)).fetchall()
+    return tuple(name for name, _, is_building in rows if not is_building)
+
+
+def read_status(at: Opened, manifest: Manifest) -> Status:
+    """Read where a database stands."""
+    schema = at.schemas.target
+    current = read_current(at.connection, schema)
+    entries = attempts.read(at.connection, schema)
+    pending = manifest.after(current)
+    state: State
+    if current is None:
+        state = "UNMANAGED" if has_our_tables(at.connection, schema) else "EMPTY"
+    elif pending is None:
+        state = "AHEAD"
+    else:
+        state = "PENDING" if pending else "OK"
+    return Status(
+        state,
+        current,
+        manifest.head,
+        pending or (),
+        written_by=_writer_of(current, entries) if state == "AHEAD" else None,
+        invalid_indexes=find_invalid_indexes(at.connection, schema),
+        edited=find_edited(current, entries, manifest),
+        last_failure=entries[-1] if entries and not entries[-1].succeeded else None,
+    )
+
+
+def find_edited(current: str | None, entries: list[Entry], manifest: Manifest) -> tuple[str, ...]:
+    """Find applied revisions whose files are not what they were when they were applied."""
+    applied = {
+        entry.revision: entry.checksum
+        for entry in entries
+        if entry.succeeded and entry.direction in ("upgrade", "downgrade")
+    }
+    pending = {revision.revision for revision in manifest.after(current) or ()}
+    return tuple(
+        revision.revision
+        for revision in manifest.revisions
+        if revision.revision not in pending
+        and applied.get(revision.revision) not in (None, manifest.checksums[revision.revision])
+    )
+
+
+def _exists(connection: Connection, schema: str, table: str) -> bool:
+    statement = "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = %s"
+    return connection.execute(statement, (schema, table)).fetchone() is not None
+
+
+def _writer_of(revision: str | None, entries: list[Entry]) -> str | None:
+    return next((entry.package_version for entry in reversed(entries) if entry.revision == revision), None)

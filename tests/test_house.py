@@ -1,0 +1,77 @@
+"""The house: imports run downhill, so that a room can be read, and moved, without those above it."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+
+import pytest
+
+from conftest import ROOT
+
+SOURCE = ROOT / "src" / "ragschema"
+FLOORS = """
+__init__ __main__
+cli
+authoring
+migrations
+publishing queries
+planning
+state
+jobs
+models
+database
+schema
+embeddings
+embedded
+revisions
+sql
+operations_v2
+operations_v1 errors
+"""
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}
+
+
+def read_imports() -> dict[str, set[str]]:
+    """Return the modules of the package, each with those that it imports, inside functions too."""
+    modules = {
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in SOURCE.rglob("*.py")
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ragschema":
+                base = (node.module or "").removeprefix("ragschema").removeprefix(".")
+                inner = {f"{base}.{alias.name}".removeprefix(".") for alias in node.names}
+                found[name] |= {each if each in modules else base or "__init__" for each in inner} - {name}
+            elif isinstance(node, ast.Import):
+                found[name] |= {alias.name.removeprefix("ragschema.") for alias in node.names} & {*modules}
+    return found
+
+
+IMPORTS = read_imports()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter(IMPORTS).prepare()
+
+
+def test_no_room_imports_itself_by_way_of_others() -> None:
+    rooms: dict[str, set[str]] = {room: set() for room in FLOOR}
+    for module, imported in IMPORTS.items():
+        room = module.split(".")[0]
+        rooms[room] |= {each.split(".")[0] for each in imported} - {room}
+    TopologicalSorter(rooms).prepare()
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_imports_run_downhill(module: str) -> None:
+    room = module.split(".")[0]
+    upward = {
+        each
+        for each in IMPORTS[module]
+        if each.split(".")[0] != room and FLOOR[each.split(".")[0]] <= FLOOR[room]
+    }
+    assert upward == set(), f"{module} stands below what it imports, see FLOORS"
