@@ -673,7 +673,7 @@ Write one of the two into the docstring:
 The models of this package still have column title of rag_document_versions: statements built from them fail, or `alembic check` asks for it again.
 Ship the models without it first, and this revision after that code is gone:
 
-    # ragschema/models.py: delete title of class DocumentVersion
+    # ragschema/schema/documents.py: delete title of class DocumentVersion
 """,
         safe='op.drop_column("rag_document_versions", "headline")',
         deploy="contract",
@@ -686,7 +686,7 @@ Ship the models without it first, and this revision after that code is gone:
 The models of this package still have table rag_jobs: statements built from them fail, or `alembic check` asks for it again.
 Ship the models without it first, and this revision after that code is gone:
 
-    # ragschema/models.py: delete class Job
+    # ragschema/schema/jobs.py: delete class Job
 """,
         safe='op.drop_table("rag_tasks")',
         deploy="contract",
@@ -699,7 +699,7 @@ Ship the models without it first, and this revision after that code is gone:
 The models of this package still have index rag_jobs_status_job_type_idx: statements built from them fail, or `alembic check` asks for it again.
 Ship the models without it first, and this revision after that code is gone:
 
-    # ragschema/models.py: delete the index rag_jobs_status_job_type_idx of class Job
+    # ragschema/schema/jobs.py: delete the index rag_jobs_status_job_type_idx of class Job
 """,
         safe="""
 op.execute("DROP INDEX rag_chunks_embedding_idx")  # lint: allow require-concurrent-index-deletion: built again below
@@ -715,7 +715,7 @@ op.execute("CREATE INDEX rag_chunks_embedding_idx ON rag_chunks USING hnsw (embe
 The models of this package still have constraint fk_current_version of rag_documents: statements built from them fail, or `alembic check` asks for it again.
 Ship the models without it first, and this revision after that code is gone:
 
-    # ragschema/models.py: delete the constraint fk_current_version of class Document
+    # ragschema/schema/documents.py: delete the constraint fk_current_version of class Document
 """,
         safe='op.drop_constraint("rag_documents_old_check", "rag_documents")',
         deploy="contract",

@@ -37,11 +37,11 @@ from ragschema import (
     Embedding,
     EmbeddingError,
     RagSchemaError,
-    autogenerate,
     create_async_engine,
     nearest_chunks,
 )
 from ragschema.database.settings import Database
+from ragschema.migrations import autogenerate
 
 NUMBERS = np.random.default_rng(7).standard_normal((6, 768)).astype(np.float32)
 FIRST = NUMBERS[0]
@@ -401,7 +401,7 @@ engine.dispose()
 """
 
 
-@pytest.mark.parametrize(("maker", "bound"), [("sqlalchemy", "str"), ("ragschema", "_Binary")])
+@pytest.mark.parametrize(("maker", "bound"), [("sqlalchemy", "str"), ("ragschema", "BinaryVector")])
 def test_an_engine_made_before_the_import_works(
     run: Command, database: Database, maker: str, bound: str
 ) -> None:

@@ -24,8 +24,8 @@ from ragschema import migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.migrations.run import Run
+from ragschema.models import Base
 from ragschema.revisions import scripts
-from ragschema.schema.base import Base
 from schema_dump import COMMAND, SNAPSHOT, dump_schema, snapshot
 
 __all__ = [

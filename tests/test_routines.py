@@ -25,10 +25,10 @@ from ragschema.database.settings import Database
 from ragschema.errors import DataLossRefused, RevisionRefused
 from ragschema.migrations import autogenerate
 from ragschema.migrations.run import Run
+from ragschema.models import Base
 from ragschema.revisions.files import routine_paths
 from ragschema.revisions.scripts import make_config
 from ragschema.schema import routines
-from ragschema.schema.base import Base
 from ragschema.schema.routines import Routine, newest_routines
 
 Connection = psycopg.Connection[psycopg.rows.TupleRow]

@@ -10,7 +10,6 @@ from itertools import groupby
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from ragschema import models  # noqa: F401  fills Base.metadata
 from ragschema.authoring.lint.advice import index_code
 from ragschema.authoring.lint.findings import (
     NEXT,
@@ -23,9 +22,9 @@ from ragschema.authoring.lint.findings import (
     with_imports,
 )
 from ragschema.authoring.lint.subject import Revisions, Subject, find_removals
+from ragschema.models import Base
 from ragschema.revisions.offline import Statement
 from ragschema.revisions.scripts import Direction
-from ragschema.schema.base import Base
 from ragschema.sql.statements import Thing, find_locked, read_index
 
 Rule = Callable[[Subject, Revisions], Iterator[Finding]]
