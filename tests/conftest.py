@@ -1,15 +1,28 @@
-"""One embedded server a run, one template database at head, a clone of it for each test that asks."""
+"""One embedded server a run, a template database for each revision, a clone for each test that asks.
+
+Which fixture to use:
+
+- ``database``: a database at head, a test's own. Most tests take this one.
+- ``database_at(revision)``: the same at an older revision, to put rows into before a later one runs.
+- ``empty_database``: for what must begin with nothing. Do not upgrade it to a revision and go on from there:
+  that replays the history, which ``database`` and ``database_at`` clone in a tenth of the time.
+- ``server``: libpq keywords, for ``made_database(server, template)`` in fixtures of a module or a session.
+- `servers.at_head`: a database at head on a server of another version, which the whole run shares too.
+- ``run``: a command in a process of its own (half a second; ask the library unless the process matters).
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,27 +32,35 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from forks import ENTRY_POINTS, Forks
 from ragschema import embedded, migrations
 from ragschema.database.settings import Database
+from ragschema.revisions.manifest import read_manifest
 from ragschema.state.expected import expected
 from schema_dump import dump_schema
 
 __all__ = [
     "ROOT",
     "Command",
+    "DatabaseAt",
     "clean_environment",
     "connect",
     "copy_checkout",
     "dump_schema",
+    "locked",
     "made_database",
     "make_by_hand",
     "make_engine",
+    "make_template",
     "read_rows",
+    "run_directory",
     "run_psql",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
 CLEARED = ("DATABASE_URL", "DB_", "PG", "RAG_")
+
+DatabaseAt = Callable[[str], Database]
 
 _numbers = count()
 
@@ -62,19 +83,40 @@ _DIRECTORY = "RAGSCHEMA_TESTS"
 
 def pytest_configure() -> None:
     """Make the directory that all processes of this run share; those of pytest-xdist inherit its name."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="ragschema-tests-")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ours would ignore the Ctrl-C of a test too
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="ragschema-tests-")
+    # Half of what a short command takes is compiling, where nothing may be written beside the sources.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(run_directory() / "pycache")
 
 
 def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        _stop_shared_servers()
         shutil.rmtree(os.environ.pop(_DIRECTORY), ignore_errors=True)
+
+
+def _stop_shared_servers() -> None:
+    """Stop the servers of `servers.shared`, which no process owns."""
+    for pid_file in run_directory().glob("servers/*/postmaster.pid"):
+        pid = int(pid_file.read_text().split()[0])
+        os.kill(pid, signal.SIGQUIT)  # at once: what they hold goes with the directory
+        while pid_file.exists() and Path(f"/proc/{pid}").exists():
+            time.sleep(0.01)
+
+
+def run_directory() -> Path:
+    """Return the directory that all processes of this run share."""
+    return Path(os.environ[_DIRECTORY])
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Mapping[str, str]]:
     """libpq keywords of the run's server, as its superuser."""
-    with embedded.running(Path(os.environ[_DIRECTORY]) / "postgres") as parameters:
+    with embedded.running(run_directory() / "postgres") as parameters:
         with connect(Database(parameters, "the tests")) as connection:
             for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
                 connection.execute(f"ALTER SYSTEM SET {setting}")
@@ -105,18 +147,37 @@ def empty_database(server: Mapping[str, str]) -> Iterator[Database]:
         yield database
 
 
+def make_template(server: Mapping[str, str], revision: str) -> str:
+    """Return the name of a database at a revision, to clone: the first process of the run that asks makes it.
+
+    It starts from the template of the nearest revision before it, so that each revision runs once a run
+    where they are asked for in order.
+    """
+    name = f"at_{revision}"
+    with locked(run_directory() / "templates.lock"), connect(Database(server, "the tests")) as connection:
+        made = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+        if name not in made:
+            ids = [each.revision for each in read_manifest().revisions]
+            before = [f"at_{each}" for each in ids[: ids.index(revision)] if f"at_{each}" in made]
+            connection.execute("DROP DATABASE IF EXISTS making")
+            connection.execute(f"CREATE DATABASE making TEMPLATE {before[-1] if before else 'template1'}")
+            migrations.upgrade(Database({**server, "dbname": "making"}, "the tests"), revision)
+            connection.execute(f"ALTER DATABASE making RENAME TO {name}")
+    return name
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process of the run at a time go through the block."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def template(server: Mapping[str, str]) -> str:
-    """The name of a database at head: the first process of the run makes it."""
-    name = "head"
-    with (Path(os.environ[_DIRECTORY]) / "template.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with connect(Database(server, "the tests")) as connection:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchall():
-                connection.execute("CREATE DATABASE making_head")
-                migrations.upgrade(Database({**server, "dbname": "making_head"}, "the tests"))
-                connection.execute("ALTER DATABASE making_head RENAME TO head")
-    return name
+    """The name of a database at head, to clone."""
+    return make_template(server, read_manifest().head)
 
 
 @pytest.fixture
@@ -124,6 +185,13 @@ def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
     """A database at head."""
     with made_database(server, template) as database:
         yield database
+
+
+@pytest.fixture
+def database_at(server: Mapping[str, str]) -> Iterator[DatabaseAt]:
+    """Makes a database at a revision of ours: ``database_at("20251225170000")``; a new one with each call."""
+    with ExitStack() as stack:
+        yield lambda revision: stack.enter_context(made_database(server, make_template(server, revision)))
 
 
 def make_engine(database: Database) -> Iterator[sa.Engine]:
@@ -187,25 +255,46 @@ def copy_checkout(directory: Path) -> Path:
     for name in ("src", "alembic"):
         shutil.copytree(ROOT / name, copy / name, ignore=ignored)
     shutil.copy(ROOT / "alembic.ini", copy)
+    _share_compiled(ROOT / "src", copy / "src")
+    _share_compiled(ROOT / "alembic", copy / "alembic")
     return copy
+
+
+def _share_compiled(sources: Path, copy: Path) -> None:
+    """Let Python find for a copy of sources, of the same size and time, what it has compiled of them."""
+    compiled = Path(f"{sys.pycache_prefix}{sources}")
+    if compiled.is_dir():
+        being_written = shutil.ignore_patterns("*.pyc.*")
+        shutil.copytree(compiled, f"{sys.pycache_prefix}{copy}", copy_function=os.link, ignore=being_written)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks(run_directory(), clean_environment())
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Command:
+def run(tmp_path: Path, forks: Forks) -> Command:
     """Run a command as a user would: its own process, an empty working directory, nothing in the environment.
 
-    ``run("rag", "migrate", DATABASE_URL=...)`` runs the installed script; keywords are environment variables.
+    ``run("rag", "migrate", DATABASE_URL=...)`` runs what the installed script does, in a fork; keywords are
+    environment variables. Any other program, and one that is told of Python, is started.
     """
 
     def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
         program, *rest = arguments
+        told = clean_environment() | environment
+        if program in ENTRY_POINTS and not any(name.startswith(("PYTHON", "LC_")) for name in environment):
+            return forks.run(program, rest, cwd, told)
         return subprocess.run(
             [str(Path(sys.executable).with_name(program)), *rest],
             cwd=cwd,
-            env=clean_environment() | environment,
+            env=told,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -6,9 +6,9 @@ separated by colons, as in ``/usr/lib/postgresql/17/bin``.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from conftest import run_psql
+from conftest import connect, locked, made_database, run_directory, run_psql
 from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.embedded.programs import run_program, server_user
@@ -27,7 +27,7 @@ PACKAGED = {  # the programs' directory in the package's own; the wheels have tw
     "PostgreSQL 16.2, pgvector 0.6.2": "pgserver/pginstall/bin",
 }
 
-_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=20")
+_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")
 
 
 def find_servers() -> dict[str, Path | None]:
@@ -59,36 +59,46 @@ def _packaged(path: str) -> Path | None:
     return programs if programs.is_dir() else None
 
 
-@contextmanager
-def running(programs: Path, data: Path) -> Iterator[Mapping[str, str]]:
-    """Run a new server on a new data directory while the block runs; yield libpq keywords to reach it.
+def shared(programs: Path) -> Mapping[str, str]:
+    """Return libpq keywords of the run's server of these programs; the first that asks starts it.
+
+    It runs until the run ends: make databases of your own on it.
 
     Args:
         programs: The directory of initdb, pg_ctl and postgres.
-        data: Where to make the data directory; its socket is there too.
     """
+    name = hashlib.sha256(str(programs).encode()).hexdigest()[:8]  # a socket's path must be short
+    data = run_directory() / "servers" / name
+    data.parent.mkdir(exist_ok=True)
+    with locked(data.with_suffix(".lock")):
+        if not data.exists():
+            _start(programs, data)
+    return {"host": str(data), "port": "5432", "user": "postgres", "dbname": "postgres"}
+
+
+@contextmanager
+def at_head(programs: Path) -> Iterator[Database]:
+    """Yield a database at head on the run's server of these programs, a clone of one made by the revisions' SQL."""
+    parameters = shared(programs)
+    with (
+        locked(Path(parameters["host"]).with_suffix(".lock")),
+        connect(Database(parameters, "the tests")) as connection,
+    ):
+        if not connection.execute("SELECT FROM pg_database WHERE datname = 'head'").fetchall():
+            connection.execute("CREATE DATABASE making")
+            run_psql(Database({**parameters, "dbname": "making"}, "the tests"), migrations.upgrade_sql())
+            connection.execute("ALTER DATABASE making RENAME TO head")
+    with made_database(parameters, "head") as database:
+        yield database
+
+
+def _start(programs: Path, data: Path) -> None:
     data.mkdir(mode=0o700)
     if user := server_user(data):
         os.chown(data, *user)
     _run(programs, "initdb", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     options = " ".join(f"-c {setting}" for setting in _SETTINGS)
     _run(programs, "pg_ctl", data, "-w", "-l", str(data / "log"), "-o", f"-h '' -k {data} {options}", "start")
-    try:
-        yield {"host": str(data), "port": "5432", "user": "postgres", "dbname": "postgres"}
-    finally:
-        _run(programs, "pg_ctl", data, "-w", "-m", "immediate", "stop")
-
-
-@contextmanager
-def at_head(programs: Path) -> Iterator[Database]:
-    """Run a new server while the block runs; yield a database of it at head, made by the revisions' SQL."""
-    with (  # not below pytest's own directory: another run of pytest closes that to the server's user
-        tempfile.TemporaryDirectory(prefix="ragschema-tests-") as directory,
-        running(programs, Path(directory) / "data") as parameters,
-    ):
-        database = Database(parameters, "the tests")
-        run_psql(database, migrations.upgrade_sql())
-        yield database
 
 
 def _run(programs: Path, name: str, data: Path, *arguments: str) -> None:

@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping
 import pytest
 import sqlalchemy as sa
 
-from conftest import ROOT, Command, connect, dump_schema, made_database, make_by_hand, read_rows, run_psql
+from conftest import (
+    ROOT,
+    Command,
+    DatabaseAt,
+    connect,
+    dump_schema,
+    made_database,
+    make_by_hand,
+    read_rows,
+    run_psql,
+)
 from ragschema import Base, migrations
 from ragschema.database.settings import Database
 from ragschema.errors import DriftFound, UnmanagedDatabase, UsageError
@@ -72,11 +82,10 @@ def test_create_all_is_adopted_at_a_revision_that_fits(empty_database: Database)
     assert migrations.verify(empty_database).differences == ()
 
 
-def test_the_base_alone_is_adopted_as_the_base(server: Mapping[str, str]) -> None:
-    with made_database(server) as database:
-        migrations.upgrade(database, "20251225160000")
-        run_psql(database, "DROP TABLE rag_alembic_version, rag_migration_history")
-        assert migrations.adopt(database).revision == "20251225160000"
+def test_the_base_alone_is_adopted_as_the_base(database_at: DatabaseAt) -> None:
+    database = database_at("20251225160000")
+    run_psql(database, "DROP TABLE rag_alembic_version, rag_migration_history")
+    assert migrations.adopt(database).revision == "20251225160000"
 
 
 def test_a_baseline_is_verified(by_hand: Database, monkeypatch: pytest.MonkeyPatch) -> None:

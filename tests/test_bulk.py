@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from conftest import connect, made_database
+from conftest import DatabaseAt, connect, made_database
 from publishing import (
     NAMES,
     assert_consistent,
@@ -280,10 +280,8 @@ def test_slow_search_must_be_allowed(engine: sa.Engine, database: Database) -> N
     assert len(before) == 2
 
 
-def test_repair_builds_no_index_before_its_revision(server: Mapping[str, str]) -> None:
-    with made_database(server) as database:
-        migrations.upgrade(database, "20251225170000")
-        assert repair(Options(database)).rebuilt == ()
+def test_repair_builds_no_index_before_its_revision(database_at: DatabaseAt) -> None:
+    assert repair(Options(database_at("20251225170000"))).rebuilt == ()
 
 
 def test_everything_works_in_a_schema_of_its_own(server: Mapping[str, str]) -> None:

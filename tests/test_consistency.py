@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from conftest import Command, connect
+from conftest import Command, DatabaseAt, connect
 from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.errors import UsageError
@@ -84,7 +84,7 @@ def test_what_breaks_the_rules_is_named(
         assert migrations.verify_data(database) == []
 
 
-def test_an_older_schema_is_refused(empty_database: Database) -> None:
-    migrations.upgrade(empty_database, "20261121121300")
+def test_an_older_schema_is_refused(database_at: DatabaseAt) -> None:
+    database = database_at("20261121121300")
     with pytest.raises(UsageError, match="at 20261121121300; the rules for rows hold from 20261121121400 on"):
-        migrations.verify_data(empty_database)
+        migrations.verify_data(database)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from pgvector.psycopg import register_vector
 
-from conftest import connect, made_database, run_psql
+from conftest import connect, made_database, make_template, run_psql
 from ragschema import migrations
 from ragschema.database.settings import Database
 
@@ -327,8 +327,7 @@ def test_the_triggers_work_in_another_schema_whatever_the_search_path(empty_data
 @pytest.mark.parametrize("current", ["few", "most"])
 def test_rows_of_an_adopted_database_are_marked(server: dict[str, str], current: str) -> None:
     """Whichever is the majority; and an unchanged chunk that later events point at stays what it is."""
-    with made_database(server) as database:
-        migrations.upgrade(database, "20261121100500")
+    with made_database(server, make_template(server, "20261121100500")) as database:
         run_psql(
             database,
             f"""

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
 
 import servers
-from conftest import connect, made_database, run_psql
+from conftest import DatabaseAt, connect, made_database, run_psql
 from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES
 from ragschema import migrations
 from ragschema.authoring.snapshots import write_fingerprints
@@ -36,11 +36,9 @@ SERVERS = [pytest.param(None, id=EMBEDDED), *servers.server_parameters()]
 
 @pytest.fixture(scope="session", params=SERVERS)
 def anywhere(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A database at head on each server, made by the revisions' SQL; tests roll back what they do to it."""
+    """A database at head on each server; tests roll back what they do to it."""
     if request.param is None:
-        with made_database(request.getfixturevalue("server")) as database:
-            run_psql(database, migrations.upgrade_sql())
-            yield database
+        yield request.getfixturevalue("head_database")
         return
     with servers.at_head(request.param) as database:
         yield database
@@ -62,9 +60,8 @@ def connection(anywhere: Database) -> Iterator[Connection]:
 
 
 @pytest.fixture(scope="session")
-def head_database(server: Mapping[str, str]) -> Iterator[Database]:
-    with made_database(server) as database:
-        run_psql(database, migrations.upgrade_sql())
+def head_database(server: Mapping[str, str], template: str) -> Iterator[Database]:
+    with made_database(server, template) as database:
         yield database
 
 
@@ -109,10 +106,10 @@ def test_a_clean_database_has_no_drift(connection: Connection) -> None:
 
 
 @pytest.fixture(scope="session")
-def reference_database(server: Mapping[str, str]) -> Iterator[Database]:
+def reference_database(server: Mapping[str, str], template: str) -> Iterator[Database]:
     """A database at head on the embedded server, with what no revision has yet."""
-    with made_database(server) as database:
-        run_psql(database, f"SET search_path TO public; {migrations.upgrade_sql()} {FIXTURES}")
+    with made_database(server, template) as database:
+        run_psql(database, f"SET search_path TO public; {FIXTURES}")
         yield database
 
 
@@ -244,10 +241,10 @@ def test_what_an_operator_changes_of_autovacuum_is_a_note(
     assert drift.notes == (Difference(f"parameter rag_chunks.{name}", "0.1", found),)
 
 
-def test_autovacuum_may_be_set_before_a_revision_sets_it(empty_database: Database) -> None:
-    run_psql(empty_database, migrations.upgrade_sql(BASE))
-    run_psql(empty_database, "ALTER TABLE rag_chunks SET (autovacuum_vacuum_scale_factor = 0.01)")
-    with connect(empty_database) as connection:
+def test_autovacuum_may_be_set_before_a_revision_sets_it(database_at: DatabaseAt) -> None:
+    base = database_at(BASE)
+    run_psql(base, "ALTER TABLE rag_chunks SET (autovacuum_vacuum_scale_factor = 0.01)")
+    with connect(base) as connection:
         drift = nearest_revision(connection, "public")
     assert (drift.revision, drift.is_clean, len(drift.notes)) == (BASE, True, 1)
 
@@ -381,29 +378,30 @@ def fitting(revision: str) -> list[str]:
 
 @pytest.mark.parametrize("revision", read_fingerprints())
 def test_a_database_fits_the_revision_it_is_at_and_no_unlike_one(
-    empty_database: Database, revision: str
+    database_at: DatabaseAt, revision: str
 ) -> None:
-    run_psql(empty_database, migrations.upgrade_sql(revision))
-    with connect(empty_database) as connection:
-        nearest = nearest_revision(connection, "public")
-        assert (nearest.revision, nearest.differences, nearest.notes) == (alike(revision)[0], (), ())
+    """Notes do not change that, and neither does one drift."""
+    with connect(database_at(revision)) as connection:
+        drift = nearest_revision(connection, "public")
+        assert (drift.revision, drift.differences, drift.notes) == (alike(revision)[0], (), ())
         clean = [other for other in read_fingerprints() if find_drift(connection, "public", other).is_clean]
-    assert clean == fitting(revision)
-
-
-@pytest.mark.parametrize("revision", read_fingerprints())
-def test_notes_and_one_drift_leave_the_nearest_revision_the_same(
-    empty_database: Database, revision: str
-) -> None:
-    run_psql(empty_database, migrations.upgrade_sql(revision))
-    run_psql(empty_database, "ALTER TABLE rag_jobs ADD mine text; CREATE INDEX mine ON rag_jobs (mine)")
-    with connect(empty_database) as connection:
+        assert clean == fitting(revision)
+        run_script(connection, "ALTER TABLE rag_jobs ADD mine text; CREATE INDEX mine ON rag_jobs (mine)")
         drift = nearest_revision(connection, "public")
         assert (drift.revision, drift.is_clean, len(drift.notes)) == (alike(revision)[0], True, 2)
         connection.execute("ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey")
         drift = nearest_revision(connection, "public")
         assert drift.revision == alike(revision)[0]
         assert found(drift) == {"constraint rag_jobs.rag_jobs_pkey": None}
+
+
+def test_offline_sql_makes_each_revision_too(empty_database: Database) -> None:
+    before = "base"
+    with connect(empty_database) as connection:
+        for revision in read_fingerprints():
+            run_psql(empty_database, migrations.upgrade_sql(revision, start=before))
+            assert find_drift(connection, "public", revision) == Drift(revision)
+            before = revision
 
 
 def test_a_revision_that_fits_is_nearer_than_one_with_more_in_common() -> None:
@@ -421,9 +419,12 @@ ALTER TABLE rag_chunks ALTER id SET DEFAULT types.uuid_generate_v4();
 """
 
 
-def test_defaults_that_a_later_revision_repairs_do_not_stop_adoption(empty_database: Database) -> None:
-    run_psql(empty_database, migrations.upgrade_sql(BASE) + UUID_DEFAULTS)
-    with connect(empty_database) as connection:
+def test_defaults_that_a_later_revision_repairs_do_not_stop_adoption(
+    database_at: DatabaseAt,
+) -> None:
+    base = database_at(BASE)
+    run_psql(base, UUID_DEFAULTS)
+    with connect(base) as connection:
         nearest = nearest_revision(connection, "public")
         assert nearest == find_drift(connection, "public", BASE)
         catalogue = read_catalogue(connection, "public") | {"extension uuid-ossp": "installed"}

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from conftest import Command, connect
+from conftest import Command, DatabaseAt, connect
 from ragschema import JobStatus, NewJob, jobs, migrations
 from ragschema.cli.jobs import Status
 from ragschema.database.settings import Database
@@ -199,10 +199,10 @@ def test_a_schema_of_its_own_is_looked_at(run: Command, empty_database: Database
     "command", ["stats", "list", "retry 6b0c4ef4-3a4b-4a51-9cbc-4a2a6a3a6a10", "prune --older-than 1d"]
 )
 def test_a_database_without_the_queue_says_what_to_run(
-    command: str, run: Command, empty_database: Database
+    command: str, run: Command, database_at: DatabaseAt
 ) -> None:
-    migrations.upgrade(empty_database, "20251225160000")
-    result = run("rag", "jobs", *command.split(), DATABASE_URL=empty_database.libpq_url())
+    old = database_at("20251225160000")
+    result = run("rag", "jobs", *command.split(), DATABASE_URL=old.libpq_url())
     assert result.returncode == 3
     assert "The database has not the queue of this ragschema.\nRun `rag migrate`.\n" in result.stderr
     assert result.stdout == ""

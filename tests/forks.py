@@ -1,0 +1,128 @@
+"""Processes of ``rag`` and ``alembic`` without their start: forks of one that has imported what they need.
+
+Such a process has its own environment, working directory, standard streams, signals and exit code, and ends as
+an interpreter ends. What is not in it is the start: half a second of imports, which tests of the start itself
+pay by running the installed script.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
+
+_IMPORTED = (
+    *("ragschema.cli.app", "ragschema.cli.quick", "ragschema.migrations.environment", "ragschema.models"),
+    *(
+        "ragschema.jobs",
+        "ragschema.migrations.autogenerate",
+        "ragschema.planning.plan",
+        "ragschema.state.drift",
+    ),
+    *(
+        "alembic.command",
+        "alembic.config",
+        "rich.console",
+        "sqlalchemy.dialects.postgresql.psycopg",
+        "tenacity",
+    ),
+)
+
+
+class Forks:
+    """The process to fork; it ends with us."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self._address = str(directory / f"forks-{os.getpid()}")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, self._address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a fork has no threads
+            cwd="/",
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+
+    def run(
+        self, program: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of `ENTRY_POINTS` to its end."""
+        with (
+            tempfile.NamedTemporaryFile("r") as stdout,
+            tempfile.NamedTemporaryFile("r") as stderr,
+            socket.socket(socket.AF_UNIX) as connection,
+        ):
+            script = str(Path(sys.executable).with_name(program))
+            connection.connect(self._address)
+            command = [script, *arguments]
+            request = [program, command, str(cwd), dict(environment), stdout.name, stderr.name]
+            connection.sendall(json.dumps(request).encode())
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.makefile().read()
+            return subprocess.CompletedProcess(command, int(answer), stdout.read(), stderr.read())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def main(address: str) -> None:
+    """Fork for each request; here, in the fork, run it as the interpreter would run the script."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        for module in _IMPORTED:
+            import_module(module)
+        gc.freeze()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        print("ready", flush=True)  # noqa: T201
+        while True:
+            ready, _, _ = select.select([listening, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return
+            connection, _ = listening.accept()
+            if os.fork() == 0:
+                break
+            connection.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request = json.loads(connection.makefile().read())
+    if process := os.fork():
+        _, status = os.waitpid(process, 0)
+        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    connection.close()
+    _run(*request)
+
+
+def _run(
+    program: str, argv: list[str], cwd: str, environment: dict[str, str], stdout: str, stderr: str
+) -> None:
+    for number, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, stdout, os.O_WRONLY),
+        (2, stderr, os.O_WRONLY),
+    ):
+        os.dup2(os.open(path, flags | os.O_APPEND), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = argv
+    module, _, name = ENTRY_POINTS[program].partition(":")
+    function: Any = getattr(import_module(module), name)
+    sys.exit(function())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
