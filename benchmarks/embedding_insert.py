@@ -33,8 +33,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from ragschema import embedded
 from ragschema.database.settings import Database
 from ragschema.embeddings.column_type import Embedding
-from ragschema.models import Id, Timestamp
-from ragschema.schema.base import Base
+from ragschema.models import Base, Id, Timestamp
 
 VERSION_ID = UUID(int=1)
 

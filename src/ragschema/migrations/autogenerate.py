@@ -16,7 +16,7 @@ from sqlalchemy import Enum
 from sqlalchemy.schema import SchemaItem
 
 from ragschema.migrations import routine_comparison
-from ragschema.schema.base import Base
+from ragschema.models import Base
 
 _OUR_ENUMS = {
     column.type.name

@@ -23,9 +23,9 @@ from ragschema.authoring.lint.findings import (
     with_imports,
 )
 from ragschema.authoring.lint.subject import Revisions, Subject, find_removals
+from ragschema.models import Base
 from ragschema.revisions.offline import Statement
 from ragschema.revisions.scripts import Direction
-from ragschema.schema.base import Base
 from ragschema.sql.statements import Thing, find_locked, read_index
 
 Rule = Callable[[Subject, Revisions], Iterator[Finding]]
