@@ -19,7 +19,7 @@ from alembic.script import Script, ScriptDirectory
 from conftest import ROOT, connect
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.migrations.run import Run
+from ragschema.migrations.request import Request
 from ragschema.revisions import scripts
 
 THINGS = """
@@ -57,7 +57,7 @@ class Revisions:
 
     def config(self, output: StringIO | None = None) -> Config:
         config = scripts.make_config(
-            Run(Options(self.database, schema=self.schema), check_drift="off"), output=output
+            Request(Options(self.database, schema=self.schema), check_drift="off"), output=output
         )
         config.set_main_option("script_location", str(self.location))
         return config

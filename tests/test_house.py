@@ -75,3 +75,16 @@ def test_imports_run_downhill(module: str) -> None:
         if each.split(".")[0] != room and FLOOR[each.split(".")[0]] <= FLOOR[room]
     }
     assert upward == set(), f"{module} stands below what it imports, see FLOORS"
+
+
+def test_nobody_takes_the_metadata_before_the_models_are_in_it() -> None:
+    """Base is defined below its models: whoever imports it from there may find no table, and no difference."""
+    takers = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and node.module == "ragschema.schema.base"
+        and "Base" in {alias.name for alias in node.names}
+    }
+    assert takers == {"__init__.py", "models.py", "schema/documents.py", "schema/jobs.py"}

@@ -25,7 +25,7 @@ from ragschema.authoring.lint.squawk import EXCLUDED
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, UsageError
-from ragschema.migrations.run import Run
+from ragschema.migrations.request import Request
 from ragschema.revisions.scripts import make_config, script_directory
 from ragschema.sql.splitting import split_sql
 from ragschema.sql.statements import find_created, find_locked, find_removed, read_index
@@ -162,7 +162,7 @@ INSERT INTO rag_jobs (job_type, payload, error_message) VALUES ('embed', '{}', '
 @pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if offered(example.message)])
 def test_the_code_that_is_offered_runs(scripts: ScriptDirectory, database: Database, name: str) -> None:
     shutil.copytree(ROOT / "alembic/versions", scripts.versions, dirs_exist_ok=True)
-    config = make_config(Run(Options(database), check_drift="off"))
+    config = make_config(Request(Options(database), check_drift="off"))
     config.set_main_option("script_location", scripts.dir)
     run_psql(database, STAGE)
     head = script_directory().get_current_head()

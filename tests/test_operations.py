@@ -18,7 +18,6 @@ from conftest import connect, dump_schema, made_database, run_psql
 from ragschema import operations_v1
 from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
-from ragschema.operations_v1 import OperationRefused
 from ragschema.operations_v1.constraints import not_null_steps
 from ragschema.operations_v1.indexes import index_statement
 from ragschema.revisions import scripts
@@ -419,9 +418,11 @@ def test_an_index_that_another_session_builds_is_not_touched(operation: str, rev
     revisions.add(operation)
     with build_held_up(revisions) as pid:
         before = revisions.ask("SELECT 'things_a_idx'::regclass::oid")
-        with pytest.raises(OperationRefused) as refused:
+        with pytest.raises(RagSchemaError) as refused:
             revisions.upgrade()
-    assert refused.value.message == "Another session is building index things_a_idx, so it was left alone."
+    assert refused.value.message.endswith(
+        "Another session is building index things_a_idx, so it was left alone."
+    )
     assert refused.value.evidence == f"pid {pid} (no application_name)"
     assert revisions.ask("SELECT 'things_a_idx'::regclass::oid") == before
     assert revisions.ask(IS_VALID) is True
@@ -455,7 +456,7 @@ def plain_owner(revisions: Revisions) -> Iterator[str]:
 def test_a_build_whose_progress_is_hidden_is_not_touched(revisions: Revisions, plain_owner: str) -> None:
     """Of a superuser's build a plain role sees no more than its pid."""
     revisions.add(f"op.execute('SET ROLE {plain_owner}')\n{INDEX}")
-    with build_held_up(revisions), pytest.raises(OperationRefused, match="Another session is building"):
+    with build_held_up(revisions), pytest.raises(RagSchemaError, match="Another session is building"):
         revisions.upgrade()
     assert revisions.ask(IS_VALID) is True
 
@@ -480,7 +481,7 @@ def test_an_index_of_another_definition_is_refused(made: str, message: str, revi
     run_psql(revisions.database, made)
     before = dump_schema(revisions.database)
     revisions.add(INDEX)
-    with pytest.raises(OperationRefused) as refused:
+    with pytest.raises(RagSchemaError) as refused:
         revisions.upgrade()
     assert message in str(refused.value)
     assert dump_schema(revisions.database) == before
@@ -532,7 +533,7 @@ def test_not_null_of_long_names_goes_on_too(revisions: Revisions) -> None:
 
 def test_not_null_of_a_column_that_is_not_there_is_refused(revisions: Revisions) -> None:
     revisions.add('operations.set_not_null("things", "zzz")')
-    with pytest.raises(OperationRefused, match="There is no column zzz in a table things"):
+    with pytest.raises(RagSchemaError, match="There is no column zzz in a table things"):
         revisions.upgrade()
 
 
@@ -598,7 +599,7 @@ def test_a_constraint_of_another_definition_is_refused(
     run_psql(revisions.database, made)
     before = dump_schema(revisions.database)
     revisions.add(operation.strip())
-    with pytest.raises(OperationRefused, match="is already there, with another definition"):
+    with pytest.raises(RagSchemaError, match="is already there, with another definition"):
         revisions.upgrade()
     assert dump_schema(revisions.database) == before
 

@@ -7,12 +7,15 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from ragschema.errors import ConfigurationError
-from ragschema.migrations.alembic_lock import Target, alembic_config, resolve_options
+from ragschema.migrations.alembic_lock import alembic_config
+from ragschema.migrations.request import DatabaseArgument, Request, resolve_options
 from ragschema.revisions.locations import checkout
 from ragschema.revisions.sums import add_revision
 
 
-def create(message: str, *, with_autogenerate: bool = False, database: Target = None) -> Path | None:
+def create(
+    message: str, *, with_autogenerate: bool = False, database: DatabaseArgument = None
+) -> Path | None:
     """Write a new revision in a checkout; return its path, or None where autogenerate found no difference.
 
     Args:
@@ -29,10 +32,9 @@ def create(message: str, *, with_autogenerate: bool = False, database: Target = 
             "Clone the repository and run `uv run rag migrate create` there.",
         )
     from ragschema.migrations.autogenerate import new_revision_id
-    from ragschema.migrations.run import Run
 
-    run = Run(resolve_options(database, None) if with_autogenerate else None)
-    with alembic_config(run) as (command, config), redirect_stdout(sys.stderr):
+    request = Request(resolve_options(database, None) if with_autogenerate else None)
+    with alembic_config(request) as (command, config), redirect_stdout(sys.stderr):
         script = command.revision(config, message, autogenerate=with_autogenerate, rev_id=new_revision_id())
     scripts = script if isinstance(script, list) else [script]
     path = next((Path(each.path) for each in scripts if each is not None), None)

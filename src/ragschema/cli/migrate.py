@@ -14,7 +14,7 @@ from ragschema.errors import DataLossRefused, UsageError
 
 if TYPE_CHECKING:
     from ragschema.migrations import Result
-    from ragschema.migrations.run import Applied
+    from ragschema.migrations.request import Applied
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 

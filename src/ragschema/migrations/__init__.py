@@ -4,7 +4,7 @@ Importing this package imports neither Alembic nor SQLAlchemy; functions that ru
 from several threads, on several databases.
 """
 
-from ragschema.migrations.commands import Result, adopt, downgrade, plan, stamp, upgrade, upgrade_sql
+from ragschema.migrations.commands import adopt, downgrade, plan, stamp, upgrade, upgrade_sql
 from ragschema.migrations.inspection import (
     HistoryEntry,
     assert_current,
@@ -14,6 +14,7 @@ from ragschema.migrations.inspection import (
     verify_data,
     wait,
 )
+from ragschema.migrations.request import Result
 
 __all__ = [
     "HistoryEntry",

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ragschema.database.connections import opened, reachable
 from ragschema.database.options import Options
 from ragschema.migrations.adoption import Adoption, find_adoption
-from ragschema.migrations.alembic_lock import ALEMBIC_LOCK, Target, alembic_config, resolve_options
+from ragschema.migrations.alembic_lock import ALEMBIC_LOCK, alembic_config
+from ragschema.migrations.request import (
+    Applied,
+    CheckDrift,
+    DatabaseArgument,
+    Request,
+    Result,
+    resolve_options,
+)
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.status import read_current
 
 if TYPE_CHECKING:
-    from ragschema.migrations.run import Applied
+    import sqlalchemy as sa
+
+    from ragschema.migrations.watch import Build
     from ragschema.planning.plan import Plan
 
 
-@dataclass(frozen=True)
-class Result:
-    """What an upgrade or downgrade did.
-
-    Attributes:
-        applied: The steps taken, in order; empty where there was nothing to do.
-        current: The revision the database is at now, or None at base.
-    """
-
-    applied: list[Applied]
-    current: str | None
-
-
 def upgrade(
-    database: Target = None,
+    database: DatabaseArgument = None,
     revision: str = "head",
     *,
     schema: str | None = None,
     expand_only: bool = False,
+    allow_data_loss: bool = False,
     report: Callable[[Applied], None] | None = None,
-    **told: Any,
+    show_build: Callable[[Build | None], None] | None = None,
+    check_drift: CheckDrift = "warn",
+    check: Callable[[sa.Connection, str], None] | None = None,
 ) -> Result:
     """Upgrade a database, to head by default.
 
@@ -50,8 +50,11 @@ def upgrade(
         revision: Where to stop: a revision id, ``head`` or ``+N``.
         schema: The schema of the tables; the first of the search_path by default.
         expand_only: Stop before the first contract revision.
+        allow_data_loss: Whether rows and column values may be destroyed.
         report: Called after each revision.
-        told: Further fields of `ragschema.migrations.run.Run`.
+        show_build: Shows the progress of an index build; lines are logged by default.
+        check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
+        check: Called with the connection and the schema before anything changes; raises to refuse.
 
     Raises:
         UsageError: There is no such revision.
@@ -64,12 +67,20 @@ def upgrade(
         options = replace(options, database=found)
         if (current := _current_if_there(options, revision)) is not None:
             return Result([], current)
-        options = replace(options, is_announced=True)
-        return _migrate("upgrade", options, revision, expand_only=expand_only, report=report, **told)
+        request = Request(
+            replace(options, is_announced=True),
+            allow_data_loss=allow_data_loss,
+            expand_only=expand_only,
+            report=report,
+            show_build=show_build,
+            check_drift=check_drift,
+            check=check,
+        )
+        return _run("upgrade", request, revision)
 
 
 def downgrade(
-    database: Target,
+    database: DatabaseArgument,
     revision: str,
     *,
     schema: str | None = None,
@@ -90,15 +101,17 @@ def downgrade(
         UsageError: There is no such revision.
     """
     options = resolve_options(database, schema)
-    return _migrate("downgrade", options, revision, allow_data_loss=allow_data_loss, report=report)
+    return _run("downgrade", Request(options, allow_data_loss=allow_data_loss, report=report), revision)
 
 
-def stamp(database: Target, revision: str, *, schema: str | None = None) -> Result:
+def stamp(database: DatabaseArgument, revision: str, *, schema: str | None = None) -> Result:
     """Say which revision a database is at, without running any; writes the version table and the history."""
-    return _migrate("stamp", resolve_options(database, schema), revision)
+    return _run("stamp", Request(resolve_options(database, schema)), revision)
 
 
-def adopt(database: Target = None, *, baseline: str | None = None, schema: str | None = None) -> Adoption:
+def adopt(
+    database: DatabaseArgument = None, *, baseline: str | None = None, schema: str | None = None
+) -> Adoption:
     """Stamp a database that has our tables and no version row, with the revision that its catalogue fits.
 
     Args:
@@ -119,7 +132,11 @@ def adopt(database: Target = None, *, baseline: str | None = None, schema: str |
 
 
 def plan(
-    database: Target = None, revision: str = "head", *, schema: str | None = None, expand_only: bool = False
+    database: DatabaseArgument = None,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+    expand_only: bool = False,
 ) -> Plan:
     """Return what `upgrade` would run on a database, and what it does there; reads only, takes no lock.
 
@@ -143,7 +160,7 @@ def plan(
 def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     """Return the SQL of an upgrade from one revision to another, without a database."""
     output = StringIO()
-    with alembic_config(None, output) as (command, config):
+    with alembic_config(Request(), output) as (command, config):
         command.upgrade(config, f"{start}:{revision}" if start != "base" else revision, sql=True)
     return output.getvalue()
 
@@ -162,10 +179,10 @@ def _current_if_there(options: Options, revision: str) -> str | None:
     return current if revision in manifest.checksums and revision not in missing else None
 
 
-def _migrate(name: str, options: Options, revision: str, **told: Any) -> Result:
-    from ragschema.migrations.run import Run
+def _run(name: str, request: Request, revision: str) -> Result:
+    from ragschema.revisions.scripts import RESULT_ATTRIBUTE  # with Alembic
 
-    run = Run(options, **{key: value for key, value in told.items() if value is not None})
-    with alembic_config(run) as (command, config):
+    with alembic_config(request) as (command, config):
         getattr(command, name)(config, revision)
-    return Result(run.applied, run.current)
+        result: Result = config.attributes[RESULT_ATTRIBUTE]
+        return result

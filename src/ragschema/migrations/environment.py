@@ -7,11 +7,9 @@ transaction per revision, retried when it meets a lock; the version table in an 
 from __future__ import annotations
 
 import logging.config
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -29,37 +27,37 @@ from ragschema.database.server import VERSION_TABLE, Connection, check_rights
 from ragschema.database.sqlstates import is_lock_conflict
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.deployer_lock import take_deployer_lock
-from ragschema.migrations.run import Applied, Run
+from ragschema.migrations.interruption import Terminated, interruptible
+from ragschema.migrations.request import Applied, Request, Result
+from ragschema.migrations.run import Run
 from ragschema.migrations.watch import watching
+from ragschema.planning.losses import find_drops
 from ragschema.revisions.checks import check_single_head
-from ragschema.revisions.scripts import RUN_ATTRIBUTE
+from ragschema.revisions.scripts import REQUEST_ATTRIBUTE, RESULT_ATTRIBUTE
 from ragschema.state.status import read_current
 
 log = logging.getLogger(__name__)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: psycopg cancels the running statement for it as for Ctrl-C."""
-
-
 def run() -> None:
     """Run the environment: Alembic calls this through env.py."""
     config = context.config
-    is_told = config.attributes.get(RUN_ATTRIBUTE) is not None
-    if not is_told and config.cmd_opts is not None and config.config_file_name is not None:
+    request: Request | None = config.attributes.get(REQUEST_ATTRIBUTE)
+    if request is None and config.cmd_opts is not None and config.config_file_name is not None:
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     context.configure(dialect_name="postgresql")  # only to see what the command asks for
     command = _Command(context.get_context().opts)
     try:
         if context.is_offline_mode():
-            _run_offline(command)
+            _run_offline(request or _request_of_bare_alembic(), command)
         elif command.writes_only_a_file:
             _run_detached()
+        elif command.changes_the_database:
+            config.attributes[RESULT_ATTRIBUTE] = _change(request or _request_of_bare_alembic(), command)
         else:
-            current = config.attributes[RUN_ATTRIBUTE] if is_told else _run_of_bare_alembic()
-            _run_online(current, command)
+            _look(request or _request_of_bare_alembic(), command)
     except RagSchemaError as exc:
-        if is_told:
+        if request is not None:
             raise
         raise CommandError(str(exc)) from exc
 
@@ -76,10 +74,9 @@ class _Command:
         )
 
 
-def _run_of_bare_alembic() -> Run:
+def _request_of_bare_alembic() -> Request:
     told = context.get_x_argument(as_dictionary=True)
-    return Run(
-        find_options(),
+    return Request(
         allow_data_loss=_says_yes(told.get("allow-data-loss")),
         expand_only=_says_yes(told.get("expand-only")),
         report=_log_applied,
@@ -94,16 +91,16 @@ def _log_applied(applied: Applied) -> None:
     log.info("%s %s: %s (%.2f s)", applied.direction, applied.revision, applied.summary, applied.seconds)
 
 
-def _run_offline(command: _Command) -> None:
+def _run_offline(request: Request, command: _Command) -> None:
     assert command.steps is not None
-    run = Run()
+    run = Run(replace(request, report=None))  # nothing is applied
     context.configure(
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
         literal_binds=True,
         version_table=VERSION_TABLE,
         transaction_per_migration=True,
-        fn=run.watch(command.steps),
+        fn=run.steps(command.steps),
         on_version_apply=run.record,  # type: ignore[arg-type]  # called with keywords
     )
     with context.begin_transaction():
@@ -115,45 +112,55 @@ def _run_detached() -> None:
     context.run_migrations()
 
 
-def _run_online(current: Run, command: _Command) -> None:
-    if command.changes_the_database:
-        check_single_head(context.script)
-    options = current.options or find_options()
-    current.begin()
-    with _interruptible(current), opened(options) as at:
-        current.schema = at.schemas.target
-        if not command.changes_the_database:
-            with _sqlalchemy(at.connection) as connection:
-                _configure(connection, current, command)
-                context.run_migrations()
-            return
-        take_deployer_lock(at.connection, current.schema, wait=options.lock_wait)
-        schemas = prepare(at.connection, current.schema)
-        if read_current(at.connection, current.schema) not in context.script.get_heads():
+def _look(request: Request, command: _Command) -> None:
+    """Run a command that only looks at the database: current, check, revision --autogenerate."""
+    with (
+        interruptible(),
+        opened(request.options or find_options()) as at,
+        _sqlalchemy(at.connection) as connection,
+    ):
+        _configure(connection, Run(request, at.schemas.target), command, **_autogenerate_options())
+        context.run_migrations()
+
+
+def _change(request: Request, command: _Command) -> Result:
+    """Run a command that changes the database: upgrade, downgrade, stamp."""
+    check_single_head(context.script)
+    options = request.options or find_options()
+    with interruptible(), opened(options) as at:
+        schema = at.schemas.target
+        take_deployer_lock(at.connection, schema, wait=options.lock_wait)
+        schemas = prepare(at.connection, schema)
+        if read_current(at.connection, schema) not in context.script.get_heads():
             check_rights(at.connection, schemas)
-        current.find_drops(context.script)
+        run = Run(request, schema, {} if request.allow_data_loss else find_drops(context.script))
         with (
             watching(
                 lambda: _second_connection(at),
                 find_backend_pid(at.connection),
                 every=options.lock_timeout / 4,
-                show_build=current.show_build,
+                show_build=request.show_build,
             ) as watch,
-            _sqlalchemy(at.connection, current.note_commit) as connection,
+            _sqlalchemy(at.connection, run.note_commit) as connection,
         ):
             try:
-                _run_with_retries(connection, current, command)
+                _run_with_retries(connection, run, command, options)
             except (Exception, KeyboardInterrupt) as exc:
-                _record_failure(at, connection, current, exc)
+                _record_failure(at, connection, run, exc)
+                if isinstance(exc, KeyboardInterrupt):
+                    exc.add_note(run.outcome())
+                if getattr(exc, "remedy", "") and isinstance(exc, CommandError):  # an operation of a revision
+                    raise run.refusal(exc) from exc
                 if isinstance(exc, RagSchemaError | CommandError | KeyboardInterrupt):
                     raise
-                raise current.failure(exc, watch.blockers) from exc
-            current.current = _read_result(current, connection)
-            if current.applied and current.current is None:
-                _drop_version_table(connection, current.schema)
+                raise run.failure(exc, watch.blockers) from exc
+            current = _read_current(run, connection)
+            if run.applied and current is None:
+                _drop_version_table(connection, schema)
+            return Result(run.applied, current)
 
 
-def _record_failure(at: Opened, connection: sa.Connection, current: Run, exc: BaseException) -> None:
+def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseException) -> None:
     """Record a failure, if the database lets us.
 
     Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
@@ -162,18 +169,17 @@ def _record_failure(at: Opened, connection: sa.Connection, current: Run, exc: Ba
     error = str(getattr(exc, "orig", exc)).strip() or interrupted
     with suppress(Exception):
         if not connection.invalidated:
-            current.record_failure(connection, error)
+            run.record_failure(connection, error)
             return
         with connections.connect(at.options, at.database) as driver:
             connections.apply_settings(driver, at.options)
-            take_deployer_lock(driver, current.schema, wait=0.5, is_quiet=True)
+            take_deployer_lock(driver, at.schemas.target, wait=0.5, is_quiet=True)
             with _sqlalchemy(driver) as another:
-                current.record_failure(another, error)
+                run.record_failure(another, error)
 
 
-def _run_with_retries(connection: sa.Connection, current: Run, command: _Command) -> None:
+def _run_with_retries(connection: sa.Connection, run: Run, command: _Command, options: Options) -> None:
     """Run the steps; a revision that meets a lock is rolled back and tried again, those before it stay."""
-    options = current.options or find_options()
 
     def report(state: RetryCallState) -> None:
         log.info(
@@ -192,7 +198,7 @@ def _run_with_retries(connection: sa.Connection, current: Run, command: _Command
     ):
         with attempt:
             try:
-                _configure(connection, current, command)
+                _configure(connection, run, command)
                 with context.begin_transaction():
                     context.run_migrations()
             finally:
@@ -200,16 +206,15 @@ def _run_with_retries(connection: sa.Connection, current: Run, command: _Command
                     connection.rollback()
 
 
-def _configure(connection: sa.Connection, current: Run, command: _Command) -> None:
+def _configure(connection: sa.Connection, run: Run, command: _Command, **options: Any) -> None:
     assert command.steps is not None
-    options = {} if command.changes_the_database else _autogenerate_options()
     context.configure(
         connection=connection,
         version_table=VERSION_TABLE,
-        version_table_schema=current.schema,
+        version_table_schema=run.schema,
         transaction_per_migration=True,
-        fn=current.watch(command.steps),
-        on_version_apply=current.record,  # type: ignore[arg-type]  # called with keywords
+        fn=run.steps(command.steps),
+        on_version_apply=run.record,  # type: ignore[arg-type]  # called with keywords
         dont_mutate=not command.changes_the_database,
         **options,
     )
@@ -263,11 +268,11 @@ def _second_connection(at: Opened) -> Connection:
     return connection
 
 
-def _read_result(current: Run, connection: sa.Connection) -> str | None:
+def _read_current(run: Run, connection: sa.Connection) -> str | None:
     """Read from the database itself what the run came to: success is what was committed."""
     heads = context.get_context().get_current_heads()
     connection.rollback()
-    last = current.applied[-1] if current.applied else None
+    last = run.applied[-1] if run.applied else None
     if last and (last.revision in heads) != (last.direction == "upgrade"):
         raise RagSchemaError(
             f"Revision {last.revision} ran, but the database says it is at {', '.join(heads) or 'base'}.",
@@ -280,30 +285,3 @@ def _drop_version_table(connection: sa.Connection, schema: str) -> None:
     """Leave no trace after a downgrade to base: the version table is empty then."""
     with connection.begin():
         sa.Table(VERSION_TABLE, sa.MetaData(), schema=schema).drop(connection)
-
-
-@contextmanager
-def _interruptible(current: Run) -> Iterator[None]:
-    """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130."""
-    is_main = threading.current_thread() is threading.main_thread()
-    is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-    def terminate(_number: int, _frame: object) -> None:
-        raise Terminated
-
-    if is_ours:
-        signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as exc:
-        log.warning(
-            "Interrupted: the running statement was cancelled; %s. Run the same command again to go on;"
-            " `rag migrate status` names an index that a concurrent build has left INVALID.",
-            current.outcome(),
-        )
-        if not is_main or not is_ours:
-            raise
-        sys.exit(143 if isinstance(exc, Terminated) else 130)
-    finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -12,13 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from ragschema.database.drivers import driver_of
 from ragschema.database.sqlstates import is_undefined
 from ragschema.errors import DatabaseAhead, DataLossRefused, DriftFound, RagSchemaError, RevisionRefused
+from ragschema.migrations.request import CheckDrift
 from ragschema.planning.losses import Drop, count_losses
 from ragschema.planning.prechecks import find_in_the_way
 from ragschema.state.drift import find_drift
 
 log = logging.getLogger(__name__)
-
-CheckDrift = Literal["fail", "warn", "off"]
 
 _ROWS_SHOWN = 5
 

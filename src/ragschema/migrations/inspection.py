@@ -15,7 +15,7 @@ from ragschema.errors import (
     UnmanagedDatabase,
     UsageError,
 )
-from ragschema.migrations.alembic_lock import Target, resolve_options
+from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Revision, read_manifest
 from ragschema.state import attempts as history_table
 from ragschema.state.attempts import Entry
@@ -41,7 +41,7 @@ class HistoryEntry(Revision):
     attempts: tuple[Entry, ...] = ()
 
 
-def verify(database: Target = None, *, schema: str | None = None) -> Drift:
+def verify(database: DatabaseArgument = None, *, schema: str | None = None) -> Drift:
     """Compare a database with what its revision says; reads only, needs no second database.
 
     Raises:
@@ -64,7 +64,7 @@ def verify(database: Target = None, *, schema: str | None = None) -> Drift:
         return find_drift(at.connection, at.schemas.target, current)
 
 
-def verify_data(database: Target = None, *, schema: str | None = None) -> list[BrokenDocument]:
+def verify_data(database: DatabaseArgument = None, *, schema: str | None = None) -> list[BrokenDocument]:
     """List the documents whose chunks are not what their versions say; reads every chunk's row and event once.
 
     Raises:
@@ -84,7 +84,7 @@ def verify_data(database: Target = None, *, schema: str | None = None) -> list[B
         return [BrokenDocument(article_id, problem, tuple(ids)) for article_id, problem, ids in rows]
 
 
-def status(database: Target = None, *, schema: str | None = None) -> Status:
+def status(database: DatabaseArgument = None, *, schema: str | None = None) -> Status:
     """Return where a database stands; reads only, takes no lock."""
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at, at.connection:
@@ -92,7 +92,11 @@ def status(database: Target = None, *, schema: str | None = None) -> Status:
 
 
 def wait(
-    database: Target = None, *, timeout: float, minimum: str | None = None, schema: str | None = None
+    database: DatabaseArgument = None,
+    *,
+    timeout: float,
+    minimum: str | None = None,
+    schema: str | None = None,
 ) -> Status:
     """Wait until a database is at head, or at a revision after ``minimum``; reads only.
 
@@ -167,7 +171,7 @@ def assert_current(connection: sa.Connection, minimum: str | None = None) -> str
     return str(found)
 
 
-def history(database: Target = None, *, schema: str | None = None) -> list[HistoryEntry]:
+def history(database: DatabaseArgument = None, *, schema: str | None = None) -> list[HistoryEntry]:
     """Return every revision, oldest first, whether the database has it, and the attempts at it; reads only."""
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at, at.connection:

@@ -4,93 +4,80 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
-from alembic.script import Script, ScriptDirectory
+from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy.exc import PendingRollbackError
 
-from ragschema.database.options import Options
 from ragschema.database.server import VERSION_TABLE
 from ragschema.database.sqlstates import first_cause
 from ragschema.errors import RagSchemaError, UnmanagedDatabase
 from ragschema.migrations import guards
 from ragschema.migrations.failure_report import explain
-from ragschema.migrations.guards import CheckDrift
-from ragschema.migrations.watch import Blocker, Build
-from ragschema.planning.losses import Drop, find_drops, lock_tables
-from ragschema.revisions.manifest import deploy_label
-from ragschema.revisions.scripts import Direction, script_checksum
+from ragschema.migrations.request import Applied, Request
+from ragschema.migrations.watch import Blocker
+from ragschema.planning.losses import Drop, lock_tables
+from ragschema.revisions.manifest import Direction, deploy_label
+from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
 
 
-@dataclass(frozen=True)
-class Applied:
-    """A revision that was applied, or reversed, and committed.
+@dataclass
+class _Attempt:
+    """The step at work; tried again after a lock conflict, it is the same attempt.
 
     Attributes:
-        revision: Its id.
-        summary: The first line of its docstring.
-        direction: ``upgrade`` or ``downgrade``.
-        seconds: How long it took.
+        step: Alembic's step: of a revision, or a stamp.
+        started: When its last try began, by the monotonic clock, in seconds.
+        is_in_revision: Whether the revision's own code is running.
+        has_left_transaction: Whether that code has committed something, which stays when the rest fails.
     """
 
-    revision: str
-    summary: str
-    direction: Direction
-    seconds: float
+    step: object
+    started: float
+    is_in_revision: bool = False
+    has_left_transaction: bool = False
+
+    @property
+    def revision(self) -> Script | None:
+        return self.step.revision if isinstance(self.step, RevisionStep) else None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
 
 @dataclass
 class Run:
-    """One run: what it is told, and what it tells.
+    """One command at work on one database, or offline: made for it, and done with it.
 
     Attributes:
-        options: How to speak to the database; the settings decide by default.
-        allow_data_loss: Whether steps may destroy rows and column values.
-        expand_only: Whether to stop before the first contract revision.
-        report: Called after each revision.
-        show_build: Shows the progress of an index build; lines are logged by default.
-        check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
-        check: Called with the connection before anything changes, the lock held; raises to refuse.
+        request: What is asked.
+        schema: The schema of the tables; None offline.
+        drops: What the steps would drop and may not, by revision and direction.
         applied: The revisions applied so far, in order.
-        current: The revision the database is at when the run has ended, None at base.
     """
 
-    options: Options | None = None
-    allow_data_loss: bool = False
-    expand_only: bool = False
-    report: Callable[[Applied], None] = lambda applied: None
-    show_build: Callable[[Build | None], None] | None = None
-    check_drift: CheckDrift = "warn"
-    check: Callable[[sa.Connection, str], None] | None = None
-    applied: list[Applied] = field(default_factory=list)
-    current: str | None = None
-    schema: str = "public"
-    _drops: Mapping[tuple[str, Direction], list[Drop]] = field(default_factory=dict)
-    _planned: list[Any] | None = None
-    _step: object = None
-    _started: float = 0.0
-    _is_in_revision: bool = False
-    _has_left_transaction: bool = False
+    request: Request
+    schema: str | None = None
+    drops: Mapping[tuple[str, Direction], list[Drop]] = field(default_factory=dict)
+    applied: list[Applied] = field(default_factory=list, init=False)
+    _planned: list[Any] | None = field(default=None, init=False)
+    _attempt: _Attempt | None = field(default=None, init=False)
 
-    def begin(self) -> None:
-        """Forget what was run before, where one object serves several commands."""
-        self.applied, self.current, self._planned, self._step = [], None, None, None
+    def steps(self, find_steps: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
+        """Wrap Alembic's function of steps: check them all before the first, then each in its turn.
 
-    def find_drops(self, scripts: ScriptDirectory) -> None:
-        """Find beforehand what steps would drop, unless they may destroy it."""
-        if not self.allow_data_loss:
-            self._drops = find_drops(scripts)
+        Alembic calls it again for a retry, which goes on after the steps that are committed.
+        """
 
-    def watch(self, find_steps: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
-        """Wrap Alembic's function of steps: check them all before the first, then each in its turn."""
-
-        def watched(heads: Any, context: MigrationContext) -> Iterator[Any]:
+        def checked(heads: Any, context: MigrationContext) -> Iterator[Any]:
             guards.check_heads(heads, context)
             connection = None if context.as_sql else context.connection
             if is_first := self._planned is None:  # tried again, "+2" would count from where it has come to
@@ -99,16 +86,15 @@ class Run:
             if steps and connection is not None:
                 self._check(steps, heads, connection, is_first=is_first)
             if steps:
-                context.execute(attempts.create_table(None if context.as_sql else self.schema))
+                context.execute(attempts.create_table(self.schema))
             for step in steps:
-                if step is not self._step:
-                    self._has_left_transaction = False
-                self._step, self._started = step, time.monotonic()
+                if self._attempt is None or self._attempt.step is not step:
+                    self._attempt = _Attempt(step, time.monotonic())
+                self._attempt.started = time.monotonic()
                 yield step
-                self._step = None
-                self._finish(step)
+                self._finish(self._attempt)
 
-        return watched
+        return checked
 
     def record(self, *, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
         """Write the history of a step, in its own transaction: Alembic calls this before it commits."""
@@ -117,20 +103,20 @@ class Run:
         attempt = attempts.attempt(
             step.up_revision.revision,
             "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
-            seconds=0.0 if ctx.as_sql else time.monotonic() - self._started,
+            seconds=0.0 if ctx.as_sql or self._attempt is None else self._attempt.seconds,
             checksum=script_checksum(cast(Script, step.up_revision)),
         )
-        ctx.execute(_plain(attempts.insert(None if ctx.as_sql else self.schema, attempt)))
+        ctx.execute(_plain(attempts.insert(self.schema, attempt)))
 
     def record_failure(self, connection: sa.Connection, error: str) -> None:
         """Write the history of the step that failed, in a transaction of its own."""
-        if not isinstance(self._step, RevisionStep):
+        if self._attempt is None or not isinstance(step := self._attempt.step, RevisionStep):
             return
         attempt = attempts.attempt(
-            self._step.revision.revision,
-            direction_of(self._step),
-            seconds=time.monotonic() - self._started,
-            checksum=script_checksum(self._step.revision),
+            step.revision.revision,
+            direction_of(step),
+            seconds=self._attempt.seconds,
+            checksum=script_checksum(step.revision),
             error=error,
         )
         connection.exec_driver_sql(attempts.create_table(self.schema))
@@ -138,23 +124,24 @@ class Run:
         connection.commit()
 
     def failure(self, exc: Exception, blockers: list[Blocker]) -> RagSchemaError:
-        """Say which revision failed, in which statement, what is committed, and what to do next."""
-        if not isinstance(self._step, RevisionStep):
+        """Return the error to show: which revision failed, in which statement, what is committed, what to do."""
+        if self._attempt is None or (revision := self._attempt.revision) is None:
             return explain(exc, "The migration failed before its first revision", self.outcome(), blockers)
         fate = (
             "failed, and what it did outside a transaction stays"
-            if self._has_left_transaction
+            if self._attempt.has_left_transaction
             else "failed and was rolled back"
         )
-        return explain(exc, f"Revision {self._step.revision.revision} {fate}", self.outcome(), blockers)
+        return explain(exc, f"Revision {revision.revision} {fate}", self.outcome(), blockers)
 
-    def refusal(self, exc: CommandError, remedy: str) -> RagSchemaError:
+    def refusal(self, exc: CommandError) -> RagSchemaError:
         """Return the error to show where an operation of a revision refuses what it is asked."""
         message, evidence = str(getattr(exc, "message", exc)), str(getattr(exc, "evidence", ""))
-        what = f"Revision {self._step.revision.revision}" if isinstance(self._step, RevisionStep) else "It"
+        revision = self._attempt and self._attempt.revision
+        what = f"Revision {revision.revision}" if revision else "It"
         return RagSchemaError(
             f"{what} was stopped; {self.outcome()}. {message}",
-            f"{remedy} Then run the same command again.",
+            f"{getattr(exc, 'remedy', '')} Then run the same command again.",
             evidence,
         )
 
@@ -167,11 +154,12 @@ class Run:
 
     def note_commit(self) -> None:
         """Remember that a transaction was committed: inside a revision, what it did before stays."""
-        self._has_left_transaction |= self._is_in_revision
+        if self._attempt is not None and self._attempt.is_in_revision:
+            self._attempt.has_left_transaction = True
 
     def _plan(self, steps: Iterable[Any], connection: sa.Connection | None) -> list[Any]:
         planned = list(steps)
-        if self.expand_only:
+        if self.request.expand_only:
             planned = list(takewhile(lambda step: not _contracts(step), planned))
         for step in planned:
             if isinstance(step, RevisionStep) and connection is not None:
@@ -181,50 +169,61 @@ class Run:
     def _check(self, steps: list[Any], heads: Any, connection: sa.Connection, *, is_first: bool) -> None:
         """Refuse, before anything runs, what can be known to be wrong."""
         revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        if not revisions:
+        if not revisions or self.schema is None:
             return
         if not heads and sa.inspect(connection).has_table("rag_documents", schema=self.schema):
             raise UnmanagedDatabase(
                 f"The database has our tables, but {VERSION_TABLE} does not say at which revision.",
                 "Nothing was changed. Run `rag migrate adopt`: it finds the revision and stamps it.",
             )
-        if self.check is not None and is_first:
-            self.check(connection, self.schema)
+        if self.request.check is not None and is_first:
+            self.request.check(connection, self.schema)
         if heads and is_first:
-            guards.look_for_drift(connection, self.schema, heads[0], self.check_drift)
+            guards.look_for_drift(connection, self.schema, heads[0], self.request.check_drift)
         guards.refuse_data_loss(connection, list(chain.from_iterable(map(self._drops_of, revisions))))
         for step in revisions:
             guards.precheck(step, connection, is_first_look=True)
 
     def _drops_of(self, step: RevisionStep) -> list[Drop]:
-        return self._drops.get((step.revision.revision, direction_of(step)), [])
+        return self.drops.get((step.revision.revision, direction_of(step)), [])
 
     def _guarded(self, step: RevisionStep, connection: sa.Connection) -> Callable[..., None]:
-        """Wrap a step's function, to check inside its transaction: rows may have come meanwhile."""
+        """Wrap a step's function: what runs inside its transaction, before the revision, around it and after it."""
         migrate: Callable[..., None] = step.migration_fn
 
         def guarded(**arguments: Any) -> None:
-            if drops := self._drops_of(step):
+            if drops := self._drops_of(step):  # rows may have come since the first look
                 lock_tables(connection, drops)
                 guards.refuse_data_loss(connection, drops)
             guards.precheck(step, connection)
-            self._is_in_revision = True
-            try:
+            with self._in_revision():
                 migrate(**arguments)
                 guards.verify(step, connection)
-            except PendingRollbackError as exc:
-                raise first_cause(exc) from first_cause(exc).__cause__
-            finally:
-                self._is_in_revision = False
 
         return guarded
 
-    def _finish(self, step: object) -> None:
-        if isinstance(step, RevisionStep):
-            seconds = time.monotonic() - self._started
-            applied = Applied(step.revision.revision, step.revision.doc or "", direction_of(step), seconds)
+    @contextmanager
+    def _in_revision(self) -> Iterator[None]:
+        """Note the commits of the block, which is a revision's own code, and raise what first went wrong in it."""
+        attempt = self._attempt
+        assert attempt is not None
+        attempt.is_in_revision = True
+        try:
+            yield
+        except PendingRollbackError as exc:
+            raise first_cause(exc) from first_cause(exc).__cause__
+        finally:
+            attempt.is_in_revision = False
+
+    def _finish(self, attempt: _Attempt) -> None:
+        self._attempt = None
+        if isinstance(step := attempt.step, RevisionStep):
+            applied = Applied(
+                step.revision.revision, step.revision.doc or "", direction_of(step), attempt.seconds
+            )
             self.applied.append(applied)
-            self.report(applied)
+            if self.request.report is not None:
+                self.request.report(applied)
 
 
 def _plain(statement: str) -> sa.TextClause:

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from ragschema.errors import ConfigurationError, UsageError
 from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
 from ragschema.revisions.files import find_heads, read_revision_files, two_heads, versions_directory
 from ragschema.revisions.locations import script_location
 from ragschema.revisions.sums import file_checksum
+
+Direction = Literal["upgrade", "downgrade"]
+DIRECTIONS: tuple[Direction, Direction] = ("upgrade", "downgrade")
 
 
 @dataclass(frozen=True)

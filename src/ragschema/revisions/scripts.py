@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
-from typing import Literal
 
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -13,25 +12,25 @@ from alembic.script import Script, ScriptDirectory
 
 from ragschema.revisions.locations import checkout as checkout
 from ragschema.revisions.locations import script_location as script_location
+from ragschema.revisions.manifest import DIRECTIONS as DIRECTIONS
+from ragschema.revisions.manifest import Direction as Direction
 from ragschema.revisions.sums import file_checksum
 
-RUN_ATTRIBUTE = "ragschema"  # the key of the run in alembic's Config.attributes
-
-Direction = Literal["upgrade", "downgrade"]
-DIRECTIONS: tuple[Direction, Direction] = ("upgrade", "downgrade")
+REQUEST_ATTRIBUTE = "ragschema"  # keys in alembic's Config.attributes: what is asked, and what came of it
+RESULT_ATTRIBUTE = "ragschema result"
 
 
-def make_config(run: object = None, *, output: StringIO | None = None) -> Config:
+def make_config(request: object = None, *, output: StringIO | None = None) -> Config:
     """Return an alembic configuration for this package's revisions.
 
     Args:
-        run: What `ragschema.migrations.environment` is told; bare alembic tells it nothing.
+        request: The `ragschema.migrations.request.Request`; bare alembic has none.
         output: Where offline SQL goes; standard output by default.
     """
     root = checkout()
     config = Config(root / "alembic.ini" if root else None, output_buffer=output)
     config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
-    config.attributes[RUN_ATTRIBUTE] = run
+    config.attributes[REQUEST_ATTRIBUTE] = request
     return config
 
 

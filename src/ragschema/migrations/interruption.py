@@ -1,0 +1,47 @@
+"""Interruption of a migration by Ctrl-C or SIGTERM: the running statement is cancelled at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: psycopg cancels the running statement for it as for Ctrl-C."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130.
+
+    What the block adds to the interruption as notes is said of it: what is committed, and what is not.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    if is_ours:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as exc:
+        notes = getattr(exc, "__notes__", ["committed in this run: nothing; not committed: nothing"])
+        log.warning(
+            "Interrupted: the running statement was cancelled; %s. Run the same command again to go on;"
+            " `rag migrate status` names an index that a concurrent build has left INVALID.",
+            "; ".join(notes),
+        )
+        if not is_main or not is_ours:
+            raise
+        sys.exit(143 if isinstance(exc, Terminated) else 130)
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

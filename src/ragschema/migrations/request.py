@@ -1,0 +1,81 @@
+"""What one migration is asked, and its result: values, which need neither Alembic nor SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from ragschema.database.options import Options, find_options
+from ragschema.database.settings import Database
+from ragschema.revisions.manifest import Direction
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from ragschema.migrations.watch import Build
+
+CheckDrift = Literal["fail", "warn", "off"]
+
+DatabaseArgument = Database | Options | str | None
+"""A database as the public functions take it: itself, its URL, options, or None for what the settings say."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A revision that was applied, or reversed, and committed.
+
+    Attributes:
+        revision: Its id.
+        summary: The first line of its docstring.
+        direction: ``upgrade`` or ``downgrade``.
+        seconds: How long it took.
+    """
+
+    revision: str
+    summary: str
+    direction: Direction
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command of Alembic is to do beside its own arguments; one request may serve several commands.
+
+    Attributes:
+        options: How to speak to the database; the settings decide by default.
+        allow_data_loss: Whether steps may destroy rows and column values.
+        expand_only: Whether to stop before the first contract revision.
+        report: Called after each revision.
+        show_build: Shows the progress of an index build; lines are logged by default.
+        check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
+        check: Called with the connection before anything changes, the lock held; raises to refuse.
+    """
+
+    options: Options | None = None
+    allow_data_loss: bool = False
+    expand_only: bool = False
+    report: Callable[[Applied], None] | None = None
+    show_build: Callable[[Build | None], None] | None = None
+    check_drift: CheckDrift = "warn"
+    check: Callable[[sa.Connection, str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did.
+
+    Attributes:
+        applied: The steps taken, in order; empty where there was nothing to do.
+        current: The revision the database is at now, or None at base.
+    """
+
+    applied: list[Applied]
+    current: str | None
+
+
+def resolve_options(database: DatabaseArgument, schema: str | None) -> Options:
+    """Return the options of a database as the public functions take it."""
+    if isinstance(database, Options):
+        return replace(database, schema=schema) if schema is not None else database
+    return find_options(database, schema=schema)
