@@ -120,7 +120,7 @@ def test_migrate_refuses_and_names_adopt(by_hand: Database, run: Command) -> Non
 def test_an_empty_database_and_a_managed_one_are_not_adopted(
     empty_database: Database, database: Database
 ) -> None:
-    with pytest.raises(UnmanagedDatabase, match="nothing to adopt"):
+    with pytest.raises(UnmanagedDatabase, match="none of our tables"):
         migrations.adopt(empty_database)
     assert migrations.adopt(database).was_managed
 

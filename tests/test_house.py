@@ -27,7 +27,7 @@ embedded
 revisions
 sql
 operations_v2
-operations_v1 errors
+operations_v1 errors words
 """
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}
 

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from conftest import ROOT, clean_environment
 from ragschema.errors import ConfigurationError, RagSchemaError
-from ragschema.revisions import checks, docstrings, scripts, sums
+from ragschema.revisions import checks, docstrings, locations, scripts, sums
 from ragschema.revisions.checks import Problem
 from ragschema.revisions.docstrings import RevisionText
 from ragschema.revisions.sums import SumChange
@@ -208,7 +208,7 @@ def test_swapped_lines_of_rag_sum_are_a_problem(versions: Path) -> None:
 
 def test_an_installed_package_is_not_hashed(monkeypatch: pytest.MonkeyPatch, versions: Path) -> None:
     monkeypatch.setattr(sums, "versions_directory", lambda: versions)
-    monkeypatch.setattr(sums, "checkout", lambda: None)
+    monkeypatch.setattr(locations, "checkout", lambda: None)
     with pytest.raises(ConfigurationError, match="this is an installed package"):
         sums.write_sum()
 

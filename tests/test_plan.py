@@ -476,7 +476,7 @@ def test_what_an_upgrade_refuses_is_not_planned(
         with pytest.raises(DatabaseAhead, match="20980101000000"):
             migrations.plan(database)
         connection.execute("DELETE FROM rag_alembic_version")
-    with pytest.raises(UnmanagedDatabase, match="no version row"):
+    with pytest.raises(UnmanagedDatabase, match="no row of rag_alembic_version"):
         migrations.plan(database)
 
 

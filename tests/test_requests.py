@@ -23,8 +23,8 @@ def test_one_request_serves_several_commands(empty_database: Database) -> None:
     config = make_config(request)
     first, second = (each.revision for each in read_manifest().revisions[:2])
     results: list[Result] = []
-    for run, target in ((command.upgrade, "+2"), (command.upgrade, second), (command.downgrade, "-1")):
-        run(config, target)
+    for run, revision in ((command.upgrade, "+2"), (command.upgrade, second), (command.downgrade, "-1")):
+        run(config, revision)
         results.append(config.attributes[RESULT_ATTRIBUTE])
     assert [[each.revision for each in result.applied] for result in results] == [
         [first, second],

@@ -656,7 +656,7 @@ def test_a_service_asserts_its_revision_with_one_select(engine: sa.Engine) -> No
         assert migrations.assert_current(connection) == head
         assert len(statements) == 1
         connection.exec_driver_sql("UPDATE rag_alembic_version SET version_num = '20251225160000'")
-        with pytest.raises(PendingRevisions, match=f"at 20251225160000; this service needs {head}"):
+        with pytest.raises(PendingRevisions, match=f"at 20251225160000; {head} is needed"):
             migrations.assert_current(connection)
         assert migrations.assert_current(connection, "20251225160000") == "20251225160000"
         connection.exec_driver_sql("UPDATE rag_alembic_version SET version_num = '29990101000000'")

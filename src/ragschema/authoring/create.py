@@ -6,10 +6,9 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from ragschema.errors import ConfigurationError
 from ragschema.migrations.alembic_lock import alembic_config
 from ragschema.migrations.request import DatabaseArgument, Request, resolve_options
-from ragschema.revisions.locations import checkout
+from ragschema.revisions.locations import require_checkout
 from ragschema.revisions.sums import add_revision
 
 
@@ -26,11 +25,7 @@ def create(
     Raises:
         ConfigurationError: This is not a checkout.
     """
-    if checkout() is None:
-        raise ConfigurationError(
-            "Revisions are written in a checkout of ragschema, and this is an installed package.",
-            "Clone the repository and run `uv run rag migrate create` there.",
-        )
+    require_checkout("Revisions", "uv run rag migrate create")
     from ragschema.migrations.autogenerate import new_revision_id
 
     request = Request(resolve_options(database, None) if with_autogenerate else None)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
-from ragschema.errors import DriftFound, UnmanagedDatabase, UsageError
-from ragschema.revisions.manifest import read_manifest
+from ragschema.errors import DriftFound
+from ragschema.revisions.manifest import read_manifest, unknown_revision
 from ragschema.state.drift import Drift, find_drift, nearest_revision
-from ragschema.state.status import has_our_tables, read_current
+from ragschema.state.status import read_current, require_our_tables
 
 BASELINE_SETTING = "MIGRATE_BASELINE_VERSION"
 
@@ -47,17 +47,13 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
     baseline = baseline or os.environ.get(BASELINE_SETTING) or None
     known = [revision.revision for revision in read_manifest().revisions]
     if baseline is not None and baseline not in known:
-        raise UsageError(f"There is no revision {baseline}.", f"State one of {', '.join(known)}.")
+        raise unknown_revision(baseline)
     with opened(options) as at, at.connection:
         schema = at.schemas.target
         current = read_current(at.connection, schema)
         if current is not None:
             return Adoption(current, was_managed=True, drift=None)
-        if not has_our_tables(at.connection, schema):
-            raise UnmanagedDatabase(
-                f"There is nothing to adopt: schema {schema} has no table rag_documents.",
-                "Run `rag migrate` to make the tables, or name their schema with --schema.",
-            )
+        require_our_tables(at.connection, schema)
         drift = (
             find_drift(at.connection, schema, baseline)
             if baseline is not None
@@ -66,7 +62,7 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
     if not drift.is_clean:
         stated = "the baseline" if baseline is not None else "the nearest revision"
         raise DriftFound(
-            f"The tables are not those of {stated}, {drift.revision}: {len(drift.differences)} objects differ.",
+            f"The tables are not those of {stated}, {drift.revision}: {drift.summary}.",
             "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
             "\n".join(map(str, drift.differences)),
         )

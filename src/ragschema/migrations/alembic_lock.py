@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from ragschema.errors import UsageError
-
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -28,12 +26,10 @@ def alembic_config(request: Request, output: StringIO | None = None) -> Iterator
     from alembic import command
     from alembic.util import CommandError
 
-    from ragschema.revisions.scripts import make_config
+    from ragschema.revisions.scripts import make_config, refused_by_alembic
 
     with ALEMBIC_LOCK:
         try:
             yield command, make_config(request, output=output)
         except CommandError as exc:
-            raise UsageError(
-                f"{str(exc).rstrip('.')}.", "Run `rag migrate history` to see the revisions."
-            ) from exc
+            raise refused_by_alembic(exc) from exc

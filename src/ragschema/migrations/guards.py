@@ -11,10 +11,11 @@ from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.drivers import driver_of
 from ragschema.database.sqlstates import is_undefined
-from ragschema.errors import DatabaseAhead, DataLossRefused, DriftFound, RagSchemaError, RevisionRefused
+from ragschema.errors import DataLossRefused, DriftFound, RagSchemaError, RevisionRefused
 from ragschema.migrations.request import CheckDrift
 from ragschema.planning.losses import Drop, count_losses
 from ragschema.planning.prechecks import find_in_the_way
+from ragschema.revisions.manifest import ahead
 from ragschema.state.drift import find_drift
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,7 @@ def check_heads(heads: Any, context: MigrationContext) -> None:
     """Refuse a database that is ahead of this package."""
     known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
     if unknown := [head for head in heads if head not in known]:
-        raise DatabaseAhead(
-            f"The database is at revision {', '.join(unknown)}, which this ragschema does not know.",
-            "Nothing was changed. Deploy with the ragschema that wrote it, or a newer one.",
-        )
+        raise ahead(*unknown)
 
 
 def refuse_data_loss(connection: sa.Connection, drops: list[Drop]) -> None:
@@ -59,7 +57,7 @@ def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: 
     evidence = "\n".join(map(str, drift.differences))
     if mode == "fail":
         raise DriftFound(
-            f"The database is not what revision {revision} says: {len(drift.differences)} objects differ.",
+            f"The database is not what revision {revision} says: {drift.summary}.",
             "Nothing was changed. Mend the differences below, or add --check-drift=warn.",
             evidence,
         )

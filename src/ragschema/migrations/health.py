@@ -14,9 +14,10 @@ from ragschema.database.options import Options
 from ragschema.database.poolers import find_access, refuse_transaction_pooler
 from ragschema.database.server import Connection, Schemas, check_extension, check_server, find_schemas
 from ragschema.errors import ConfigurationError, RagSchemaError
-from ragschema.revisions.manifest import read_manifest
+from ragschema.revisions.manifest import ahead, read_manifest
 from ragschema.state.drift import find_drift
-from ragschema.state.status import Status, read_status
+from ragschema.state.status import Status, read_status, unmanaged
+from ragschema.words import counted
 
 Verdict = Literal["ok", "warning", "refused"]
 
@@ -64,7 +65,7 @@ def check_health(options: Options) -> list[Check]:
         try:
             schemas = find_schemas(connection, options.schema)
         except ConfigurationError as exc:
-            return [*checks, Check("schema", "refused", exc.message, exc.remedy)]
+            return [*checks, _refused("schema", exc)]
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
         checks.extend(_check_standing(Opened(connection, database, options, schemas, access)))
@@ -76,8 +77,12 @@ def _asked(name: str, found: str, question: object) -> Check:
     try:
         question()
     except RagSchemaError as exc:
-        return Check(name, "refused", exc.message, exc.remedy)
+        return _refused(name, exc)
     return Check(name, "ok", found)
+
+
+def _refused(name: str, exc: RagSchemaError) -> Check:
+    return Check(name, "refused", exc.message, exc.remedy)
 
 
 def _check_extension(connection: Connection, schemas: Schemas) -> Check:
@@ -85,7 +90,7 @@ def _check_extension(connection: Connection, schemas: Schemas) -> Check:
     try:
         warning = check_extension(extension)
     except ConfigurationError as exc:
-        return Check("pgvector", "refused", exc.message, exc.remedy)
+        return _refused("pgvector", exc)
     if extension.installed is None:
         if _may(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
             return Check("pgvector", "ok", f"{extension.available} is available, and will be created")
@@ -142,7 +147,7 @@ def _check_standing(at: Opened) -> Iterator[Check]:
         yield Check(
             "drift",
             "ok" if drift.is_clean else "warning",
-            "none" if drift.is_clean else f"{len(drift.differences)} objects differ",
+            "none" if drift.is_clean else drift.summary,
             "" if drift.is_clean else "Run `rag migrate verify` to see them.",
         )
     yield Check(
@@ -157,15 +162,11 @@ def _check_state(status: Status) -> Check:
     if status.state == "OK":
         return Check("revision", "ok", f"at head {status.head}")
     if status.state == "AHEAD":
-        return Check(
-            "revision",
-            "refused",
-            f"at {status.current}, ahead of this package",
-            "Use the ragschema that wrote it.",
-        )
+        return _refused("revision", ahead(str(status.current)))
     if status.state == "UNMANAGED":
-        return Check("revision", "refused", "our tables, but no version row", "Run `rag migrate adopt`.")
-    return Check("revision", "warning", f"{len(status.pending)} revisions pending", "Run `rag migrate`.")
+        return _refused("revision", unmanaged())
+    pending = counted(len(status.pending), "revision")
+    return Check("revision", "warning", f"{pending} pending", "Run `rag migrate`.")
 
 
 def _may(connection: Connection, question: str, *parameters: str) -> bool:

@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 
 from ragschema.database.connections import opened
 from ragschema.database.server import VERSION_TABLE
-from ragschema.errors import (
-    DatabaseAhead,
-    DatabaseUnreachable,
-    PendingRevisions,
-    UnmanagedDatabase,
-    UsageError,
-)
+from ragschema.errors import DatabaseUnreachable, UsageError
 from ragschema.migrations.request import DatabaseArgument, resolve_options
-from ragschema.revisions.manifest import Revision, read_manifest
+from ragschema.revisions.manifest import Revision, ahead, read_manifest
 from ragschema.state import attempts as history_table
 from ragschema.state.attempts import Entry
 from ragschema.state.drift import Drift, find_drift
-from ragschema.state.status import Status, read_current, read_status
+from ragschema.state.status import Status, behind, read_current, read_status, require_current
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -50,17 +44,8 @@ def verify(database: DatabaseArgument = None, *, schema: str | None = None) -> D
     """
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at, at.connection:
-        current = read_current(at.connection, at.schemas.target)
-        if current is None:
-            raise UnmanagedDatabase(
-                "The database says no revision, so there is nothing to compare it with.",
-                "Run `rag migrate` if it is empty, `rag migrate adopt` if it has our tables.",
-            )
-        if manifest.after(current) is None:
-            raise DatabaseAhead(
-                f"The database is at {current}, which this ragschema does not know.",
-                "Verify it with the ragschema that wrote it.",
-            )
+        current = require_current(at.connection, at.schemas.target)
+        manifest.pending(current)  # refuses a revision that is not known
         return find_drift(at.connection, at.schemas.target, current)
 
 
@@ -121,20 +106,17 @@ def wait(
             unreachable = exc
         else:
             if found.state == "AHEAD":
-                raise DatabaseAhead(
-                    f"The database is at {found.current}, which this ragschema does not know.",
-                    "Deploy the service with the ragschema that wrote it, or a newer one.",
-                )
+                raise ahead(str(found.current))
             missing = {revision.revision for revision in found.pending}
             if not missing if minimum is None else found.current is not None and minimum not in missing:
                 return found
         if time.monotonic() >= deadline:
             if unreachable is not None:
                 raise unreachable
-            raise PendingRevisions(
-                f"After {timeout:g} s the database is at {found.current or 'no revision'}, not at"
-                f" {minimum or found.head}.",
-                "Run `rag migrate`, or look why it has not run.",
+            raise behind(
+                found.current,
+                minimum or found.head,
+                f"It has been for {timeout:g} s. Run `rag migrate`, or look why it has not run.",
             )
         options = replace(options, is_announced=True)
         time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
@@ -164,9 +146,8 @@ def assert_current(connection: sa.Connection, minimum: str | None = None) -> str
             raise
         found = None
     if found is None or str(found) < needed:  # ids are UTC timestamps: text order is time order
-        raise PendingRevisions(
-            f"The database is at {found or 'no revision'}; this service needs {needed}.",
-            "Run `rag migrate` before the service, or `rag migrate wait` in its start-up.",
+        raise behind(
+            found, needed, "Run `rag migrate` before the service, or `rag migrate wait` in its start-up."
         )
     return str(found)
 

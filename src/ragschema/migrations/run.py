@@ -15,9 +15,9 @@ from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy.exc import PendingRollbackError
 
-from ragschema.database.server import VERSION_TABLE
+from ragschema.database.drivers import driver_of
 from ragschema.database.sqlstates import first_cause
-from ragschema.errors import RagSchemaError, UnmanagedDatabase
+from ragschema.errors import RagSchemaError
 from ragschema.migrations import guards
 from ragschema.migrations.failure_report import explain
 from ragschema.migrations.request import Applied, Request
@@ -26,6 +26,7 @@ from ragschema.planning.losses import Drop, lock_tables
 from ragschema.revisions.manifest import Direction, deploy_label
 from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
+from ragschema.state.status import refuse_unmanaged
 
 
 @dataclass
@@ -171,11 +172,8 @@ class Run:
         revisions = [step for step in steps if isinstance(step, RevisionStep)]
         if not revisions or self.schema is None:
             return
-        if not heads and sa.inspect(connection).has_table("rag_documents", schema=self.schema):
-            raise UnmanagedDatabase(
-                f"The database has our tables, but {VERSION_TABLE} does not say at which revision.",
-                "Nothing was changed. Run `rag migrate adopt`: it finds the revision and stamps it.",
-            )
+        if not heads:
+            refuse_unmanaged(driver_of(connection), self.schema)
         if self.request.check is not None and is_first:
             self.request.check(connection, self.schema)
         if heads and is_first:

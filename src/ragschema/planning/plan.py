@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from ragschema.database.connections import Opened, opened
 from ragschema.database.drivers import driver_of
 from ragschema.database.options import Options
-from ragschema.errors import DatabaseAhead, PlanStale, UnmanagedDatabase, UsageError
+from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.document import Plan as Plan
 from ragschema.planning.document import document as document
 from ragschema.planning.document import read_plan as read_plan
 from ragschema.planning.document import write_plan as write_plan
-from ragschema.revisions.manifest import Manifest, Revision, read_manifest
+from ragschema.revisions.manifest import Manifest, Revision, read_manifest, unknown_revision
 from ragschema.state.catalogue import Catalogue, read_catalogue
-from ragschema.state.status import has_our_tables, read_current
+from ragschema.state.status import read_current, refuse_unmanaged
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -75,17 +75,9 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
 
 def _choose(manifest: Manifest, current: str | None, at: Opened, revision: str) -> Sequence[Revision]:
     """Return the revisions that an upgrade would run."""
-    pending = manifest.after(current)
-    if pending is None:
-        raise DatabaseAhead(
-            f"The database is at revision {current}, which this ragschema does not know.",
-            "Plan with the ragschema that wrote it, or a newer one.",
-        )
-    if current is None and has_our_tables(at.connection, at.schemas.target):
-        raise UnmanagedDatabase(
-            "The database has our tables, but no version row says at which revision.",
-            "Run `rag migrate adopt`: it finds the revision and stamps it.",
-        )
+    pending = manifest.pending(current)
+    if current is None:
+        refuse_unmanaged(at.connection, at.schemas.target)
     return pending[: _count(manifest, pending, revision)]
 
 
@@ -97,9 +89,7 @@ def _count(manifest: Manifest, pending: Sequence[Revision], revision: str) -> in
         return int(revision[1:])
     fitting = [each.revision for each in manifest.revisions if each.revision.startswith(revision)]
     if len(fitting) != 1 or not revision:
-        raise UsageError(
-            f"There is no revision {revision}.", "Run `rag migrate history` to see the revisions."
-        )
+        raise unknown_revision(revision)
     return next((number for number, each in enumerate(pending, 1) if each.revision == fitting[0]), 0)
 
 

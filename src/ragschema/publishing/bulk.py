@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ragschema.publishing.copying import copy_documents
 from ragschema.publishing.documents import BulkDocument, CheckedDocument, check_document
-from ragschema.publishing.errors import PublishingError
+from ragschema.publishing.errors import PublishingError, in_a_transaction
 from ragschema.publishing.plans import plan_version
 from ragschema.publishing.writing import publish
 from ragschema.schema.ids import uuid7s
@@ -82,10 +82,7 @@ def publish_many(
 
 def _psycopg_connection(connection: sa.Connection) -> psycopg.Connection[Any]:
     if connection.in_transaction():
-        raise PublishingError(
-            "publish_many commits each batch, and this connection is in a transaction.",
-            "Commit first, or give it a connection of its own.",
-        )
+        raise in_a_transaction("publish_many", "connection")
     driver = connection.connection.driver_connection
     connection.rollback()
     if not isinstance(driver, psycopg.Connection):

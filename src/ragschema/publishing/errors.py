@@ -23,6 +23,14 @@ class UnknownDocument(PublishingError, LookupError):
     """There is no document, or no kept version of it, of this name."""
 
 
+def in_a_transaction(function: str, what: str) -> PublishingError:
+    """Return the error of a connection or session with an open transaction, where each batch is committed."""
+    return PublishingError(
+        f"{function} commits each batch, and this {what} is in a transaction.",
+        "Commit first, or give it a connection of its own.",
+    )
+
+
 def unknown_document(article_id: str) -> UnknownDocument:
     return UnknownDocument(
         f"There is no document of article {article_id!r}.", "Publish a version of it first."

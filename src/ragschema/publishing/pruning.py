@@ -10,7 +10,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.publishing.errors import PublishingError
+from ragschema.publishing.errors import PublishingError, in_a_transaction
 from ragschema.publishing.plans import connection_of
 from ragschema.schema.base import Executor
 
@@ -101,10 +101,7 @@ def _check(session: Executor, keep: int | None, before: datetime | None, batch_s
             "Use datetime.now(UTC) - timedelta(days=N), for example.",
         )
     if session.in_transaction():
-        raise PublishingError(
-            "prune_versions commits each batch, and this session is in a transaction.",
-            "Commit first, or give it a connection of its own.",
-        )
+        raise in_a_transaction("prune_versions", "session")
 
 
 def _prune(

@@ -1,8 +1,10 @@
-"""Where the revisions and what ships with them are; imports nothing, so that looking is quick."""
+"""Where the revisions and what ships with them are; imports little, so that looking is quick."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from ragschema.errors import ConfigurationError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -17,3 +19,21 @@ def checkout() -> Path | None:
     """Return the root of the checkout, or None where the package is installed from a wheel."""
     root = script_location().parent
     return root if (root / "alembic.ini").is_file() and root != _PACKAGE else None
+
+
+def require_checkout(what: str, command: str) -> Path:
+    """Return the root of the checkout.
+
+    Args:
+        what: What is to be written in it, a plural.
+        command: What writes it.
+
+    Raises:
+        ConfigurationError: The package is installed from a wheel.
+    """
+    if (root := checkout()) is None:
+        raise ConfigurationError(
+            f"{what} are written in a checkout of ragschema, and this is an installed package.",
+            f"Clone the repository and run `{command}` there.",
+        )
+    return root

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ragschema.errors import ConfigurationError, UsageError
+from ragschema.errors import ConfigurationError, DatabaseAhead, UsageError
 from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
 from ragschema.revisions.files import find_heads, read_revision_files, two_heads, versions_directory
 from ragschema.revisions.locations import script_location
 from ragschema.revisions.sums import file_checksum
 
 Direction = Literal["upgrade", "downgrade"]
+SEE_REVISIONS = "Run `rag migrate history` to see the revisions."
 DIRECTIONS: tuple[Direction, Direction] = ("upgrade", "downgrade")
 
 
@@ -60,6 +61,29 @@ class Manifest:
             return self.revisions
         ids = [revision.revision for revision in self.revisions]
         return self.revisions[ids.index(current) + 1 :] if current in ids else None
+
+    def pending(self, current: str | None) -> tuple[Revision, ...]:
+        """Return the revisions after the one that a database is at, all of them after None.
+
+        Raises:
+            DatabaseAhead: This package does not know that one.
+        """
+        if (pending := self.after(current)) is None:
+            raise ahead(str(current))
+        return pending
+
+
+def ahead(*revisions: str) -> DatabaseAhead:
+    """Return the error of a database at revisions that this package does not know."""
+    return DatabaseAhead(
+        f"The database is at revision {', '.join(revisions)}, which this ragschema does not know.",
+        "Nothing was changed. Use the ragschema that wrote it, or a newer one.",
+    )
+
+
+def unknown_revision(revision: str) -> UsageError:
+    """Return the error of a revision that is asked for and does not exist."""
+    return UsageError(f"There is no revision {revision}.", SEE_REVISIONS)
 
 
 def read_manifest() -> Manifest:

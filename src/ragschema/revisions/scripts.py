@@ -9,10 +9,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
 
+from ragschema.errors import UsageError
 from ragschema.revisions.locations import checkout as checkout
 from ragschema.revisions.locations import script_location as script_location
 from ragschema.revisions.manifest import DIRECTIONS as DIRECTIONS
+from ragschema.revisions.manifest import SEE_REVISIONS
 from ragschema.revisions.manifest import Direction as Direction
 from ragschema.revisions.sums import file_checksum
 
@@ -37,6 +40,11 @@ def make_config(request: object = None, *, output: StringIO | None = None) -> Co
 def script_directory() -> ScriptDirectory:
     """Return alembic's view of this package's revisions."""
     return ScriptDirectory.from_config(make_config())
+
+
+def refused_by_alembic(exc: CommandError) -> UsageError:
+    """Return the error of what Alembic refuses, most often a revision that does not exist, in its own words."""
+    return UsageError(f"{str(exc).rstrip('.')}.", SEE_REVISIONS)
 
 
 def script_checksum(script: Script) -> str:

@@ -24,7 +24,7 @@ from ragschema.revisions.files import (
     two_heads,
     versions_directory,
 )
-from ragschema.revisions.locations import checkout
+from ragschema.revisions.locations import require_checkout
 
 SUM_FILE = "rag.sum"
 HEAD_FILE = "HEAD"
@@ -162,8 +162,5 @@ def _write(versions: Path, checksums: Mapping[str, str], head: str) -> None:
 
 
 def _refuse_packaged(versions: Path) -> None:
-    if versions == versions_directory() and checkout() is None:
-        raise ConfigurationError(
-            f"{SUM_FILE} is written in a checkout of ragschema, and this is an installed package.",
-            "Clone the repository and run `uv run rag migrate hash` there.",
-        )
+    if versions == versions_directory():
+        require_checkout("Sums", "uv run rag migrate hash")

@@ -19,6 +19,7 @@ from ragschema.database.server import Connection
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.expected import expected as expected
 from ragschema.state.expected import read_fingerprints
+from ragschema.words import counted
 
 UUID_REPAIR = "20261121100500"
 """The revision that gives ids the default ``gen_random_uuid()``, where a hand-written schema has another."""
@@ -72,6 +73,12 @@ class Drift:
     def is_clean(self) -> bool:
         """Whether there is no drift; there may be notes."""
         return not self.differences
+
+    @property
+    def summary(self) -> str:
+        """How much drift there is: ``2 objects differ``."""
+        count = len(self.differences)
+        return f"{counted(count, 'object')} {'differs' if count == 1 else 'differ'}" if count else "no drift"
 
 
 def find_drift(connection: Connection, schema: str, revision: str) -> Drift:

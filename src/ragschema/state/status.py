@@ -10,7 +10,7 @@ from psycopg import sql
 
 from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
-from ragschema.errors import RagSchemaError
+from ragschema.errors import PendingRevisions, RagSchemaError, UnmanagedDatabase
 from ragschema.revisions.manifest import Manifest, Revision
 from ragschema.state import attempts
 from ragschema.state.attempts import Entry
@@ -95,6 +95,54 @@ def read_current(connection: Connection, schema: str) -> str | None:
 def has_our_tables(connection: Connection, schema: str) -> bool:
     """Whether the schema has the table of documents."""
     return _exists(connection, schema, "rag_documents")
+
+
+def require_current(connection: Connection, schema: str) -> str:
+    """Return the revision a database is at.
+
+    Raises:
+        UnmanagedDatabase: It says none, with our tables or without.
+    """
+    if (current := read_current(connection, schema)) is not None:
+        return current
+    require_our_tables(connection, schema)
+    raise unmanaged()
+
+
+def require_our_tables(connection: Connection, schema: str) -> None:
+    """Refuse a database without our tables.
+
+    Raises:
+        UnmanagedDatabase: It has none.
+    """
+    if not has_our_tables(connection, schema):
+        raise UnmanagedDatabase(
+            f"Schema {schema} has none of our tables.",
+            "Run `rag migrate` to make them, or name their schema with --schema.",
+        )
+
+
+def refuse_unmanaged(connection: Connection, schema: str) -> None:
+    """Refuse a database that has our tables; call it where it says no revision.
+
+    Raises:
+        UnmanagedDatabase: It has them.
+    """
+    if has_our_tables(connection, schema):
+        raise unmanaged()
+
+
+def unmanaged() -> UnmanagedDatabase:
+    """Return the error of a database with our tables that says no revision."""
+    return UnmanagedDatabase(
+        f"The database has our tables, but no row of {VERSION_TABLE} says at which revision.",
+        "Nothing was changed. Run `rag migrate adopt`: it finds the revision and stamps it.",
+    )
+
+
+def behind(current: str | None, needed: str, remedy: str) -> PendingRevisions:
+    """Return the error of a database that is older than is needed."""
+    return PendingRevisions(f"The database is at {current or 'no revision'}; {needed} is needed.", remedy)
 
 
 def find_invalid_indexes(connection: Connection, schema: str) -> tuple[str, ...]:

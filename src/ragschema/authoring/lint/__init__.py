@@ -26,9 +26,9 @@ from ragschema.authoring.lint.squawk import (
     run_squawk,
 )
 from ragschema.authoring.lint.subject import Revisions, Subject, read_subject
-from ragschema.errors import UsageError
+from ragschema.revisions.manifest import unknown_revision
 from ragschema.revisions.offline import Statement
-from ragschema.revisions.scripts import script_directory
+from ragschema.revisions.scripts import refused_by_alembic, script_directory
 from ragschema.sql.statements import find_target
 
 __all__ = ["Finding", "lint"]
@@ -66,11 +66,9 @@ def _find(scripts: ScriptDirectory, revision: str) -> str:
     try:
         script = scripts.get_revision(revision)
     except CommandError as exc:
-        raise UsageError(
-            f"{str(exc).rstrip('.')}.", "Run `rag migrate history` to see the revisions."
-        ) from exc
+        raise refused_by_alembic(exc) from exc
     if script is None:
-        raise UsageError("The base is no revision.", "Run `rag migrate history` to see the revisions.")
+        raise unknown_revision(revision)
     return script.revision
 
 
