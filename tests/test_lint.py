@@ -18,7 +18,7 @@ from conftest import ROOT, run_psql
 from lint_examples import EXAMPLES, Example
 from ragschema import operations_v1
 from ragschema.authoring.lint import Finding, lint
-from ragschema.authoring.lint.advice import RULES_WITH_ADVICE
+from ragschema.authoring.lint.advice import ADVICE
 from ragschema.authoring.lint.findings import NEXT
 from ragschema.authoring.lint.rules import RULES
 from ragschema.authoring.lint.squawk import EXCLUDED
@@ -123,7 +123,7 @@ def test_the_safe_revision_has_no_findings(lint_revision: Lint, example: Example
 
 def test_every_rule_has_an_example() -> None:
     shown = {example.message.strip().splitlines()[0].rpartition(" ")[2] for example in EXAMPLES.values()}
-    assert shown >= {rule.__name__.replace("_", "-") for rule in RULES} | RULES_WITH_ADVICE
+    assert shown >= {rule.__name__.replace("_", "-") for rule in RULES} | ADVICE.keys()
 
 
 def offered(message: str) -> list[str]:

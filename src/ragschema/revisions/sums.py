@@ -20,7 +20,6 @@ from ragschema.revisions.files import (
     find_heads,
     helper_files,
     read_revision_files,
-    revision_paths,
     two_heads,
     versions_directory,
 )
@@ -50,14 +49,6 @@ class SumChange:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed or self.is_damaged)
-
-
-def packaged_checksums(versions: Path | None = None) -> dict[str, str]:
-    """Return the SHA-256 of each revision's file, in hexadecimal, by revision id.
-
-    A file's own checksum, not chained: one that differs says that this very revision was edited.
-    """
-    return {path.name[:14]: file_checksum(path) for path in revision_paths(versions or versions_directory())}
 
 
 def file_checksum(path: Path) -> str:

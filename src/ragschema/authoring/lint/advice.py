@@ -37,7 +37,7 @@ def advise(rule: str, sql: str, message: str, remedy: str) -> Advice:
         message: What squawk says is wrong.
         remedy: What squawk says to do.
     """
-    teach = _ADVICE.get(rule) or (_removal if rule.startswith("ban-drop-") else None)
+    teach = ADVICE.get(rule) or (_removal if rule.startswith("ban-drop-") else None)
     advice = teach(sql) if teach else None
     words = " ".join(filter(None, (remedy, f"See {_DOCUMENTATION}{rule}.")))
     return advice or Advice(message, words)
@@ -217,7 +217,7 @@ def _added_column(sql: str) -> tuple[str, str, str, str] | None:
     return (alter[0], unquote(match[1]), match[2].strip(), match[3].strip()) if alter and match else None
 
 
-_ADVICE: dict[str, Callable[[str], Advice | None]] = {
+ADVICE: dict[str, Callable[[str], Advice | None]] = {
     "adding-field-with-default": _computed_column,
     "adding-foreign-key-constraint": constraint_advice.foreign_key,
     "adding-not-nullable-field": _set_not_null,
@@ -233,5 +233,3 @@ _ADVICE: dict[str, Callable[[str], Advice | None]] = {
     "require-concurrent-index-creation": _index_creation,
     "require-concurrent-index-deletion": _index_deletion,
 }
-
-RULES_WITH_ADVICE = frozenset(_ADVICE)
