@@ -1,5 +1,5 @@
 -- The schema at head, for readers and tools; its source is the revisions in alembic/versions.
--- Written by: uv run python tests/schema_dump.py
+-- Written by: uv run rag migrate freeze
 
 CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
 

@@ -34,10 +34,10 @@ from sqlalchemy.orm import Session
 
 from forks import ENTRY_POINTS, Forks
 from ragschema import embedded, migrations
+from ragschema.authoring.schema_dump import dump_schema
 from ragschema.database.settings import Database
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.expected import expected
-from schema_dump import dump_schema
 
 __all__ = [
     "ROOT",

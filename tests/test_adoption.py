@@ -187,11 +187,3 @@ def test_a_rollback_to_a_package_version_goes_to_its_head(database: Database, ru
     )
     assert unknown.returncode == 2
     assert "There is no release 9.9" in unknown.stderr
-
-
-def test_the_package_version_is_released_at_head() -> None:
-    from importlib.metadata import version
-
-    from ragschema.revisions.manifest import read_manifest, revision_of_release
-
-    assert revision_of_release(version("ragschema")) == read_manifest().head

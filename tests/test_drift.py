@@ -17,14 +17,13 @@ import servers
 from conftest import DatabaseAt, connect, made_database, run_psql
 from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES
 from ragschema import migrations
-from ragschema.authoring.snapshots import write_fingerprints
 from ragschema.database.server import Connection
 from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError, UsageError
 from ragschema.state import expected as expected_catalogues
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.drift import Difference, Drift, compare, find_drift, nearest, nearest_revision
-from ragschema.state.expected import COMMAND, expected, fingerprints_path, read_fingerprints
+from ragschema.state.expected import COMMAND, expected, read_fingerprints
 
 BASE, HEAD = next(iter(read_fingerprints())), list(read_fingerprints())[-1]
 
@@ -479,12 +478,6 @@ def test_a_difference_says_what_was_expected_and_what_was_found(head: Connection
         "column rag_chunks.x is not expected: integer NOT NULL",
         "table rag_chunk_events is missing; expected: table",
     ]
-
-
-def test_the_shipped_fingerprints_are_those_of_the_revisions(tmp_path: Path) -> None:
-    written = tmp_path / "fingerprints.json"
-    write_fingerprints(written)
-    assert written.read_text() == fingerprints_path().read_text(), f"Run `{COMMAND}` and commit the file."
 
 
 def test_a_revision_without_a_fingerprint_is_refused_with_the_command_that_makes_it(head: Connection) -> None:

@@ -203,7 +203,7 @@ def test_swapped_lines_of_rag_sum_are_a_problem(versions: Path) -> None:
     """Even where the first line was made to fit."""
     _, *lines = (versions / "rag.sum").read_text().splitlines()
     lines = [*lines[:-2], lines[-1], lines[-2]]
-    sums._write(versions, dict(line.split(" sha256:") for line in lines), "20251225170000")
+    sums._write(versions, sums._texts(dict(line.split(" sha256:") for line in lines), "20251225170000"))
     assert messages(checks.validate(versions)) == [
         "rag.sum: It is missing, or its lines do not fit together."
     ]
@@ -416,7 +416,7 @@ def test_each_problem_of_a_revision_is_found_and_named(versions: Path, name: str
     change, expected = UNSAFE[name]
     path = add(versions)
     edit(path, *change)
-    sums._write(versions, {}, "20260101000000")  # only the revision's own problems are looked at
+    sums._write(versions, sums._texts({}, "20260101000000"))  # only the revision's own problems are looked at
     found = [p for p in checks.validate(versions) if p.message not in ("It is not in rag.sum.",)]
     assert messages([p for p in found if p.file == NEW]) == [f"{NEW}:{line}" for line in expected]
     assert all(problem.remedy for problem in found)

@@ -61,6 +61,30 @@ def hash_(json: Json = False, debug: Debug = False) -> None:
         typer.echo("rag.sum itself was damaged, and is written anew.")
 
 
+@app.command()
+def freeze(
+    check: Annotated[bool, typer.Option("--check", help="Only name those that are stale; exit 1.")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Write this version's head to releases.json, too.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write every file anew that is derived from the revisions and the models, in a checkout."""
+    from ragschema.authoring.snapshots import freeze
+
+    frozen = freeze(check=check, release=release)
+    if json:
+        print_json(frozen)
+    for name in () if json else frozen.changed:
+        typer.echo(f"{'stale' if check else 'changed'} {name}")
+    if not frozen.changed and not json:
+        typer.echo("Nothing to do: the derived files fit the revisions and the models.")
+    if frozen.changed and check:
+        typer.echo("Run `uv run rag migrate freeze`, and review what it changes.", err=True)
+        raise typer.Exit(1)
+
+
 @app.command("syntax-check")
 def syntax_check(json: Json = False, debug: Debug = False) -> None:
     """Check the files of the revisions, without a database. Exit 1 when something is wrong."""

@@ -39,15 +39,20 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def scratch_server() -> Iterator[tuple[Path, Mapping[str, str]]]:
+def scratch_server(
+    purpose: str = "Rehearsing on a scratch server",
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
     """Run an embedded server in a temporary directory; yield a private directory and libpq keywords.
+
+    Args:
+        purpose: Logged.
 
     Raises:
         ConfigurationError: The extra is not installed, or the server cannot run here.
         DatabaseUnreachable: It does not start.
     """
     with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="ragschema-plan-") as name:
-        log.info("Rehearsing on a scratch server")
+        log.info(purpose)
         directory = Path(name).resolve()
         directory.chmod(0o711)  # the server runs as another user where we are root
         private = directory / "private"

@@ -121,15 +121,36 @@ def deploy_label(docstring: str) -> Deploy:
 def revision_of_release(version: str) -> str:
     """Return the head of a released package version, for ``rollback --to-version``.
 
+    ``releases.json`` is written at a release only: this package itself, where it is not in there yet, is at head.
+
     Raises:
         UsageError: There is no such release.
     """
-    releases: dict[str, str] = json.loads((script_location() / "releases.json").read_text())
+    releases = read_releases()
+    releases.setdefault(package_version(), read_manifest().head)
     numbers = _numbers(version)
     fitting = [name for name in releases if _numbers(name)[: len(numbers)] == numbers]
     if not fitting:
         raise UsageError(f"There is no release {version}.", f"Released are {', '.join(releases)}.")
     return releases[max(fitting, key=_numbers)]
+
+
+def read_releases() -> dict[str, str]:
+    """Return the head of every release, by package version, oldest first."""
+    releases: dict[str, str] = json.loads(releases_path().read_text(encoding="utf-8"))
+    return releases
+
+
+def releases_path() -> Path:
+    """Return where the file of the releases is: beside versions/."""
+    return script_location() / "releases.json"
+
+
+def package_version() -> str:
+    """Return this package's version."""
+    from importlib.metadata import version  # here: it takes as long to import as a status takes to read
+
+    return version("ragschema")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -85,6 +85,17 @@ def write_sum(versions: Path | None = None) -> SumChange:
     versions = versions or versions_directory()
     _refuse_packaged(versions)
     change = compare_sum(versions)
+    _write(versions, sum_texts(versions))
+    return change
+
+
+def sum_texts(versions: Path | None = None) -> dict[str, str]:
+    """Return what ``rag.sum`` and ``HEAD`` must be, by file name.
+
+    Raises:
+        ConfigurationError: The revisions have several heads.
+    """
+    versions = versions or versions_directory()
     heads = find_heads(read_revision_files(versions))
     if len(heads) > 1:
         raise ConfigurationError(*two_heads(heads))
@@ -92,8 +103,7 @@ def write_sum(versions: Path | None = None) -> SumChange:
     previous = ""
     for name, path in _frozen_files(versions).items():
         previous = lines[name] = _link(previous, path)
-    _write(versions, lines, heads[0] if heads else "")
-    return change
+    return _texts(lines, heads[0] if heads else "")
 
 
 def add_revision(path: Path) -> None:
@@ -109,7 +119,7 @@ def add_revision(path: Path) -> None:
             "Run `rag migrate hash`, and look at what it names.",
         )
     recorded[path.name] = _link(list(recorded.values())[-1] if recorded else "", path)
-    _write(path.parent, recorded, path.name[:14])
+    _write(path.parent, _texts(recorded, path.name[:14]))
 
 
 def read_head(versions: Path) -> str | None:
@@ -145,11 +155,17 @@ def _total(lines: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
-def _write(versions: Path, checksums: Mapping[str, str], head: str) -> None:
+def _texts(checksums: Mapping[str, str], head: str) -> dict[str, str]:
     lines = [f"{name} {_PREFIX}{checksum}" for name, checksum in checksums.items()]
-    text = "".join(f"{line}\n" for line in [_PREFIX + _total(lines), *lines])
-    (versions / SUM_FILE).write_text(text, encoding="utf-8", newline="\n")
-    (versions / HEAD_FILE).write_text(f"{head}\n", encoding="utf-8", newline="\n")
+    return {
+        SUM_FILE: "".join(f"{line}\n" for line in [_PREFIX + _total(lines), *lines]),
+        HEAD_FILE: f"{head}\n",
+    }
+
+
+def _write(versions: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        (versions / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _refuse_packaged(versions: Path) -> None:

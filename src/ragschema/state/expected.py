@@ -1,7 +1,7 @@
 """The expected catalogue of every revision: ``alembic/fingerprints.json``, shipped in the wheel.
 
 The file holds, for each revision, what it changes in the catalogue of the one before: a definition by object,
-null where the object goes. ``python -m ragschema.authoring.snapshots`` writes it anew.
+null where the object goes. ``rag migrate freeze`` writes it anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ragschema.state.catalogue import Catalogue
 
-COMMAND = "uv run python -m ragschema.authoring.snapshots"
+COMMAND = "uv run rag migrate freeze"
 
 
 def fingerprints_path() -> Path:

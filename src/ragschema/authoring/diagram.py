@@ -1,18 +1,10 @@
-"""Draw the tables as a Mermaid ER diagram, from the models.
-
-uv run python docs/schema_diagram.py
-"""
+"""The page of the tables, ``docs/schema.md``: a Mermaid ER diagram, drawn from the models."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
-from ragschema import Base
-
-PAGE = Path(__file__).with_name("schema.md")
 _SHORT = {"timestamp with time zone": "timestamptz"}
 
 
@@ -21,9 +13,9 @@ def draw_page(metadata: MetaData) -> str:
     lines = [
         "# The tables",
         "",
-        "Written by `uv run python docs/schema_diagram.py` from the models. [schema.sql](../schema.sql) has the",
-        "indexes, constraints, functions and triggers too. A line leads from a foreign key to what it refers to;",
-        "PK, FK and UK are primary, foreign and unique keys, `null` is a column that may be empty.",
+        "Written by `uv run rag migrate freeze` from the models. [schema.sql](../schema.sql) has the indexes,",
+        "constraints, functions and triggers too. A line leads from a foreign key to what it refers to; PK, FK and",
+        "UK are primary, foreign and unique keys, `null` is a column that may be empty.",
         "",
         "```mermaid",
         *draw_diagram(metadata),
@@ -68,7 +60,3 @@ def _column(column: Column[object]) -> str:
     keys += ["UK"] if not column.primary_key and _is_unique(column.table, {column.name}) else []
     parts = [_SHORT.get(of_type, of_type), column.name, ", ".join(keys), '"null"' if column.nullable else ""]
     return " ".join(part for part in parts if part)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(draw_page(Base.metadata))
