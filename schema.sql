@@ -29,11 +29,44 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.rag_chunk_events_changed() RETURNS trigger
+CREATE FUNCTION public.rag_chunk_event_updated() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
+  IF NEW.chunk_id IS NOT NULL AND EXISTS (
+    SELECT FROM rag_chunks c
+    JOIN rag_document_versions home ON home.id = c.version_id
+    JOIN rag_document_versions v ON v.id = NEW.version_id
+    WHERE c.id = NEW.chunk_id AND home.document_id <> v.document_id
+  ) THEN
+    PERFORM rag_refuse_foreign_chunk(NEW.id);
+  END IF;
+  PERFORM rag_set_current_chunks(d.id)
+  FROM rag_documents d WHERE d.current_version_id IN (OLD.version_id, NEW.version_id);
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.rag_chunk_events_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  foreign_event uuid;
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    SELECT e.id INTO foreign_event
+    FROM changed e
+    JOIN rag_chunks c ON c.id = e.chunk_id AND c.version_id <> e.version_id
+    JOIN rag_document_versions home ON home.id = c.version_id
+    JOIN rag_document_versions v ON v.id = e.version_id
+    WHERE home.document_id <> v.document_id
+    LIMIT 1;
+    IF foreign_event IS NOT NULL THEN
+      PERFORM rag_refuse_foreign_chunk(foreign_event);
+    END IF;
+  END IF;
   PERFORM rag_set_current_chunks(d.id)
   FROM (SELECT DISTINCT version_id FROM changed) e
   JOIN rag_documents d ON d.current_version_id = e.version_id;
@@ -54,6 +87,33 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_chunk_moved() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  foreign_event uuid;
+BEGIN
+  IF EXISTS (
+    SELECT FROM rag_document_versions home
+    JOIN rag_document_versions former ON former.id = OLD.version_id
+    WHERE home.id = NEW.version_id AND home.document_id = former.document_id
+  ) THEN
+    RETURN NULL;
+  END IF;
+  SELECT e.id INTO foreign_event
+  FROM rag_chunk_events e
+  JOIN rag_document_versions v ON v.id = e.version_id
+  JOIN rag_document_versions home ON home.id = NEW.version_id
+  WHERE e.chunk_id = NEW.id AND v.document_id <> home.document_id
+  LIMIT 1;
+  IF foreign_event IS NOT NULL THEN
+    PERFORM rag_refuse_foreign_chunk(foreign_event);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION public.rag_documents_changed() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -64,11 +124,12 @@ BEGIN
       RETURN NULL;
     END IF;
   ELSIF NEW.text_config = OLD.text_config
-    AND NEW.current_version_id::text = current_setting('ragschema.marked', true)
+    AND NEW.current_version_id::text = pg_catalog.current_setting('ragschema.marked', true)
   THEN
     RETURN NULL;
   END IF;
   PERFORM rag_set_current_chunks(NEW.id);
+  PERFORM pg_catalog.set_config('ragschema.marked', '', true);
   RETURN NULL;
 END
 $$;
@@ -764,6 +825,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_refuse_foreign_chunk(event uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  RAISE EXCEPTION 'chunk event % names a chunk of another document', event
+    USING ERRCODE = 'foreign_key_violation', TABLE = 'rag_chunk_events', COLUMN = 'chunk_id',
+      HINT = 'An event''s chunk was written with a version of the same document as the event''s version.';
+END
+$$;
+
 CREATE FUNCTION public.rag_refuse_version_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -932,9 +1004,13 @@ CREATE TRIGGER rag_chunk_events_deleted AFTER DELETE ON public.rag_chunk_events 
 
 CREATE TRIGGER rag_chunk_events_inserted AFTER INSERT ON public.rag_chunk_events REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.rag_chunk_events_changed();
 
+CREATE TRIGGER rag_chunk_events_updated AFTER UPDATE OF version_id, chunk_id, event_type ON public.rag_chunk_events FOR EACH ROW WHEN (((old.version_id <> new.version_id) OR (old.event_type <> new.event_type) OR ((new.chunk_id IS NOT NULL) AND (old.chunk_id IS DISTINCT FROM new.chunk_id)))) EXECUTE FUNCTION public.rag_chunk_event_updated();
+
 CREATE TRIGGER rag_chunks_deleted BEFORE DELETE ON public.rag_chunks FOR EACH ROW EXECUTE FUNCTION public.rag_chunk_deleted();
 
 CREATE TRIGGER rag_chunks_inserted AFTER INSERT ON public.rag_chunks FOR EACH ROW WHEN ((NOT new.is_current)) EXECUTE FUNCTION public.rag_chunk_inserted();
+
+CREATE TRIGGER rag_chunks_moved AFTER UPDATE OF version_id ON public.rag_chunks FOR EACH ROW WHEN ((old.version_id <> new.version_id)) EXECUTE FUNCTION public.rag_chunk_moved();
 
 CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN ((((((((new.id IS DISTINCT FROM old.id) OR (new.document_id IS DISTINCT FROM old.document_id)) OR (new.version_number IS DISTINCT FROM old.version_number)) OR (new.source_hash IS DISTINCT FROM old.source_hash)) OR (new.chunker_version IS DISTINCT FROM old.chunker_version)) OR (new.embedder_version IS DISTINCT FROM old.embedder_version)) OR (new.created_at IS DISTINCT FROM old.created_at))) EXECUTE FUNCTION public.rag_refuse_version_change();
 

@@ -66,9 +66,11 @@ def test_what_breaks_the_rules_is_named(
         "Every document's chunks are what its versions say.",
     )
 
-    connection.execute("ALTER TABLE rag_documents DISABLE TRIGGER USER")
+    for table in ("rag_documents", "rag_chunk_events"):
+        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER".encode())
     connection.execute(statement.encode())
-    connection.execute("ALTER TABLE rag_documents ENABLE TRIGGER USER")
+    for table in ("rag_documents", "rag_chunk_events"):
+        connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER".encode())
     found = migrations.verify_data(database)
     named = [broken for broken in found if broken.problem == problem]
     assert [(broken.article_id, len(broken.chunk_ids)) for broken in named] == [("a", count)]

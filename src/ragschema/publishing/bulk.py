@@ -9,12 +9,14 @@ from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
+from numpy.typing import ArrayLike
 
 from ragschema.publishing.copying import copy_documents
-from ragschema.publishing.documents import BulkDocument, CheckedDocument, check_document
+from ragschema.publishing.documents import BulkDocument, CheckedDocument, check_document, describe
 from ragschema.publishing.errors import PublishingError, in_a_transaction
-from ragschema.publishing.plans import plan_version
-from ragschema.publishing.writing import publish
+from ragschema.publishing.plans import VersionPlan, plan_versions
+from ragschema.publishing.transactions import check_atomic
+from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.ids import uuid7s
 
 BULK_BATCH = 5_000
@@ -27,14 +29,17 @@ class BulkLoad:
     Attributes:
         added: Documents that were new.
         changed: Documents that got another version.
-        skipped: Documents whose current version had the same source_hash, chunker and embedder.
+        skipped: Documents that were up to date: their current version says the same in every point that
+            `plan_version` looks at, and waits for no embedding that came with them.
         chunks: Chunks in the versions that were written.
+        embedded: Documents that got no other version, only embeddings that their chunks waited for.
     """
 
     added: int = 0
     changed: int = 0
     skipped: int = 0
     chunks: int = 0
+    embedded: int = 0
 
 
 def publish_many(
@@ -46,9 +51,9 @@ def publish_many(
 ) -> BulkLoad:
     """Publish many documents, with a commit for each batch: new ones by COPY, the others as `publish` does.
 
-    May be interrupted and run again: a document whose current version has the same source_hash, chunker_version
-    and embedder_version is skipped. Right without the database's triggers. With the HNSW index in place a chunk
-    costs about 2 ms; for more than a few thousand see `deferred_index`. As the tables grow they are analyzed,
+    May be interrupted and run again: a document that is up to date, as `publish` would find it, is skipped. Right
+    without the database's triggers. With the HNSW index in place a chunk costs about 2 ms; for more than a few
+    thousand see `deferred_index`. As the tables grow they are analyzed,
     which PostgreSQL itself does a minute late.
 
     Args:
@@ -83,6 +88,7 @@ def publish_many(
 def _psycopg_connection(connection: sa.Connection) -> psycopg.Connection[Any]:
     if connection.in_transaction():
         raise in_a_transaction("publish_many", "connection")
+    check_atomic(connection, "publish_many")
     driver = connection.connection.driver_connection
     connection.rollback()
     if not isinstance(driver, psycopg.Connection):
@@ -113,24 +119,52 @@ def _publish_batch(
     batch: Sequence[CheckedDocument],
     done: BulkLoad,
 ) -> BulkLoad:
-    known = connection.execute(_KNOWN, {"article_ids": [item.document.article_id for item in batch]})
-    states = {row.article_id: tuple(row)[1:] for row in known}
-    waiting = [item for item in batch if states.get(item.document.article_id) != item.document.state]
-    absent = [item for item in waiting if item.document.article_id not in states]
+    plans = _plan(connection, batch)
+    absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
     document_ids = _add_documents(connection, [item.document for item in absent])
     added = [item for item in absent if item.document.article_id in document_ids]
     if added:
         copy_documents(connection, driver, added, document_ids)
-    changed = [item for item in waiting if item.document.article_id not in document_ids]
-    if changed:
-        connection.execute(_LOCK, {"article_ids": [item.document.article_id for item in changed]})
-    written = added + [item for item in changed if _publish_one(connection, item)]
+    changed = [
+        item
+        for item, plan in zip(batch, plans, strict=True)
+        if item.document.article_id not in document_ids and not _has_nothing_new(item, plan)
+    ]
+    published = _publish_changed(connection, changed)
+    written = added + [item for item, version in zip(changed, published, strict=True) if version.is_new]
+    embedded = sum(not version.is_new and version.embedded > 0 for version in published)
     return BulkLoad(
         added=done.added + len(added),
         changed=done.changed + len(written) - len(added),
-        skipped=done.skipped + len(batch) - len(written),
+        skipped=done.skipped + len(batch) - len(written) - embedded,
         chunks=done.chunks + sum(len(item.document.contents) for item in written),
+        embedded=done.embedded + embedded,
     )
+
+
+def _plan(connection: sa.Connection, items: Sequence[CheckedDocument]) -> list[VersionPlan]:
+    return plan_versions(connection, [(describe(item.document), item.document.contents) for item in items])
+
+
+def _has_nothing_new(item: CheckedDocument, plan: VersionPlan) -> bool:
+    """Whether publishing would write nothing: no version, and no embedding that a row waits for."""
+    return plan.is_up_to_date and (item.vectors is None or not any(place.is_pending for place in plan.places))
+
+
+def _publish_changed(connection: sa.Connection, items: Sequence[CheckedDocument]) -> list[PublishedVersion]:
+    """Publish the next versions of documents that are there, as they are once they are locked."""
+    if not items:
+        return []
+    connection.execute(_LOCK, {"article_ids": [item.document.article_id for item in items]})
+    return [
+        publish(connection, plan, _embeddings(item))
+        for item, plan in zip(items, _plan(connection, items), strict=True)
+    ]
+
+
+def _embeddings(item: CheckedDocument) -> dict[str, ArrayLike | None]:
+    contents = item.document.contents
+    return dict(zip(contents, [None] * len(contents) if item.vectors is None else item.vectors, strict=True))
 
 
 def _add_documents(connection: sa.Connection, documents: Sequence[BulkDocument]) -> dict[str, UUID]:
@@ -149,29 +183,6 @@ def _add_documents(connection: sa.Connection, documents: Sequence[BulkDocument])
     return {row.article_id: row.id for row in rows}
 
 
-def _publish_one(connection: sa.Connection, item: CheckedDocument) -> bool:
-    """Publish another version of a document; return whether that was needed."""
-    document = item.document
-    plan = plan_version(
-        connection,
-        document.article_id,
-        document.contents,
-        source_hash=document.source_hash,
-        chunker_version=document.chunker_version,
-        embedder_version=document.embedder_version,
-        title=document.title,
-        url=document.url,
-        text_config=document.text_config,
-    )
-    vectors = [None] * len(document.contents) if item.vectors is None else item.vectors
-    return publish(connection, plan, dict(zip(document.contents, vectors, strict=True))).is_new
-
-
-_KNOWN = sa.text("""
-SELECT d.article_id, v.source_hash, v.chunker_version, v.embedder_version
-FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
-WHERE d.article_id = ANY(:article_ids)
-""")
 # Of a table that was empty a moment ago the planner expects the worst, and reads all of it for each document.
 _ANALYZE = sa.text(
     "ANALYZE rag_documents, rag_document_versions, rag_chunk_events, rag_chunks (version_id, ordinal, is_current)"

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ragschema.embeddings.column_type import Embedding, EmbeddingError
 from ragschema.embeddings.wire import Vector
+from ragschema.publishing.plans import VersionPlan
 from ragschema.publishing.texts import check_names, check_texts
 
 
@@ -39,11 +40,6 @@ class BulkDocument:
     url: str | None = None
     text_config: str = "simple"
 
-    @property
-    def state(self) -> tuple[str, str, str]:
-        """What the current version is compared by, to see whether the document is there already."""
-        return self.source_hash, self.chunker_version, self.embedder_version
-
 
 @dataclass(frozen=True, eq=False)
 class CheckedDocument:
@@ -51,6 +47,19 @@ class CheckedDocument:
 
     document: BulkDocument
     vectors: Vector | None
+
+
+def describe(document: BulkDocument) -> VersionPlan:
+    """Return what a document says of its version, for `plan_versions` to complete."""
+    return VersionPlan(
+        document.article_id,
+        document.source_hash,
+        document.chunker_version,
+        document.embedder_version,
+        document.title,
+        document.url,
+        document.text_config,
+    )
 
 
 def check_document(document: BulkDocument) -> CheckedDocument:

@@ -9,7 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.publishing.errors import UnknownDocument, unknown_document
-from ragschema.publishing.plans import connection_of, plan_removal
+from ragschema.publishing.plans import plan_removal
+from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.writing import PublishedVersion, lock_document, point_at, publish
 from ragschema.schema.base import Executor
 
@@ -51,6 +52,7 @@ def activate_version(session: Executor, article_id: str, version_number: int) ->
     Raises:
         UnknownDocument: There is no such article, or its version is not kept: the evidence lists those that are.
     """
+    check_atomic(session, "activate_version")
     document = _lock(session, article_id)
     kept = (
         connection_of(session)
@@ -88,6 +90,7 @@ def retire_document(session: Executor, article_id: str) -> PublishedVersion:
     Raises:
         UnknownDocument: There is no such article, or it never had a version.
     """
+    check_atomic(session, "retire_document")
     _lock(session, article_id)
     plan = plan_removal(session, article_id)
     if plan is None:
@@ -104,6 +107,7 @@ def purge_document(session: Executor, article_id: str) -> Purge:
     Raises:
         UnknownDocument: There is no such article.
     """
+    check_atomic(session, "purge_document")
     parameters = {"document_id": _lock(session, article_id).id}
     events, chunks, versions, _ = (
         connection_of(session).execute(statement, parameters).rowcount for statement in _PURGE

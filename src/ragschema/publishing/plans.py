@@ -10,17 +10,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.models import ChunkEventType, Document
+from ragschema.models import ChunkEventType
 from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.publishing.texts import check_names, check_texts
+from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
-
-
-def connection_of(session: Executor) -> sa.Connection:
-    """Return the connection of a session's transaction; unlike ``session.execute`` it flushes nothing."""
-    if isinstance(session, sa.Connection):
-        return session
-    return session.connection(bind_arguments={"mapper": Document})
 
 
 @dataclass(frozen=True)
@@ -34,6 +28,7 @@ class Place:
         chunk_id: The existing row that is reused, or None for a row that will be written.
         embedding_from: The row whose embedding it gets without being embedded again, where that is not its own.
         version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
+        is_pending: Whether the row that is reused waits for its embedding, and no other row has it.
     """
 
     ordinal: int
@@ -42,6 +37,7 @@ class Place:
     chunk_id: UUID | None = None
     embedding_from: UUID | None = None
     version_number: int | None = None
+    is_pending: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,10 @@ class VersionPlan:
         places: The new version's content, in order.
         gone: What it deletes.
         hidden: Rows that cease to be current; `gone` and the rows that are replaced.
-        texts_to_embed: What has no embedding yet by this embedder in this document, in order, each text once.
-        is_up_to_date: Whether the current version says the same already, so that there is nothing to publish.
+        texts_to_embed: What has no embedding yet by this embedder in this document, in order, each text once;
+            without the texts of rows that wait for theirs already, unless they were asked for.
+        is_up_to_date: Whether the current version says the same already: then `publish` writes no version, and
+            only fills in embeddings that rows wait for.
     """
 
     article_id: str
@@ -108,6 +106,7 @@ def plan_version(
     title: str | None = None,
     url: str | None = None,
     text_config: str | None = None,
+    include_pending: bool = False,
 ) -> VersionPlan:
     """Plan the next version of a document: what is new, what is reused and from where. One statement, reads only.
 
@@ -121,7 +120,9 @@ def plan_version(
     A row is reused where its text is the same and its version's embedder_version is: from the current version,
     or from any other kept version of the document. An identical text under another embedder_version is
     'updated'. A text that occurs more often than before takes its embedding from the row that has it. A reused
-    row that still waits for its embedding is among the texts to embed, and `publish` fills it in.
+    row that still waits for its embedding is somebody's to embed already (see `pending_embeddings`): its text is
+    among the texts to embed only where ``include_pending`` asks for it. `publish` fills it in where a mapping of
+    embeddings by text has it.
 
     Args:
         session: A session or connection.
@@ -134,6 +135,7 @@ def plan_version(
         url: Likewise.
         text_config: Text search configuration of a document that does not exist yet, ``simple`` by default; an
             existing one keeps its own.
+        include_pending: Whether the texts of reused rows that wait for their embedding are to be embedded too.
 
     Raises:
         ContentError: There is no text, or one that PostgreSQL cannot store: the message names its place. Or a
@@ -144,7 +146,25 @@ def plan_version(
     plan = VersionPlan(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
     parameters = {"article_id": article_id, "embedder_version": embedder_version, "contents": list(contents)}
     rows = connection_of(session).execute(_READ, parameters).all()
-    return _plan(plan, contents, rows)
+    return _plan(plan, contents, rows, include_pending=include_pending)
+
+
+def plan_versions(session: Executor, asked: Sequence[tuple[VersionPlan, Sequence[str]]]) -> list[VersionPlan]:
+    """Plan the next versions of several documents, in one statement: each as `plan_version` does.
+
+    Args:
+        session: A session or connection.
+        asked: What is said of each version, and its texts; no document twice.
+    """
+    parameters = {
+        "article_ids": [plan.article_id for plan, _ in asked],
+        "embedder_versions": list({plan.embedder_version for plan, _ in asked}),
+        "contents": list({content for _, contents in asked for content in contents}),
+    }
+    rows: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
+    for row in connection_of(session).execute(_READ_MANY, parameters):
+        rows[row.article_id].append(row)
+    return [_plan(plan, contents, rows[plan.article_id]) for plan, contents in asked]
 
 
 def plan_removal(session: Executor, article_id: str) -> VersionPlan | None:
@@ -169,8 +189,8 @@ def plan_removal(session: Executor, article_id: str) -> VersionPlan | None:
 
 # The versions are an array so that the planner takes the index on version_id also where it knows nothing of the
 # tables yet, as in a database that is being filled: a join read all chunks then (22 ms at 80,000, else 0.1).
-_READ = sa.text("""
-SELECT d.id AS document_id, d.current_version_id,
+_SEEN = """
+SELECT d.article_id, d.id AS document_id, d.current_version_id,
     v.version_number AS current_version_number, v.source_hash AS current_source_hash,
     v.chunker_version AS current_chunker_version, v.embedder_version AS current_embedder_version,
     v.title AS current_title, v.url AS current_url,
@@ -190,19 +210,31 @@ LEFT JOIN LATERAL (
         ON e.version_id = d.current_version_id AND e.chunk_id = c.id AND e.event_type <> 'deleted'
     WHERE c.version_id = ANY(ARRAY(SELECT id FROM rag_document_versions WHERE document_id = d.id))
 ) c ON c.is_in_current OR c.is_current
-    OR c.embedder_version = :embedder_version AND c.content = ANY(CAST(:contents AS text[]))
-WHERE d.article_id = :article_id
-""")
+    OR c.embedder_version = {embedder} AND c.content = ANY(CAST(:contents AS text[]))
+WHERE d.article_id = {article}
+"""
+_READ = sa.text(_SEEN.format(embedder=":embedder_version", article=":article_id"))
+_READ_MANY = sa.text(
+    _SEEN.format(
+        embedder="ANY(CAST(:embedder_versions AS text[]))", article="ANY(CAST(:article_ids AS text[]))"
+    )
+)
 
 
-def _plan(plan: VersionPlan, contents: Sequence[str], rows: Sequence[sa.Row[Any]]) -> VersionPlan:
+def _plan(
+    plan: VersionPlan,
+    contents: Sequence[str],
+    rows: Sequence[sa.Row[Any]],
+    *,
+    include_pending: bool = False,
+) -> VersionPlan:
     """Complete a plan by what was read of its document."""
     chunks = [row for row in rows if row.id is not None]
     previous = sorted((row for row in chunks if row.is_in_current), key=lambda row: row.place)
     matches = match_contents([row.content for row in previous], contents)
     replaced = pair_left_over(matches, len(previous))
     gone = sorted({*range(len(previous))} - {*matches} - {*replaced.values()})
-    reuse = _Reuse(chunks, plan.embedder_version)
+    reuse = _Reuse(chunks, plan.embedder_version, include_pending=include_pending)
     places = []
     for ordinal, (content, match) in enumerate(zip(contents, matches, strict=True)):
         if match is not None and previous[match].embedder_version == plan.embedder_version:
@@ -244,8 +276,11 @@ def _describe(plan: VersionPlan) -> tuple[str | None, ...]:
 class _Reuse:
     """The rows of a document that were embedded by one embedder: what a new version can take from them."""
 
-    def __init__(self, chunks: Sequence[sa.Row[Any]], embedder_version: str) -> None:
+    def __init__(
+        self, chunks: Sequence[sa.Row[Any]], embedder_version: str, *, include_pending: bool
+    ) -> None:
         self.texts_to_embed: list[str] = []
+        self._include_pending = include_pending
         self._embedded: dict[str, sa.Row[Any]] = {}
         self._spare: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
         newest_last = sorted(chunks, key=lambda row: (row.version_number, -row.place))
@@ -267,7 +302,7 @@ class _Reuse:
         source = reused
         if reused is None or not reused.is_embedded:
             source = self._embedded.get(content)
-            if source is None:
+            if source is None and (reused is None or self._include_pending):
                 self.texts_to_embed.append(content)
         origin = reused or source
         return Place(
@@ -277,4 +312,5 @@ class _Reuse:
             chunk_id=reused and reused.id,
             embedding_from=source.id if source is not None and source is not reused else None,
             version_number=origin and origin.version_number,
+            is_pending=reused is not None and source is None,
         )

@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.publishing.errors import PublishingError, in_a_transaction
-from ragschema.publishing.plans import connection_of
+from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
 
 PRUNE_BATCH = 500
@@ -102,6 +102,8 @@ def _check(session: Executor, keep: int | None, before: datetime | None, batch_s
         )
     if session.in_transaction():
         raise in_a_transaction("prune_versions", "session")
+    check_atomic(session, "prune_versions")
+    session.rollback()
 
 
 def _prune(

@@ -15,7 +15,8 @@ from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, Emb
 from ragschema.embeddings.wire import Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.errors import StalePlan
-from ragschema.publishing.plans import Place, VersionPlan, connection_of
+from ragschema.publishing.plans import Place, VersionPlan
+from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7, uuid7s
 
@@ -30,7 +31,7 @@ class PublishedVersion:
         id: Of the version.
         document_id: Of its document.
         version_number: Its number.
-        is_new: False where the plan was up to date, so that nothing was written.
+        is_new: False where the plan was up to date, so that no version was written.
         added: Chunks that the version before had not; likewise the other three.
     """
 
@@ -42,6 +43,8 @@ class PublishedVersion:
     updated: int
     unchanged: int
     deleted: int
+    embedded: int = 0
+    """Rows that waited for their embedding and got it now."""
 
 
 def publish(
@@ -56,22 +59,27 @@ def publish(
     Args:
         session: A session or connection. In async code: ``await session.run_sync(publish, plan, embeddings)``.
         plan: By `plan_version`.
-        embeddings: Of ``plan.texts_to_embed``: a sequence or array in their order, or a mapping by text that may
-            hold more. Each of shape ``(768,)``, or None for one to come: `pending_embeddings` lists its chunk.
+        embeddings: Of ``plan.texts_to_embed``: a sequence or array in their order, or a mapping by text. Each of
+            shape ``(768,)``, or None for one to come: `pending_embeddings` lists its chunk. A mapping may hold
+            more: of texts whose rows wait for their embedding, it fills these in.
         copy_unchanged: Whether unchanged chunks are copied on the server, embedding included, so that each
             version has rows of its own: for readers that look for chunks by version_id.
 
     Raises:
         EmbeddingError: One is missing, or cannot be stored. Nothing was sent.
+        PublishingError: The connection is in autocommit mode.
         StalePlan: Somebody else has published, activated, pruned or purged meanwhile. Nothing was written.
     """
     slots, vectors = _collect(plan, embeddings)
+    check_atomic(session, "publish")
     document = _lock(session, plan)
     if plan.is_up_to_date:
         assert plan.base_version_id is not None
-        return _published(plan, plan.base_version_id, document.id, plan.base_version_number, is_new=False)
+        filled = _fill(session, plan, slots, vectors)
+        number = plan.base_version_number
+        return _published(plan, plan.base_version_id, document.id, number, is_new=False, embedded=filled)
     version_id = uuid7()
-    number = (
+    written = (
         connection_of(session)
         .execute(
             _WRITE,
@@ -88,12 +96,22 @@ def publish(
                 **_rows(plan, slots, copy_unchanged=copy_unchanged),
             },
         )
-        .scalar()
+        .one_or_none()
     )
-    if number is None:
+    if written is None:
         raise _stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
     point_at(session, document.id, version_id)
-    return _published(plan, version_id, document.id, number, is_new=True)
+    number, embedded = written
+    return _published(plan, version_id, document.id, number, is_new=True, embedded=embedded)
+
+
+def _fill(session: Executor, plan: VersionPlan, slots: Mapping[str, int], vectors: Vector) -> int:
+    """Give the rows of a version that is current already the embeddings they wait for; return how many."""
+    rows = _rows(plan, slots, copy_unchanged=False)
+    if not rows["filled_ids"]:
+        return 0
+    parameters = {name: rows[name] for name in ("filled_ids", "filled_slots", "filled_sources")}
+    return connection_of(session).execute(_FILL, parameters | {"embeddings": vectors}).rowcount
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
@@ -156,15 +174,18 @@ WITH version AS (
         text_config = :text_config,
         embedding = coalesce(c.embedding, x.embedding)
     FROM (
-        SELECT n.id, CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding
+        SELECT n.id, CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding,
+            w.embedding IS NULL AS waited
         FROM version, unnest(
             CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
         ) AS n (id, slot, source)
+        JOIN rag_chunks w ON w.id = n.id
         LEFT JOIN rag_chunks s ON s.id = n.source
     ) x
     WHERE c.id = x.id AND (
         NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
     )
+    RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
 ), events AS (
     INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type)
     SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type
@@ -173,7 +194,18 @@ WITH version AS (
         CAST(:event_types AS chunk_event_type[])
     ) AS e (id, chunk_id, ordinal, event_type)
 )
-SELECT version_number FROM version
+SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded) FROM version
+""").bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+_FILL = sa.text(f"""
+UPDATE rag_chunks c SET embedding = x.embedding
+FROM (
+    SELECT n.id, CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding
+    FROM unnest(
+        CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
+    ) AS n (id, slot, source)
+    LEFT JOIN rag_chunks s ON s.id = n.source
+) x
+WHERE c.id = x.id AND c.embedding IS NULL AND x.embedding IS NOT NULL
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
 # The setting tells the deferred trigger that there is nothing left for it to do.
 _POINT = sa.text("""
@@ -225,7 +257,7 @@ def _stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
 
 def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int], Vector]:
     """Return which row of an array each text's embedding is, and the array; of those that were given."""
-    texts = plan.texts_to_embed
+    texts: Sequence[str] = plan.texts_to_embed
     given: Sequence[ArrayLike | None] | NDArray[Any]
     if isinstance(embeddings, Mapping):
         missing = next((text for text in texts if text not in embeddings), None)
@@ -234,6 +266,8 @@ def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int],
                 f"There is no embedding of chunk {plan.contents.index(missing)} of article {plan.article_id!r}.",
                 "Pass one for each of plan.texts_to_embed, or None for one that is to come.",
             )
+        pending = (place.content for place in plan.places if place.is_pending)
+        texts = [*dict.fromkeys((*texts, *(text for text in pending if text in embeddings)))]
         given = [embeddings[text] for text in texts]
     else:
         given = embeddings
@@ -267,7 +301,7 @@ def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) 
             marked.append((place.chunk_id, False))
             continue
         chunk_ids.append(place.chunk_id)
-        slot = slots.get(place.content)
+        slot = slots.get(place.content) if place.is_pending else None
         if slot is None and place.embedding_from is None:
             marked.append((place.chunk_id, True))
         else:
@@ -300,7 +334,7 @@ def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) 
 
 
 def _published(
-    plan: VersionPlan, version_id: UUID, document_id: UUID, number: int, *, is_new: bool
+    plan: VersionPlan, version_id: UUID, document_id: UUID, number: int, *, is_new: bool, embedded: int
 ) -> PublishedVersion:
     counts = {event_type.value: plan.count(event_type) for event_type in ChunkEventType}
-    return PublishedVersion(version_id, document_id, number, is_new, **counts)
+    return PublishedVersion(version_id, document_id, number, is_new, embedded=embedded, **counts)

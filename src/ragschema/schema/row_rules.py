@@ -58,7 +58,7 @@ WITH documents AS (
     SELECT d.article_id, c.id, 'of another document'
     FROM documents d
     JOIN rag_document_versions v ON v.document_id = d.id
-    JOIN rag_chunk_events e ON e.version_id = v.id AND e.event_type <> 'deleted'
+    JOIN rag_chunk_events e ON e.version_id = v.id
     JOIN rag_chunks c ON c.id = e.chunk_id
     JOIN rag_document_versions home ON home.id = c.version_id AND home.document_id <> d.id
 )
@@ -78,7 +78,7 @@ def broken_documents(article_ids: Collection[str] | None = None) -> sa.TextualSe
         A statement of rows ``(article_id, problem, chunk_ids)``. The problem is ``wrongly current`` (search finds
         a chunk that is not in the current version's manifest), ``wrongly not current`` (search misses one that
         is), ``other text configuration`` (a current chunk's is not its document's) or ``of another document``
-        (a version's manifest has a chunk that was written with another document's version).
+        (an event of a version names a chunk that was written with another document's version).
     """
     given = "" if article_ids is None else "WHERE article_id = ANY(CAST(:article_ids AS text[]))"
     statement = sa.text(_BROKEN.format(filter=given))
