@@ -27,7 +27,8 @@ embedded
 revisions
 sql
 operations_v2
-operations_v1 errors words
+operations_v1 values
+errors words
 """
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}
 

@@ -340,11 +340,19 @@ def test_an_embedding_may_come_later(session: Session, article: str) -> None:
     assert [row.embedding is None for row in read_current(session, article)] == [True, False]
     ids = {row.id for row in read_current(session, article)}
     plan = make_plan(session, article, ["a", "b", "c", "a"])
+    assert plan.texts_to_embed == (
+        "c",
+        "a",
+    )  # "a" for its second row; the first is somebody's to embed already
+    texts = ["a", "b", "c"]
+    plan = make_plan(session, article, texts)
+    assert plan.texts_to_embed == ("c",)
+    plan = make_plan(session, article, texts, include_pending=True)
     assert plan.texts_to_embed == ("a", "c")
     version = publish(session, plan, [embed("a"), embed("c")])
     session.commit()
     rows = read_current(session, article)
-    assert version.unchanged == 2
+    assert (version.unchanged, version.embedded) == (2, 1)
     assert ids < {row.id for row in rows}
     for row in session.scalars(select(Chunk).where(Chunk.id.in_([row.id for row in rows]))):
         np.testing.assert_array_equal(row.embedding, embed(row.content))

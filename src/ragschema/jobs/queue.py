@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -27,6 +27,7 @@ from sqlalchemy import text
 from ragschema.errors import RagSchemaError
 from ragschema.models import JobStatus
 from ragschema.schema.base import Executor
+from ragschema.values import several
 
 LEASE = timedelta(minutes=5)
 
@@ -184,7 +185,7 @@ def enqueue_many(session: Executor, jobs: Iterable[NewJob], *, notify: bool = Tr
     Raises:
         JobError: A payload is not JSON that PostgreSQL stores.
     """
-    given = list(jobs)
+    given = several("jobs", jobs, JobError, each=NewJob, is_ordered=True)
     parameters = {
         "job_types": [job.job_type for job in given],
         "payloads": [_json(job.payload, f"The payload of a job {job.job_type!r}") for job in given],
@@ -214,7 +215,7 @@ def claim(
         limit: Jobs to claim at most.
         lease: For how long; heartbeats prolong it.
     """
-    types = None if job_types is None else list(job_types)
+    types = None if job_types is None else several("job_types", job_types, JobError, each=str)
     parameters = {"worker": worker, "job_types": types, "max_jobs": limit, "lease": lease}
     return [ClaimedJob(lease=lease, **row) for row in session.execute(_CLAIM, parameters).mappings()]
 
@@ -243,9 +244,10 @@ def complete(session: Executor, job: ClaimedJob) -> bool:
     return complete_many(session, [job]) == [job.id]
 
 
-def complete_many(session: Executor, jobs: Sequence[ClaimedJob]) -> list[UUID]:
+def complete_many(session: Executor, jobs: Collection[ClaimedJob]) -> list[UUID]:
     """Complete jobs in one statement; return the ids of those that were still this worker's."""
-    parameters = {"ids": [job.id for job in jobs], "attempts": [job.attempt for job in jobs]}
+    given = several("jobs", jobs, JobError, each=ClaimedJob)
+    parameters = {"ids": [job.id for job in given], "attempts": [job.attempt for job in given]}
     return list(session.execute(_COMPLETE, parameters).scalars())
 
 

@@ -18,6 +18,7 @@ from ragschema.publishing.plans import VersionPlan, plan_versions
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.ids import uuid7s
+from ragschema.values import refuse_one, several
 
 BULK_BATCH = 5_000
 
@@ -70,6 +71,7 @@ def publish_many(
         EmbeddingError: The embeddings of a document are not one for each of its chunks, or cannot be stored.
         PublishingError: The connection is in a transaction, or is of another driver.
     """
+    refuse_one("documents", documents, PublishingError, is_ordered=True)
     driver = _psycopg_connection(connection)
     done = BulkLoad()
     analyze_at = batch_size
@@ -104,6 +106,7 @@ def _split(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[
     batch: dict[str, CheckedDocument] = {}
     chunks = 0
     for document in documents:
+        several("documents", [document], PublishingError, each=BulkDocument)
         if chunks >= batch_size or document.article_id in batch:
             yield [*batch.values()]
             batch, chunks = {}, 0

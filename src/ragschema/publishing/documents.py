@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ragschema.embeddings.column_type import Embedding, EmbeddingError
 from ragschema.embeddings.wire import Vector
 from ragschema.publishing.plans import VersionPlan
 from ragschema.publishing.texts import check_names, check_texts
+from ragschema.values import several
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,8 @@ def check_document(document: BulkDocument) -> CheckedDocument:
     check_names(document.article_id, source_hash=document.source_hash, title=document.title, url=document.url)
     if document.embeddings is None:
         return CheckedDocument(document, None)
+    if not isinstance(document.embeddings, np.ndarray):
+        several("embeddings", document.embeddings, EmbeddingError, is_ordered=True)
     if len(document.embeddings) != len(document.contents):
         raise EmbeddingError(
             f"Article {document.article_id!r} has {len(document.contents)} chunks"

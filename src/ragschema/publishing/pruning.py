@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ragschema.publishing.errors import PublishingError, in_a_transaction
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
+from ragschema.values import several
 
 PRUNE_BATCH = 500
 
@@ -71,10 +72,10 @@ def prune_versions(
     Raises:
         PublishingError: It would be unclear what to keep, or a transaction is open.
     """
+    only = None if article_ids is None else several("article_ids", article_ids, PublishingError, each=str)
     _check(session, keep, before, batch_size)
     total, after = Pruning(), UUID(int=0)
     rule = {"keep": keep or 0, "before": before}
-    only = None if article_ids is None else list(article_ids)
     while True:
         page = {"after": after, "article_ids": only, "batch_size": batch_size}
         document_ids = connection_of(session).execute(_PAGE, page).scalars().all()

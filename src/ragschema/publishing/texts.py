@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ragschema.publishing.errors import ContentError
+from ragschema.values import find_problem, several
 
 
 def check_texts(article_id: str, contents: Sequence[str]) -> None:
@@ -13,18 +14,14 @@ def check_texts(article_id: str, contents: Sequence[str]) -> None:
     Raises:
         ContentError: The message names the chunk by its place, from 0.
     """
-    if isinstance(contents, str):
-        raise ContentError(
-            f"The contents of article {article_id!r} are one string, not a sequence of chunks.",
-            "Pass a list: one string for each chunk.",
-        )
+    several(f"The argument contents of article {article_id!r}", contents, ContentError, is_ordered=True)
     if not contents:
         raise ContentError(
             f"The new version of article {article_id!r} has no chunks.",
             "Use retire_document to take a document out of search.",
         )
     for place, content in enumerate(contents):
-        problem = _find_problem(content)
+        problem = find_problem(content)
         if problem:
             raise ContentError(
                 f"The text of chunk {place} of article {article_id!r} {problem}.",
@@ -39,21 +36,9 @@ def check_names(article_id: str, **values: str | None) -> None:
         ContentError: The message says which it is.
     """
     for name, value in {"article_id": article_id, **values}.items():
-        problem = None if value is None else _find_problem(value)
+        problem = None if value is None else find_problem(value)
         if problem:
             raise ContentError(
                 f"The {name} of article {article_id!r} {problem}.",
                 "PostgreSQL stores any Unicode text but U+0000.",
             )
-
-
-def _find_problem(content: object) -> str | None:
-    if not isinstance(content, str):
-        return f"is {type(content).__name__}, not str"
-    if "\0" in content:
-        return f"holds a NUL byte at position {content.index(chr(0))}"
-    try:
-        content.encode()
-    except UnicodeEncodeError as exc:
-        return f"holds half a surrogate pair at position {exc.start}"
-    return None

@@ -19,6 +19,7 @@ from ragschema.publishing.plans import Place, VersionPlan
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7, uuid7s
+from ragschema.values import several
 
 Embeddings: TypeAlias = Mapping[str, ArrayLike | None] | Sequence[ArrayLike | None] | NDArray[Any]
 
@@ -270,7 +271,11 @@ def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int],
         texts = [*dict.fromkeys((*texts, *(text for text in pending if text in embeddings)))]
         given = [embeddings[text] for text in texts]
     else:
-        given = embeddings
+        given = (
+            embeddings
+            if isinstance(embeddings, np.ndarray)
+            else several("embeddings", embeddings, EmbeddingError, is_ordered=True)
+        )
         if len(given) != len(texts):
             raise EmbeddingError(
                 f"The plan of article {plan.article_id!r} has {len(texts)} texts to embed,"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -22,7 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
-from ragschema.queries.arguments import ARTICLE_IDS, DOCUMENT_IDS, MAX_DISTANCE
+from ragschema.queries.arguments import ARTICLE_IDS, DOCUMENT_IDS, MAX_DISTANCE, QueryError
+from ragschema.values import several
 
 Rows: TypeAlias = Select[*tuple[Any, ...]]
 
@@ -75,14 +76,14 @@ def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> Col
 
 
 def filter_values(
-    article_ids: Sequence[str] | None, document_ids: Sequence[UUID] | None, max_distance: float | None
+    article_ids: Collection[str] | None, document_ids: Collection[UUID] | None, max_distance: float | None
 ) -> dict[str, Any]:
     """Return the values of the parameters that stand in a statement: those that are given."""
     values: dict[str, Any] = {}
     if article_ids is not None:
-        values[ARTICLE_IDS.key] = list(article_ids)
+        values[ARTICLE_IDS.key] = several("article_ids", article_ids, QueryError, each=str)
     if document_ids is not None:
-        values[DOCUMENT_IDS.key] = list(document_ids)
+        values[DOCUMENT_IDS.key] = several("document_ids", document_ids, QueryError, each=UUID)
     if max_distance is not None:
         values[MAX_DISTANCE.key] = max_distance
     return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -44,6 +44,7 @@ from ragschema.queries.arguments import (
 )
 from ragschema.queries.filters import Filters, filter_values, located
 from ragschema.queries.nearest import ZERO, vector_hits
+from ragschema.values import several
 
 HybridHit: TypeAlias = Select[
     UUID,
@@ -81,9 +82,9 @@ def hybrid_search(
     limit: int = 10,
     candidates: int = 40,
     rrf_k: int = 60,
-    text_configs: Sequence[str] = ("simple",),
-    article_ids: Sequence[str] | None = None,
-    document_ids: Sequence[UUID] | None = None,
+    text_configs: Collection[str] = ("simple",),
+    article_ids: Collection[str] | None = None,
+    document_ids: Collection[UUID] | None = None,
     where: ColumnElement[bool] | None = None,
     max_distance: float | None = None,
 ) -> HybridHit:
@@ -125,13 +126,14 @@ def hybrid_search(
         raise QueryError("There is nothing to search for.", "Pass an embedding, a text or both.")
     if rrf_k < 0:
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
+    configs = several("text_configs", text_configs, QueryError, each=str)
     filters = Filters(article_ids is not None, document_ids is not None, where)
     build = _statement if where is None else _built
     statement = build(
         checked_count("limit", limit),
         max(checked_count("candidates", candidates), limit),
         rrf_k,
-        () if text is None else tuple(dict.fromkeys(text_configs)),
+        () if text is None else tuple(dict.fromkeys(configs)),
         filters,
         has_embedding=embedding is not None,
         is_near=max_distance is not None,

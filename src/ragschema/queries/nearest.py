@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import TypeAlias
 from uuid import UUID
 
@@ -60,8 +60,8 @@ def nearest_chunks(
     embedding: ArrayLike,
     *,
     limit: int = 10,
-    article_ids: Sequence[str] | None = None,
-    document_ids: Sequence[UUID] | None = None,
+    article_ids: Collection[str] | None = None,
+    document_ids: Collection[UUID] | None = None,
     where: ColumnElement[bool] | None = None,
     max_distance: float | None = None,
 ) -> Hit:

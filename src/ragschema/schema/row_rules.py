@@ -9,6 +9,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from ragschema.errors import UsageError
+from ragschema.values import several
+
 SINCE = "20261121121400"
 """The revision from which on the rules hold."""
 
@@ -83,5 +86,7 @@ def broken_documents(article_ids: Collection[str] | None = None) -> sa.TextualSe
     given = "" if article_ids is None else "WHERE article_id = ANY(CAST(:article_ids AS text[]))"
     statement = sa.text(_BROKEN.format(filter=given))
     if article_ids is not None:
-        statement = statement.bindparams(article_ids=list(article_ids))
+        statement = statement.bindparams(
+            article_ids=several("article_ids", article_ids, UsageError, each=str)
+        )
     return statement.columns(article_id=sa.Text, problem=sa.Text, chunk_ids=ARRAY(sa.Uuid))

@@ -1,0 +1,74 @@
+"""Values that callers pass, checked where they are given: several where several are meant, texts that can be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, TypeVar
+
+from ragschema.errors import RagSchemaError
+
+T = TypeVar("T")
+
+
+def several(
+    name: str,
+    values: Iterable[T],
+    error: type[RagSchemaError],
+    *,
+    each: type[Any] | None = None,
+    is_ordered: bool = False,
+) -> list[T]:
+    """Return the values of an argument that takes several.
+
+    Args:
+        name: The argument.
+        values: What was given.
+        error: Raised where that is one value, or not values at all.
+        each: The type that each must have; a string must be one that PostgreSQL stores.
+        is_ordered: Whether their order means something, so that a set is none.
+    """
+    refuse_one(name, values, error, is_ordered=is_ordered)
+    listed = list(values)
+    if each is None:
+        return listed
+    for place, value in enumerate(listed):
+        problem = find_problem(value) if each is str else None
+        if not isinstance(value, each):
+            problem = f"is {type(value).__name__}, not {each.__name__}"
+        if problem:
+            raise error(f"{name}[{place}] {problem}.", f"Pass a list of {each.__name__} values.")
+    return listed
+
+
+def refuse_one(name: str, values: object, error: type[RagSchemaError], *, is_ordered: bool = False) -> None:
+    """Refuse one value where several are meant, without reading them: for what is read as it is needed."""
+    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
+        raise error(f"{name} is one {type(values).__name__}, not several.", f"Pass a list: {name}=[...].")
+    if is_ordered and isinstance(values, Set | Mapping):
+        raise error(
+            f"{name} is a {type(values).__name__}, and the order of its values counts.",
+            "Pass a list or a tuple.",
+        )
+
+
+def check_text(name: str, value: object, error: type[RagSchemaError]) -> None:
+    """Refuse what is no text, or one that PostgreSQL cannot store.
+
+    Raises:
+        error: The message says which argument it is, and what is wrong with it.
+    """
+    if problem := find_problem(value):
+        raise error(f"{name} {problem}.", "PostgreSQL stores any Unicode text but U+0000.")
+
+
+def find_problem(value: object) -> str | None:
+    """Say why a value cannot be stored as text; None where it can."""
+    if not isinstance(value, str):
+        return f"is {type(value).__name__}, not str"
+    if "\0" in value:
+        return f"holds a NUL byte at position {value.index(chr(0))}"
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        return f"holds half a surrogate pair at position {exc.start}"
+    return None
