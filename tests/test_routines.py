@@ -87,7 +87,7 @@ DIFFERENCES = {
     "function and trigger dropped": (
         "DROP FUNCTION rag_documents_changed() CASCADE",
         [
-            'create_function("rag_documents_changed", 1)',
+            'create_function("rag_documents_changed", 2)',
             'create_trigger("rag_documents_set_current_chunks", 1)',
         ],
     ),
@@ -115,7 +115,7 @@ def test_a_draft_imports_what_it_calls_and_leaves_the_way_back_to_its_author(
     assert "from ragschema.operations_v2 import create_function\n" in draft
     assert "from ragschema.operations_v2 import create_trigger\n" in draft
     upgrade, _, downgrade = draft.partition("def upgrade()")[2].partition("def downgrade()")
-    assert 'create_function("rag_documents_changed", 1)\n' in upgrade
+    assert 'create_function("rag_documents_changed", 2)\n' in upgrade
     assert 'create_trigger("rag_documents_set_current_chunks", 1)\n' in upgrade
     assert "create_" not in downgrade
     assert "the way back of rag_documents_changed is not written yet" in downgrade
