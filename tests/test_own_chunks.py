@@ -19,9 +19,11 @@ from ragschema.database.settings import Database
 
 Connection = psycopg.Connection[psycopg.rows.TupleRow]
 
-CHUNK = "(SELECT c.id FROM rag_chunks c JOIN rag_document_versions v ON v.id = c.version_id JOIN rag_documents d ON"
-CHUNK += " d.id = v.document_id WHERE d.article_id = '{}' ORDER BY c.ordinal LIMIT 1)"
-VERSION = "(SELECT v.id FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id WHERE d.article_id = '{}')"
+VERSION = (
+    "(SELECT v.id FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id"
+    " WHERE d.article_id = '{}')"
+)
+CHUNK = f"(SELECT id FROM rag_chunks WHERE version_id = {VERSION} ORDER BY ordinal LIMIT 1)"
 THEIRS, MINE = (name.format for name in (CHUNK, VERSION))
 
 
