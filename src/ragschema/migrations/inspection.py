@@ -27,10 +27,12 @@ class HistoryEntry(Revision):
     """A revision, whether the database has it, and the attempts at it.
 
     Attributes:
+        revision: Its id; one that is not in this package has any name.
         is_applied: True up to and including the database's current revision.
         attempts: What the history table recorded, oldest first.
     """
 
+    revision: str
     is_applied: bool
     attempts: tuple[Entry, ...] = ()
 
