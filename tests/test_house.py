@@ -89,3 +89,16 @@ def test_nobody_takes_the_metadata_before_the_models_are_in_it() -> None:
         and "Base" in {alias.name for alias in node.names}
     }
     assert takers == {"models.py", "schema/documents.py", "schema/jobs.py"}
+
+
+def test_no_module_hands_on_what_another_defines() -> None:
+    """A room's __init__ is its face, and models.py that of the schema; elsewhere a name has one home."""
+    handed_on = {
+        f"{path.relative_to(SOURCE)}: {alias.name}"
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert handed_on == set()

@@ -22,8 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragschema.embedded import sockets
-from ragschema.embedded.programs import program as program
-from ragschema.embedded.programs import run_program, server_user
+from ragschema.embedded.programs import program, run_program, server_user
 from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from types import FrameType, ModuleType
 
 from alembic.script import Script
 
-from ragschema.revisions.scripts import Direction, offline_sql
+from ragschema.revisions.manifest import Direction
+from ragschema.revisions.scripts import offline_sql
 from ragschema.sql.splitting import split_sql
 
 

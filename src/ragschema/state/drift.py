@@ -18,8 +18,7 @@ from typing import Literal
 from ragschema.database.server import Connection
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
-from ragschema.state.expected import expected as expected
-from ragschema.state.expected import read_fingerprints
+from ragschema.state.expected import expected, read_fingerprints
 from ragschema.words import counted
 
 UUID_REPAIR = "20261121100500"
