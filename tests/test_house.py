@@ -102,3 +102,15 @@ def test_no_module_hands_on_what_another_defines() -> None:
         if alias.asname == alias.name
     }
     assert handed_on == set()
+
+
+def test_a_module_begins_with_a_noun() -> None:
+    """Its first line says what is found there; a clause says it of nobody."""
+    clauses = "what where which who how when is are tells watches read look looking moving letting loading writing"
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        if not path.relative_to(SOURCE).parts[0].startswith("operations_v"):  # frozen
+            found[str(path.relative_to(SOURCE))] = first
+    assert {name: first for name, first in found.items() if not first.endswith(".")} == {}
+    assert {name: first for name, first in found.items() if first.lower().split()[0] in clauses.split()} == {}

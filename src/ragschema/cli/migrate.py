@@ -1,4 +1,4 @@
-"""``rag migrate``: its default action is the upgrade; the other verbs that change a database."""
+"""The command ``rag migrate``, whose default action is the upgrade, and those under it that change a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, for a machine with none: ``ragschema[embedded]``.
+"""The embedded server: its data directory, its start, its end. Needs ``ragschema[embedded]``.
 
 One data directory is one server. A command uses it through `running`, which starts it if need be and stops
 it when the last user is gone. Users are counted by shared file locks, so a killed command leaves no count

@@ -1,4 +1,4 @@
-"""What an operator sees of single jobs: a list of them, and why one cannot be retried or cancelled."""
+"""Reports on single jobs: a list of them, and why one cannot be retried or cancelled."""
 
 from __future__ import annotations
 

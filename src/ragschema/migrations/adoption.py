@@ -1,4 +1,4 @@
-"""Moving in: a database with our tables and no version row gets one, once it is known which."""
+"""Adoption of a database with our tables and no version row: it gets one, once it is known which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at a database: each function reads only, and takes no lock. Part of `ragschema.migrations`."""
+"""Inspection of a database: each function reads only, and takes no lock. Part of `ragschema.migrations`."""
 
 from __future__ import annotations
 

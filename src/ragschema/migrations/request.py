@@ -1,4 +1,4 @@
-"""What one migration is asked, and its result: values, which need neither Alembic nor SQLAlchemy."""
+"""A request and its result: what one migration is asked, and what it did; no Alembic and no SQLAlchemy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step would destroy: the rows of the tables and the values of the columns that it drops."""
+"""Losses of a step that destroys: the rows of the tables and the values of the columns that it drops."""
 
 from __future__ import annotations
 

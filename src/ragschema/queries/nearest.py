@@ -1,4 +1,4 @@
-"""Search by embedding."""
+"""Search by embedding: the nearest current chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a revision does, as SQL: each statement with the line of the revision that it comes from."""
+"""Offline SQL of a revision: each statement with the line of the revision that it comes from."""
 
 from __future__ import annotations
 

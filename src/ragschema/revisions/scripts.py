@@ -1,4 +1,4 @@
-"""Where the revisions are, and what they say of themselves."""
+"""Alembic's view of the revisions: its configuration, their scripts and their SQL."""
 
 from __future__ import annotations
 

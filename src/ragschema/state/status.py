@@ -1,4 +1,4 @@
-"""Where a database stands, read with psycopg alone: no lock, no write, no SQLAlchemy, no Alembic."""
+"""The standing of a database, read with psycopg alone: no lock, no write, no SQLAlchemy, no Alembic."""
 
 from __future__ import annotations
 

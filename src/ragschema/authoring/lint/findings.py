@@ -1,4 +1,4 @@
-"""What lint says: a finding, and the words of an advice."""
+"""Findings of lint, and the words of an advice."""
 
 from __future__ import annotations
 

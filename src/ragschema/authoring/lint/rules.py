@@ -1,4 +1,4 @@
-"""Our own rules: what squawk does not know of revisions, and how this package runs them."""
+"""Rules of our own: what squawk does not know of revisions, and of how this package runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rule looks at: one revision among the others."""
+"""The subject of a rule: one revision among the others."""
 
 from __future__ import annotations
 
