@@ -42,8 +42,10 @@ class Environment:
 def uv(*arguments: str | Path) -> None:
     """Run uv in the checkout."""
     program = os.environ.get("UV") or shutil.which("uv") or "uv"
+    environment = clean_environment()
+    environment.pop("PYTHONPYCACHEPREFIX", None)  # what it compiles belongs beside what it installs
     result = subprocess.run(
-        [program, *arguments], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False
+        [program, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
 

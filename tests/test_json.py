@@ -12,8 +12,10 @@ import typer
 
 from conftest import ROOT, Command, DatabaseAt, connect, copy_checkout
 from ragschema import migrations
+from ragschema.authoring.json_schemas import json_schemas_path, json_schemas_text
 from ragschema.cli.app import app
 from ragschema.database.settings import Database
+from ragschema.state.expected import COMMAND
 
 SCHEMAS = json.loads((ROOT / "src" / "ragschema" / "cli" / "json_schemas.json").read_text())
 
@@ -21,7 +23,8 @@ SCHEMAS = json.loads((ROOT / "src" / "ragschema" / "cli" / "json_schemas.json").
 def check(command: str, text: str) -> object:
     document = json.loads(text)
     schema = {"$defs": SCHEMAS["$defs"], **SCHEMAS["commands"][command]}
-    jsonschema.Draft202012Validator(schema).validate(document)
+    formats = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.Draft202012Validator(schema, format_checker=formats).validate(document)
     return document
 
 
@@ -34,6 +37,23 @@ def test_every_command_that_has_json_has_a_schema() -> None:
             if any("--json" in parameter.opts for parameter in command.params):
                 found.add(name)
     assert found == set(SCHEMAS["commands"])
+
+
+def test_the_schemas_are_those_of_the_results() -> None:
+    assert json_schemas_path().read_text() == json_schemas_text(), f"Run `{COMMAND}` and commit the file."
+
+
+def test_schemas_refuse_what_is_missing_and_what_is_more() -> None:
+    objects = {name: each for name, each in SCHEMAS["$defs"].items() if each["type"] == "object"}
+    assert len(objects) > 20
+    for name, schema in objects.items():
+        assert schema["additionalProperties"] is False, name
+        assert set(schema["required"]) == set(schema["properties"]), name
+    document: dict[str, object] = {"applied": [], "current": "20251225160000"}
+    check("migrate", json.dumps(document))
+    for wrong in ({"current": None}, document | {"more": 1}, document | {"current": "head"}):
+        with pytest.raises(jsonschema.ValidationError):
+            check("migrate", json.dumps(wrong))
 
 
 def test_schemas_are_schemas() -> None:

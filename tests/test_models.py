@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -432,9 +434,24 @@ def test_importing_ragschema_imports_nothing_else(run: Command) -> None:
     assert imported_by(run, "import ragschema", packages) == []
 
 
-def test_every_public_name_is_there() -> None:
-    assert {name for name in ragschema.__all__ if not hasattr(ragschema, name)} == set()
-    assert set(ragschema.__all__) <= set(dir(ragschema))
-    assert set(ragschema.__all__) == set(ragschema._HOMES)
+def test_every_public_name_is_there_and_typed() -> None:
+    """Type checkers read the stub, and so does the package: a name that it lacks exists for neither."""
+    stub = ast.parse(Path(str(ragschema.__file__)).with_suffix(".pyi").read_text())
+    typed = [each for node in stub.body if isinstance(node, ast.ImportFrom) for each in node.names]
+    assert [each.name for each in typed] == [each.asname for each in typed]  # else it is no public name
+    names: list[str] = getattr(ragschema, "__all__")  # noqa: B009 the stub has none
+    assert names == sorted({each.name for each in typed})
+    assert len(names) == len(typed)
+    assert {name for name in names if not hasattr(ragschema, name)} == set()
+    assert set(names) <= set(dir(ragschema))
     with pytest.raises(AttributeError, match="no attribute 'Chunks'"):
-        _ = ragschema.Chunks
+        getattr(ragschema, "Chunks")  # noqa: B009
+
+
+def test_all_public_names_come_with_a_star(run: Command) -> None:
+    code = "from ragschema import *; print(Chunk.__name__, nearest_chunks.__name__, publish.__module__)"
+    assert run("python", "-c", code).stdout.split() == [
+        "Chunk",
+        "nearest_chunks",
+        "ragschema.publishing.writing",
+    ]

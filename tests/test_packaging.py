@@ -138,8 +138,8 @@ def test_sdist_builds_the_same_wheel(distributions: Distributions) -> None:
 
 def test_installed_package_and_its_revisions_are_the_wheels(installed: Environment) -> None:
     program = (
-        "import ragschema, ragschema.revisions.scripts as scripts;"
-        "print(ragschema.__file__, scripts.script_location(), scripts.checkout())"
+        "import ragschema, ragschema.revisions.locations as locations;"
+        "print(ragschema.__file__, locations.script_location(), locations.checkout())"
     )
     result = installed.run("python", "-c", program)
     assert result.stdout.split() == [

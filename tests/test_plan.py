@@ -29,7 +29,7 @@ from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, DatabaseAhead, UnmanagedDatabase, UsageError
 from ragschema.migrations.deployer_lock import deployer_lock_key
-from ragschema.planning.plan import Plan, document, read_plan, write_plan
+from ragschema.planning.document import Plan, document, read_plan, write_plan
 from ragschema.revisions.manifest import read_manifest
 
 BASE = "20251225160000"

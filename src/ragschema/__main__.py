@@ -1,4 +1,4 @@
-"""``python -m ragschema`` is ``rag``."""
+"""The command ``rag``, as ``python -m ragschema``."""
 
 from ragschema.cli import main
 

@@ -1,4 +1,4 @@
-"""What can go wrong, each with its exit code.
+"""Errors, each with its exit code.
 
 An error is one sentence of fact, one of remedy, then evidence. The command line prints those three and
 exits with ``exit_code``; a service catches `RagSchemaError` or the class it cares about.

@@ -1,1 +1,1 @@
-"""Writing revisions, in a checkout: a new one, the lint of those there are."""
+"""Authoring, in a checkout: new revisions, the lint of those there are, the files that are derived from them."""

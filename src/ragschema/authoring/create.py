@@ -1,4 +1,4 @@
-"""Writing revisions, in a checkout."""
+"""New revisions, written in a checkout."""
 
 from __future__ import annotations
 

@@ -83,6 +83,12 @@ def derive(database: Database) -> dict[Path, str]:
     Args:
         database: An empty one, without tables; afterwards it is at head.
     """
+    try:
+        from ragschema.authoring.json_schemas import json_schemas_path, json_schemas_text
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            "pydantic is not installed, and the JSON schemas are made with it.", "Run `uv sync`."
+        ) from exc
     fingerprints = _replay(database)
     root = fingerprints_path().parents[1]
     return {
@@ -90,6 +96,7 @@ def derive(database: Database) -> dict[Path, str]:
         fingerprints_path(): fingerprints,
         root / "schema.sql": _HEADER + dump_schema(database),
         root / "docs" / "schema.md": draw_page(Base.metadata),
+        json_schemas_path(): json_schemas_text(),
     }
 
 

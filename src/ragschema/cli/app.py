@@ -1,4 +1,4 @@
-"""The ``rag`` command: parse, call, print, exit code. Commands import what they need when they run."""
+"""The application that Typer runs as ``rag``: its groups of commands, its errors, its exit codes."""
 
 from __future__ import annotations
 

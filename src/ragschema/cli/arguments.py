@@ -1,4 +1,4 @@
-"""The options that every command which speaks to a database takes, written once."""
+"""Options of every command that speaks to a database, written once."""
 
 from __future__ import annotations
 

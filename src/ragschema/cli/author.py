@@ -1,4 +1,4 @@
-"""The verbs of ``rag migrate`` for those who write revisions."""
+"""Commands of ``rag migrate`` for those who write revisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rag db``: the embedded PostgreSQL server."""
+"""The commands ``rag db``: the embedded PostgreSQL server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of ``rag migrate`` that only look."""
+"""Commands of ``rag migrate`` that only look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rag jobs``: look at the queue, retry, cancel, prune."""
+"""The commands ``rag jobs``: look at the queue, retry, cancel, prune."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rag migrate``: its default action is the upgrade; the other verbs that change a database."""
+"""The command ``rag migrate``, whose default action is the upgrade, and those under it that change a database."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
     if plan is not None:
         if upgrade.to is not None or upgrade.expand_only:
             raise UsageError("The plan says where to stop.", "Leave out --to and --expand-only, or --plan.")
-        from ragschema.planning.plan import check_plan, read_plan, refuse_overtaken
+        from ragschema.planning.document import read_plan
+        from ragschema.planning.plan import check_plan, refuse_overtaken
 
         planned = read_plan(plan)
         check = partial(check_plan, planned)

@@ -1,4 +1,4 @@
-"""How commands print: data on standard output, progress on standard error, tables only on a terminal."""
+"""Output of commands: data on standard output, progress on standard error, tables only on a terminal."""
 
 from __future__ import annotations
 

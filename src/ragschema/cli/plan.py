@@ -1,4 +1,4 @@
-"""``rag migrate plan``: what an upgrade would do, without doing it."""
+"""The command ``rag migrate plan``: what an upgrade would do, without doing it."""
 
 from __future__ import annotations
 

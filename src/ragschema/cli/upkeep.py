@@ -1,4 +1,4 @@
-"""The verbs of ``rag migrate`` that move a database in, prepare it, and heal it."""
+"""Commands of ``rag migrate`` that move a database in, prepare it, and heal it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a migration is told, beside the database itself."""
+"""Options of a migration: database, schema, role, timeouts, retries."""
 
 from __future__ import annotations
 

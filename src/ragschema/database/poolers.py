@@ -1,4 +1,4 @@
-"""Tells a pooler from a server, and a transaction pooler from one that keeps sessions.
+"""Poolers: told from a server, and those that keep sessions from those that do not.
 
 A transaction pooler hands each transaction to any server connection: two deployers would hold the lock at
 once, and session settings would leak to other clients. So a migration refuses it.

@@ -1,4 +1,4 @@
-"""What a server is and offers, asked through psycopg alone: a status imports no SQLAlchemy and no Alembic."""
+"""Facts of a server, asked through psycopg alone: a status imports no SQLAlchemy and no Alembic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the database is: one function finds it, for the command line, for Alembic and for services.
+"""Settings that say where the database is: one function finds it, for the command line, Alembic and services.
 
 The order is `find_database`'s docstring. A setting is read once, normalised to libpq's keywords, and never
 shown with its password.

@@ -1,4 +1,4 @@
-"""Read a PostgreSQL URL, in any of the spellings in use, into libpq's keywords."""
+"""PostgreSQL URLs, in any of the spellings in use, read into libpq's keywords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, for a machine with none: ``ragschema[embedded]``.
+"""The embedded server: its data directory, its start, its end. Needs ``ragschema[embedded]``.
 
 One data directory is one server. A command uses it through `running`, which starts it if need be and stops
 it when the last user is gone. Users are counted by shared file locks, so a killed command leaves no count
@@ -22,8 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragschema.embedded import sockets
-from ragschema.embedded.programs import program as program
-from ragschema.embedded.programs import run_program, server_user
+from ragschema.embedded.programs import program, run_program, server_user
 from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaError
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Where the embedded server's Unix socket is: the names of sockets are short."""
+"""Directories of the embedded server's Unix socket, whose path must be short."""
 
 from __future__ import annotations
 

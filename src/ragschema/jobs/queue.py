@@ -1,4 +1,4 @@
-"""Background jobs: typed functions over the schema's own ``rag_jobs_*``; `ragschema.jobs.worker` does the jobs.
+"""The queue: typed functions over the schema's own ``rag_jobs_*``; `ragschema.jobs.worker` does the jobs.
 
 Each function runs one statement in the caller's transaction and commits nothing: what is rolled back
 never happened. It takes a Session or a Connection; async code hands it to ``run_sync`` of an AsyncSession or

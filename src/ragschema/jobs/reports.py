@@ -1,4 +1,4 @@
-"""What an operator sees of single jobs: a list of them, and why one cannot be retried or cancelled."""
+"""Reports on single jobs: a list of them, and why one cannot be retried or cancelled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ListedJob:
     Attributes:
         id: Its id.
         job_type: Its type.
-        status: ``new``, ``processing``, ``completed`` or ``failed``.
+        status: Where it stands.
         is_expired: Whether it is claimed and its lease has run out.
         priority: The lowest number runs first.
         attempts: How often it was claimed.
@@ -53,7 +53,7 @@ class ListedJob:
 
     id: UUID
     job_type: str
-    status: str
+    status: JobStatus
     is_expired: bool
     priority: int
     attempts: int
@@ -73,7 +73,8 @@ def list_jobs(
 ) -> list[ListedJob]:
     """Return jobs, the newest first; reads the whole table, completed ones too, without another status."""
     parameters = {"status": status, "job_type": job_type, "limit": limit}
-    return [ListedJob(**row) for row in session.execute(_JOBS, parameters).mappings()]
+    rows = session.execute(_JOBS, parameters).mappings()
+    return [ListedJob(**{**row, "status": JobStatus(row["status"])}) for row in rows]
 
 
 def explain_refusal(session: Executor, job_id: UUID, verb: str) -> str:

@@ -1,4 +1,4 @@
-"""Moving in: a database with our tables and no version row gets one, once it is known which."""
+"""Adoption of a database with our tables and no version row: it gets one, once it is known which."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
 from ragschema.errors import DriftFound
-from ragschema.revisions.manifest import read_manifest, unknown_revision
+from ragschema.revisions.manifest import RevisionId, read_manifest, unknown_revision
 from ragschema.state.drift import Drift, find_drift, nearest_revision
 from ragschema.state.status import read_current, require_our_tables
 
@@ -25,7 +25,7 @@ class Adoption:
         drift: The comparison with that revision; None where it was managed.
     """
 
-    revision: str
+    revision: RevisionId
     was_managed: bool
     drift: Drift | None
 

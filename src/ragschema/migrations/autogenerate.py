@@ -1,4 +1,4 @@
-"""What counts as a difference between the models and a database: one definition for every command."""
+"""Differences between the models and a database: one definition of what counts, for every command."""
 
 from __future__ import annotations
 

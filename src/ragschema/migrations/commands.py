@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from ragschema.migrations.watch import Build
-    from ragschema.planning.plan import Plan
+    from ragschema.planning.document import Plan
 
 
 def upgrade(

@@ -1,4 +1,4 @@
-"""What ``alembic/env.py`` runs, so that ``rag migrate`` and bare ``alembic`` obey the same rules.
+"""The environment that ``alembic/env.py`` runs: ``rag migrate`` and bare ``alembic`` obey the same rules.
 
 Those rules: the same settings; one connection with the deployer lock, taken before the heads are read; one
 transaction per revision, retried when it meets a lock; the version table in an explicit schema; a history.

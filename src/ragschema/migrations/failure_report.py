@@ -1,4 +1,4 @@
-"""What is said of a run that did not reach its end: which revision, what is committed, what to do next."""
+"""The report on a run that failed: which revision, what is committed, what to do next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run checks before and after a revision: each raises to refuse."""
+"""Guards before and after a revision: each raises to refuse."""
 
 from __future__ import annotations
 

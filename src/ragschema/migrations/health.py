@@ -1,4 +1,4 @@
-"""Is everything there that a migration needs: one line each, with the remedy."""
+"""Checks of everything that a migration needs: one line each, with the remedy."""
 
 from __future__ import annotations
 

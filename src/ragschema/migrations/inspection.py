@@ -1,4 +1,4 @@
-"""Looking at a database: each function reads only, and takes no lock. Part of `ragschema.migrations`."""
+"""Inspection of a database: each function reads only, and takes no lock. Part of `ragschema.migrations`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ class HistoryEntry(Revision):
     """A revision, whether the database has it, and the attempts at it.
 
     Attributes:
+        revision: Its id; one that is not in this package has any name.
         is_applied: True up to and including the database's current revision.
         attempts: What the history table recorded, oldest first.
     """
 
+    revision: str
     is_applied: bool
     attempts: tuple[Entry, ...] = ()
 

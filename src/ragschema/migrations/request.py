@@ -1,4 +1,4 @@
-"""What one migration is asked, and its result: values, which need neither Alembic nor SQLAlchemy."""
+"""A request and its result: what one migration is asked, and what it did; no Alembic and no SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ragschema.database.options import Options, find_options
 from ragschema.database.settings import Database
-from ragschema.revisions.manifest import Direction
+from ragschema.revisions.manifest import Direction, RevisionId
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -32,7 +32,7 @@ class Applied:
         seconds: How long it took.
     """
 
-    revision: str
+    revision: RevisionId
     summary: str
     direction: Direction
     seconds: float
@@ -71,7 +71,7 @@ class Result:
     """
 
     applied: list[Applied]
-    current: str | None
+    current: RevisionId | None
 
 
 def resolve_options(database: DatabaseArgument, schema: str | None) -> Options:

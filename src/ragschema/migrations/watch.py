@@ -1,4 +1,4 @@
-"""Watches a migration from a second connection: who blocks it, and how far an index build is.
+"""The watch of a migration from a second connection: who blocks it, and how far an index build is.
 
 It only looks. It never cancels or ends another session.
 """

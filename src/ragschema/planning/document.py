@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ragschema.errors import ConfigurationError
 from ragschema.planning.hazards import Hazard
 from ragschema.revisions.docstrings import Deploy
+from ragschema.revisions.manifest import RevisionId
 
 Method = Literal["rehearsal", "static"]
 
@@ -70,7 +71,7 @@ class RevisionPlan:
         statements: Its statements, in order.
     """
 
-    revision: str
+    revision: RevisionId
     summary: str
     deploy: Deploy
     checksum: str
@@ -97,7 +98,7 @@ class Plan:
     database: str
     schema: str
     current: str | None
-    target: str
+    target: RevisionId
     catalogue: str
     method: Method
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a statement does to tables: the words that text and rehearsal share."""
+"""Effects of a statement on tables: the words that text and rehearsal share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may hurt a database in use when a statement runs on it."""
+"""Hazards: what may hurt a database in use when a statement runs on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step would destroy: the rows of the tables and the values of the columns that it drops."""
+"""Losses of a step that destroys: the rows of the tables and the values of the columns that it drops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from io import StringIO
 import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 
-from ragschema.revisions.scripts import DIRECTIONS, Direction, offline_sql
+from ragschema.revisions.manifest import DIRECTIONS, Direction
+from ragschema.revisions.scripts import offline_sql
 
 _NAME = r'("(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
 _DROP = re.compile(

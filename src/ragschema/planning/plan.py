@@ -16,10 +16,7 @@ from ragschema.database.connections import Opened, opened
 from ragschema.database.drivers import driver_of
 from ragschema.database.options import Options
 from ragschema.errors import PlanStale, UsageError
-from ragschema.planning.document import Plan as Plan
-from ragschema.planning.document import document as document
-from ragschema.planning.document import read_plan as read_plan
-from ragschema.planning.document import write_plan as write_plan
+from ragschema.planning.document import Plan
 from ragschema.revisions.manifest import Manifest, Revision, read_manifest, unknown_revision
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.status import read_current, refuse_unmanaged

@@ -1,4 +1,4 @@
-"""How a plan's statements are found: rehearsed where there is a scratch server, read in any case."""
+"""Statements of a plan: rehearsed where there is a scratch server, read in any case."""
 
 from __future__ import annotations
 

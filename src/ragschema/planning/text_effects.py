@@ -1,4 +1,4 @@
-"""What a statement does to the tables that exist, as far as its text tells: locks, rewrites, scans.
+"""Effects of a statement on the tables that exist, as far as its text tells: locks, rewrites, scans.
 
 Lock levels are those of PostgreSQL 14 to 18. Where a text leaves it open, the worse is assumed.
 """

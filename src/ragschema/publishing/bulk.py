@@ -1,4 +1,4 @@
-"""Loading many documents: COPY in binary, many documents a transaction."""
+"""The bulk load: COPY in binary, many documents a transaction."""
 
 from __future__ import annotations
 

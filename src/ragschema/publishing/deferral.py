@@ -1,4 +1,4 @@
-"""Loading without the indexes of current chunks, which are built afterwards."""
+"""Deferral of the indexes of current chunks: dropped for a load, and built after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which chunks of a new version are those of the version before."""
+"""The diff of two versions: which chunks of the new one are those of the one before."""
 
 from __future__ import annotations
 

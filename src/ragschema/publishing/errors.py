@@ -1,4 +1,4 @@
-"""What can go wrong in publishing."""
+"""Errors of publishing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a document beside new versions: another version is activated, it is retired, or purged."""
+"""The life of a document besides new versions: another version is activated, it is retired, or purged."""
 
 from __future__ import annotations
 

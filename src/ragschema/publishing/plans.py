@@ -1,4 +1,4 @@
-"""What a new version of a document would be: read, before anything is embedded or locked."""
+"""Plans of a new version of a document, made before anything is embedded or locked."""
 
 from __future__ import annotations
 

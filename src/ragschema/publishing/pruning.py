@@ -1,4 +1,4 @@
-"""Letting old versions go, without losing a chunk that a kept version uses."""
+"""Pruning of old versions, without losing a chunk that a kept version uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing a planned version, in one short transaction."""
+"""The publication of a planned version, in one short transaction."""
 
 from __future__ import annotations
 

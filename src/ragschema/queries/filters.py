@@ -1,4 +1,4 @@
-"""Which current chunks a search may return, and where a hit stands now."""
+"""Filters of a search: which current chunks it may return, and where a hit stands now."""
 
 from __future__ import annotations
 

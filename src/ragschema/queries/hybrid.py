@@ -43,7 +43,8 @@ from ragschema.queries.arguments import (
     row_count,
 )
 from ragschema.queries.filters import Filters, filter_values, located
-from ragschema.queries.nearest import ZERO, vector_hits
+from ragschema.queries.nearest import vector_hits
+from ragschema.queries.planner_hints import ZERO
 from ragschema.values import several
 
 HybridHit: TypeAlias = Select[

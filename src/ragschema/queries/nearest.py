@@ -1,4 +1,4 @@
-"""Search by embedding."""
+"""Search by embedding: the nearest current chunks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from sqlalchemy import (
     FromClause,
     Select,
     func,
-    literal_column,
-    or_,
     select,
-    text,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from ragschema.embeddings.column_type import Embedding
 from ragschema.models import Chunk
@@ -30,6 +26,7 @@ from ragschema.queries.arguments import (
     row_count,
 )
 from ragschema.queries.filters import Filters, Rows, filter_values, located
+from ragschema.queries.planner_hints import READING_COSTS, SCAN_GOES_ON, ZERO
 
 Hit: TypeAlias = Select[UUID, UUID, str, UUID, int, int, str | None, str | None, str, float]
 """chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url, content, distance."""
@@ -40,20 +37,6 @@ EXAMINED = 4
 An HNSW index hands over what passes a filter in a loose order: with a tenth of 20,000 chunks passing, recall@10
 was 0.89 without, and 0.97 with four times as many.
 """
-
-ZERO: ColumnElement[int] = literal_column("0")
-
-# Evaluated once, before the scan is begun, so it holds for this statement too, whatever engine runs it. An index
-# gives ef_search candidates and ends, unless it is told to go on; pgvector before 0.8 cannot, and has no such name.
-_SCAN_GOES_ON = """(SELECT CASE current_setting('hnsw.iterative_scan', true)
- WHEN 'off' THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) ELSE '' END) IS NOT NULL"""
-
-
-# Always true beside is_current, and never evaluated. An embedding is stored out of line, and reading one takes 5 us
-# that the planner does not reckon with: it would rather read 10,000 chunks one by one (53 ms) than use the index
-# (0.9 ms). The index implies this condition and so is not charged for it; every other way is, 1.0 a chunk.
-_WORDS = func.rag_text_vector(Chunk.text_config, Chunk.content, type_=TSVECTOR())
-_READING_COSTS = or_(Chunk.is_current, _WORDS.concat(_WORDS).concat(_WORDS).concat(_WORDS).is_not(None))
 
 
 def nearest_chunks(
@@ -114,17 +97,13 @@ def vector_hits(limit: int, filters: Filters, *, is_near: bool) -> FromClause:
     distance: ColumnElement[float] = Chunk.embedding.cosine_distance(EMBEDDING)
     passing: Rows = filters.apply(
         select(Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance")).where(
-            Chunk.is_current, Chunk.embedding.is_not(None), _READING_COSTS
+            Chunk.is_current, Chunk.embedding.is_not(None), READING_COSTS
         )
     )
     wanted = row_count(limit)
     taken = row_count(limit * EXAMINED) if filters.are_given else wanted
     indexed = (
-        passing.where(text(_SCAN_GOES_ON))
-        .order_by(distance)
-        .limit(taken)
-        .cte("indexed")
-        .prefix_with("MATERIALIZED")
+        passing.where(SCAN_GOES_ON).order_by(distance).limit(taken).cte("indexed").prefix_with("MATERIALIZED")
     )
     if not filters.are_given:
         return _within(indexed, is_near=is_near)

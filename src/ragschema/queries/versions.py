@@ -1,4 +1,4 @@
-"""What versions consist of, what happened to chunks, and which wait for an embedding."""
+"""Contents of versions, the history of chunks, and those that wait for an embedding."""
 
 from __future__ import annotations
 

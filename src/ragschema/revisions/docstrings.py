@@ -1,4 +1,4 @@
-"""What a revision's docstring says: its title, why, and the fields Locks, Data, Deploy and Downgrade."""
+"""Docstrings of revisions: title, why, and the fields Locks, Data, Deploy and Downgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the revisions and what ships with them are; imports little, so that looking is quick."""
+"""Locations of the revisions and of what ships with them; imports little, so that looking is quick."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from ragschema.errors import ConfigurationError, DatabaseAhead, UsageError
 from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
@@ -18,6 +18,15 @@ from ragschema.revisions.files import find_heads, read_revision_files, two_heads
 from ragschema.revisions.locations import script_location
 from ragschema.revisions.sums import file_checksum
 
+
+class _FourteenDigits:
+    """What the JSON schemas of results say of a revision id; pydantic looks for this method."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), "pattern": "^[0-9]{14}$"}
+
+
+RevisionId = Annotated[str, _FourteenDigits()]
 Direction = Literal["upgrade", "downgrade"]
 SEE_REVISIONS = "Run `rag migrate history` to see the revisions."
 DIRECTIONS: tuple[Direction, Direction] = ("upgrade", "downgrade")
@@ -33,7 +42,7 @@ class Revision:
         deploy: ``expand``: goes before the code that needs it; ``contract``: after the last that used what goes.
     """
 
-    revision: str
+    revision: RevisionId
     summary: str
     deploy: Deploy
 

@@ -1,4 +1,4 @@
-"""What a revision does, as SQL: each statement with the line of the revision that it comes from."""
+"""Offline SQL of a revision: each statement with the line of the revision that it comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from types import FrameType, ModuleType
 
 from alembic.script import Script
 
-from ragschema.revisions.scripts import Direction, offline_sql
+from ragschema.revisions.manifest import Direction
+from ragschema.revisions.scripts import offline_sql
 from ragschema.sql.splitting import split_sql
 
 

@@ -1,4 +1,4 @@
-"""Where the revisions are, and what they say of themselves."""
+"""Alembic's view of the revisions: its configuration, their scripts and their SQL."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from ragschema.errors import UsageError
-from ragschema.revisions.locations import checkout as checkout
-from ragschema.revisions.locations import script_location as script_location
-from ragschema.revisions.manifest import DIRECTIONS as DIRECTIONS
-from ragschema.revisions.manifest import SEE_REVISIONS
-from ragschema.revisions.manifest import Direction as Direction
+from ragschema.revisions.locations import checkout, script_location
+from ragschema.revisions.manifest import SEE_REVISIONS, Direction
 from ragschema.revisions.sums import file_checksum
 
 REQUEST_ATTRIBUTE = "ragschema"  # keys in alembic's Config.attributes: what is asked, and what came of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -27,7 +28,9 @@ class BrokenDocument:
     """
 
     article_id: str
-    problem: str
+    problem: Literal[
+        "wrongly current", "wrongly not current", "other text configuration", "of another document"
+    ]
     chunk_ids: tuple[UUID, ...]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a statement names, creates, removes and locks, as far as its text tells."""
+"""Statements of DDL: what one names, creates, removes and locks, as far as its text tells."""
 
 from __future__ import annotations
 

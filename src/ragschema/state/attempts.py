@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Literal
 
 import psycopg
 from psycopg import sql
 
 from ragschema.database.connections import quoted
 from ragschema.database.server import HISTORY_TABLE, Connection
+from ragschema.revisions.manifest import RevisionId
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Entry:
         error: The server's message of a failure.
     """
 
-    revision: str
-    direction: str
+    revision: RevisionId
+    direction: Literal["upgrade", "downgrade", "stamp"]
     succeeded: bool
     migrated_by: str
     package_version: str

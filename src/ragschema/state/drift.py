@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ragschema.database.server import Connection
+from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
-from ragschema.state.expected import expected as expected
-from ragschema.state.expected import read_fingerprints
+from ragschema.state.expected import expected, read_fingerprints
 from ragschema.words import counted
 
 UUID_REPAIR = "20261121100500"
@@ -64,7 +64,7 @@ class Drift:
             and the extension uuid-ossp, which stays but is needed no more; not drift.
     """
 
-    revision: str
+    revision: RevisionId
     differences: tuple[Difference, ...] = ()
     notes: tuple[Difference, ...] = ()
     repaired_later: tuple[Difference, ...] = ()

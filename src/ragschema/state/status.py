@@ -1,4 +1,4 @@
-"""Where a database stands, read with psycopg alone: no lock, no write, no SQLAlchemy, no Alembic."""
+"""The standing of a database, read with psycopg alone: no lock, no write, no SQLAlchemy, no Alembic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg import sql
 from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import PendingRevisions, RagSchemaError, UnmanagedDatabase
-from ragschema.revisions.manifest import Manifest, Revision
+from ragschema.revisions.manifest import Manifest, Revision, RevisionId
 from ragschema.state import attempts
 from ragschema.state.attempts import Entry
 
@@ -55,11 +55,11 @@ class Status:
 
     state: State
     current: str | None
-    head: str
+    head: RevisionId
     pending: tuple[Revision, ...] = ()
     written_by: str | None = None
     invalid_indexes: tuple[str, ...] = ()
-    edited: tuple[str, ...] = ()
+    edited: tuple[RevisionId, ...] = ()
     last_failure: Entry | None = field(default=None)
 
 

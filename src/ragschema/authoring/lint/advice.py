@@ -1,4 +1,4 @@
-"""What to tell where squawk finds something: what it blocks here, and the code to write instead.
+"""Advice on what squawk finds: what it blocks here, and the code to write instead.
 
 A rule that has no advice of its own is told in squawk's words.
 """

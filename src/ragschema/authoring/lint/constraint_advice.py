@@ -1,4 +1,4 @@
-"""What to tell about constraints that are added to a table with rows."""
+"""Advice on constraints that are added to a table with rows."""
 
 from __future__ import annotations
 

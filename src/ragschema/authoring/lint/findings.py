@@ -1,4 +1,4 @@
-"""What lint says: a finding, and the words of an advice."""
+"""Findings of lint, and the words of an advice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy.dialects import postgresql
 
 from ragschema import operations_v2
+from ragschema.revisions.manifest import RevisionId
 
 NEXT = "# and in the next revision (`rag migrate create`):"
 
@@ -49,7 +50,7 @@ class Finding:
     """
 
     rule: str
-    revision: str
+    revision: RevisionId
     file: str
     line: int
     statement: str

@@ -1,4 +1,4 @@
-"""Our own rules: what squawk does not know of revisions, and how this package runs them."""
+"""Rules of our own: what squawk does not know of revisions, and of how this package runs them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from ragschema.authoring.lint.findings import (
 )
 from ragschema.authoring.lint.subject import Revisions, Subject, find_removals
 from ragschema.models import Base
+from ragschema.revisions.manifest import Direction
 from ragschema.revisions.offline import Statement
-from ragschema.revisions.scripts import Direction
 from ragschema.sql.statements import Thing, find_locked, read_index
 
 Rule = Callable[[Subject, Revisions], Iterator[Finding]]

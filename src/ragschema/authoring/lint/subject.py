@@ -1,4 +1,4 @@
-"""What a rule looks at: one revision among the others."""
+"""The subject of a rule: one revision among the others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from alembic.script import Script
 from ragschema.authoring.lint.findings import Advice, Finding, shorten
 from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
 from ragschema.revisions.files import RevisionFile
+from ragschema.revisions.manifest import DIRECTIONS, Direction
 from ragschema.revisions.offline import RevisionSql, Statement, read_sql
-from ragschema.revisions.scripts import DIRECTIONS, Direction
 from ragschema.sql.statements import Thing, find_created, find_removed
 
 
