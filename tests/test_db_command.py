@@ -23,8 +23,8 @@ SITE_PACKAGES = programs.program("postgres").parents[3]
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A directory of our own: another pytest run would close pytest's to the servers' user."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+    """A directory with a short name: a server's socket is in its data directory where the path is short."""
+    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
         yield Path(directory)
 
 
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def kept() -> Iterator[Path]:
     """The working directory of a server that was started to stay."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
         data = Path(directory) / ".ragschema" / "postgres"
         embedded.start(data)
         yield Path(directory)

@@ -44,8 +44,8 @@ with embedded.running(Path(sys.argv[1])) as parameters:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A directory of our own: another pytest run would close pytest's to the servers' user."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+    """A directory with a short name: a server's socket is in its data directory where the path is short."""
+    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
         yield Path(directory)
 
 
@@ -60,7 +60,7 @@ def fresh(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def original() -> Iterator[Path]:
     """A data directory with a row in it, to copy."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
         original = Path(directory) / "postgres"
         with embedded.running(original):
             query(original, "CREATE TABLE kept AS SELECT 'a line' AS line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from ragschema.database.settings import Database
 from ragschema.migrations.request import Request
 from ragschema.models import Base
 from ragschema.revisions import scripts
+from ragschema.state.drift import Drift, find_drift
+from ragschema.state.expected import read_fingerprints
 
 __all__ = [
     "test_model_definitions_match_ddl",
@@ -32,13 +35,13 @@ __all__ = [
 
 
 @pytest.fixture
-def alembic_config(empty_database: Database) -> Config:
-    return Config(alembic_config=scripts.make_config(Request(Options(empty_database))))
+def alembic_config(database: Database) -> Config:
+    return Config(alembic_config=scripts.make_config(Request(Options(database))))
 
 
 @pytest.fixture
-def alembic_engine(empty_database: Database) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(empty_database.url(), poolclass=sa.NullPool)
+def alembic_engine(database: Database) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(database.url(), poolclass=sa.NullPool)
     yield engine
     engine.dispose()
 
@@ -56,16 +59,17 @@ def test_downgrade_leaves_no_trace(empty_database: Database) -> None:
         assert tables.fetchall() == [("rag_migration_history",)]
 
 
-def test_each_revision_goes_up_down_and_up_again(empty_database: Database) -> None:
+def test_each_revision_goes_up_down_and_up_again(empty_database: Database, database: Database) -> None:
     before = dump_schema(empty_database)
-    for script in reversed(list(scripts.script_directory().walk_revisions())):
-        migrations.upgrade(empty_database, script.revision)
-        after = dump_schema(empty_database)
-        migrations.downgrade(empty_database, str(script.down_revision or "base"))
+    for previous, revision in pairwise(["base", *read_fingerprints()]):
+        migrations.upgrade(empty_database, revision)
+        migrations.downgrade(empty_database, previous)
         assert _without_extension(dump_schema(empty_database)) == _without_extension(before)
-        migrations.upgrade(empty_database, script.revision)
-        assert dump_schema(empty_database) == after
-        before = after
+        migrations.upgrade(empty_database, revision)
+        with connect(empty_database) as connection:
+            assert find_drift(connection, "public", revision) == Drift(revision)
+        before = dump_schema(empty_database)
+    assert before == dump_schema(database)
 
 
 def _without_extension(dump: str) -> list[str]:

@@ -316,7 +316,7 @@ def locked() -> Iterator[Mapping[str, str]]:
     """libpq keywords, password apart, of a role that needs its password, on a server of its own."""
     role, name = sql.Identifier(NASTY_USER), sql.Identifier(NASTY_NAME)
     password = sql.Literal(NASTY_PASSWORD)
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rag-") as directory:
+    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
         data = Path(directory) / "postgres"
         with (
             embedded.running(data) as parameters,
