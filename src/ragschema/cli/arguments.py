@@ -86,7 +86,8 @@ class Target:
 
         from ragschema.database.settings import find_database
 
-        environ = {"DB_HOST": self.host}
+        # what is left out is the default, and not what .env says of another host
+        environ = {"DB_HOST": self.host, "DB_PORT": "", "DB_NAME": "", "DB_USER": ""}
         for name, setting in (("port", "DB_PORT"), ("dbname", "DB_NAME"), ("user", "DB_USER")):
             if parts[name] is not None:
                 environ[setting] = str(parts[name])

@@ -38,6 +38,9 @@ def start(json: Json = False, debug: Debug = False) -> None:
     from ragschema import embedded
 
     data = _data()
+    embedded.program("postgres")
+    is_new = "" if embedded.is_made(data) else ", made now"
+    typer.echo(f"Starting the embedded PostgreSQL in {data}{is_new}", err=True)
     embedded.start(data)
     _print_url(data, json=json)
 
@@ -58,7 +61,7 @@ def url(json: Json = False, debug: Debug = False) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to psql.")] = None) -> None:
-    """Open psql on the server, starting it meanwhile; every argument but --help goes to psql."""
+    """Open psql on the server, which runs meanwhile; every argument but --help goes to psql."""
     import os
     import shutil
     import signal
@@ -68,7 +71,7 @@ def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to p
 
     data = _data()
     executable = shutil.which("psql") or str(embedded.program("psql"))
-    with embedded.running(data) as parameters:
+    with embedded.running(data, makes=False) as parameters:
         typer.echo(f"Database: {_database(data)}", err=True)
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C cancels psql's query, not us
         # through the environment: as an argument it would lose its place to a -d or a database name
@@ -123,7 +126,7 @@ def _database(data: Path) -> Database:
     from ragschema import embedded
     from ragschema.database.settings import Database
 
-    return Database(embedded.parameters(data), "the embedded server", embedded=data)
+    return Database(embedded.parameters(data), "this command", embedded=data)
 
 
 def _print_url(data: Path, *, json: bool) -> None:

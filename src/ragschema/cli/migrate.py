@@ -91,6 +91,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
         planned = read_plan(plan)
         check = partial(check_plan, planned)
     options = target.options(
+        makes_server=True,
         lock_wait=upgrade.lock_wait,
         lock_timeout=upgrade.lock_timeout,
         retries=upgrade.retries,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from ragschema.database.connections import opened, reachable
+from ragschema.database.connections import held_reachable, opened
 from ragschema.database.options import Options
 from ragschema.migrations.adoption import Adoption, find_adoption
 from ragschema.migrations.alembic_lock import ALEMBIC_LOCK, alembic_config
@@ -62,9 +62,7 @@ def upgrade(
         LockNotObtained: Another deployer held the lock for too long, or a session the tables.
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
-    options = resolve_options(database, schema)
-    with reachable(options.database) as found:
-        options = replace(options, database=found)
+    with held_reachable(resolve_options(database, schema)) as options:
         if (current := _current_if_there(options, revision)) is not None:
             return Result([], current)
         request = Request(
@@ -122,9 +120,7 @@ def adopt(
     Raises:
         DriftFound: It fits no revision, or not the one stated; nothing was stamped.
     """
-    options = resolve_options(database, schema)
-    with reachable(options.database) as found:
-        options = replace(options, database=found)
+    with held_reachable(resolve_options(database, schema)) as options:
         adoption = find_adoption(options, baseline)
         if not adoption.was_managed:
             stamp(replace(options, is_announced=True), adoption.revision)
