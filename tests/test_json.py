@@ -118,7 +118,7 @@ def test_json_of_writing_a_revision(tmp_path: Path, run: Command) -> None:
 
 
 def test_json_of_the_embedded_server(run: Command) -> None:
-    for command in ("db start", "db url", "db stop", "db destroy --yes"):
+    for command in ("db start", "db status", "db url", "db stop", "db status", "db destroy --yes", "db status"):
         result = run("rag", *command.split(), "--json")
         assert result.returncode == 0, result.stderr
         check(" ".join(command.split()[:2]), result.stdout)

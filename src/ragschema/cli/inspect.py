@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragschema.cli.arguments import Target, duration, takes_target
+from ragschema.cli.commands import LOOK
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json, print_table
 
@@ -22,7 +23,7 @@ REFUSED = 78
 _SHOWN = 50  # broken documents
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def status(
     target: Target,
@@ -45,7 +46,7 @@ def status(
         raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def history(target: Target, json: Json = False, debug: Debug = False) -> None:
     """List every revision, oldest first, whether the database has it, and who applied it when."""
@@ -65,7 +66,7 @@ def history(target: Target, json: Json = False, debug: Debug = False) -> None:
     print_table(("revision", "", "summary", ""), rows)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def wait(
     target: Target,
@@ -85,7 +86,7 @@ def wait(
         typer.echo(f"The database is at {found.current}.")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def verify(
     target: Target,
@@ -134,7 +135,7 @@ def _show_broken(broken: Sequence[BrokenDocument]) -> None:
     )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def health(target: Target, json: Json = False, debug: Debug = False) -> None:
     """Look at everything a migration needs: server, pgvector, rights, pooler, pending, drift, indexes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
+from ragschema.cli.commands import CHANGE, Group
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import DataLossRefused, UsageError
 
 if TYPE_CHECKING:
     from ragschema.migrations import Result
     from ragschema.migrations.request import Applied
+    from ragschema.planning.rollback import Rollback
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 PlanFile = Annotated[
     Path | None,
@@ -68,7 +71,7 @@ def migrate(
     _apply(target, upgrade, plan, json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @takes_target
 @takes_upgrade
 def apply(
@@ -113,7 +116,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
     _print_result(result, json=json)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CHANGE)
 @takes_target
 def rollback(
     target: Target,
@@ -133,27 +136,47 @@ def rollback(
 ) -> None:
     """Reverse the revisions after REVISION, newest first; refuses to destroy rows."""
     from ragschema import migrations
+    from ragschema.database.connections import held_reachable
 
     if (revision is None) == (to_version is None):
         raise UsageError("Say how far to go back.", "Give a REVISION, -N or base; or --to-version VERSION.")
     from ragschema.revisions.manifest import revision_of_release
 
+    if revision is not None and revision.startswith("-") and not revision[1:].isdecimal():
+        raise UsageError(f"`rag migrate rollback` has no option {revision}.", "See --help.")
     revision = revision or revision_of_release(to_version or "")
-    options = target.options()
-    confirm(f"Reverse every revision after {revision}?", yes=yes)
     report = None if json else _print_applied
-    try:
-        result = migrations.downgrade(options, revision, report=report)
-    except DataLossRefused as exc:
-        if not allow_data_loss:
-            raise
-        typer.echo(f"This destroys:\n{exc.evidence}", err=True)
-        confirm("Destroy it?", yes=yes)
-        result = migrations.downgrade(options, revision, allow_data_loss=True, report=report)
+    with held_reachable(target.options()) as options:
+        foreseen = migrations.foresee_rollback(options, revision)
+        options = replace(options, is_announced=True)
+        if foreseen.reversals:
+            _print_foreseen(foreseen)
+            confirm(f"Reverse every revision after {revision}?", yes=yes)
+        try:
+            result = migrations.downgrade(options, revision, report=report)
+        except DataLossRefused as exc:
+            if not allow_data_loss:
+                raise
+            typer.echo(f"This destroys:\n{exc.evidence}", err=True)
+            confirm("Destroy it?", yes=yes)
+            result = migrations.downgrade(options, revision, allow_data_loss=True, report=report)
     _print_result(result, json=json)
 
 
-@app.command()
+def _print_foreseen(foreseen: Rollback) -> None:
+    stays = f"revision {foreseen.target}" if foreseen.target else "base, without our tables"
+    lines = [
+        f"In {foreseen.database}, schema {foreseen.schema}, which is at {foreseen.current}, this reverses"
+        f" {len(foreseen.reversals)} revisions, newest first, down to {stays}:"
+    ]
+    for each in foreseen.reversals:
+        lines.append(f"  {each.revision}  {each.summary}{'' if each.losses else ': destroys no rows'}")
+        lines += [f"    destroys {loss}" for loss in each.losses]
+    lines.append(f"A backup first: {foreseen.backup}")
+    typer.echo("\n".join(lines), err=True)
+
+
+@app.command(rich_help_panel=CHANGE)
 @takes_target
 def stamp(
     target: Target,

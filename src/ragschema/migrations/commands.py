@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ragschema.migrations.watch import Build
     from ragschema.planning.plan import Plan
+    from ragschema.planning.rollback import Rollback
 
 
 def upgrade(
@@ -100,6 +101,23 @@ def downgrade(
     """
     options = resolve_options(database, schema)
     return _run("downgrade", Request(options, allow_data_loss=allow_data_loss, report=report), revision)
+
+
+def foresee_rollback(database: DatabaseArgument, revision: str, *, schema: str | None = None) -> Rollback:
+    """Return what `downgrade` would reverse and destroy; reads only, takes no lock.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide where it is None.
+        revision: The revision that stays, ``base``, or ``-N``.
+        schema: The schema of the tables; the first of the search_path by default.
+
+    Raises:
+        UsageError: There is no such revision.
+    """
+    from ragschema.planning import rollback
+
+    with ALEMBIC_LOCK:
+        return rollback.foresee_rollback(resolve_options(database, schema), revision)
 
 
 def stamp(database: DatabaseArgument, revision: str, *, schema: str | None = None) -> Result:
