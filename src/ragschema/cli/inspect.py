@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragschema.cli import output
 from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import LOOK
 from ragschema.cli.migrate import app
@@ -41,7 +42,10 @@ def status(
     if json:
         print_json(found)
     else:
-        print_table(("", "", ""), status_rows(found))
+        is_cut = output.is_terminal() and found.backup is not None  # a table would wrap what is to be copied
+        print_table(("", "", ""), status_rows(replace(found, backup=None) if is_cut else found))
+        if is_cut:
+            typer.echo(f"backup: {found.backup}")
     if exit_code and found.state != "OK":
         raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
 

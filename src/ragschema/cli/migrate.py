@@ -49,7 +49,8 @@ def migrate(
     """Upgrade the database to head, or do one of the commands below.
 
     Each revision runs in a transaction of its own. One deployer runs at a time, the others wait. At head it
-    says so and exits 0.
+    says so and exits 0. Have a backup before contract revisions and before a rollback: `status` shows the
+    pg_dump line.
     """
     show_progress()
     if context.invoked_subcommand is not None:
@@ -137,6 +138,7 @@ def rollback(
     """Reverse the revisions after REVISION, newest first; refuses to destroy rows."""
     from ragschema import migrations
     from ragschema.database.connections import held_reachable
+    from ragschema.planning.rollback import check_rollback
 
     if (revision is None) == (to_version is None):
         raise UsageError("Say how far to go back.", "Give a REVISION, -N or base; or --to-version VERSION.")
@@ -144,22 +146,23 @@ def rollback(
 
     if revision is not None and revision.startswith("-") and not revision[1:].isdecimal():
         raise UsageError(f"`rag migrate rollback` has no option {revision}.", "See --help.")
-    revision = revision or revision_of_release(to_version or "")
+    asked = revision = revision or revision_of_release(to_version or "")
     report = None if json else _print_applied
     with held_reachable(target.options()) as options:
         foreseen = migrations.foresee_rollback(options, revision)
-        options = replace(options, is_announced=True)
+        options, check = replace(options, is_announced=True), partial(check_rollback, foreseen)
         if foreseen.reversals:
+            revision = foreseen.target or "base"  # -1 may be another one after the question
             _print_foreseen(foreseen)
-            confirm(f"Reverse every revision after {revision}?", yes=yes)
+            confirm(f"Reverse every revision after {asked}?", yes=yes)
         try:
-            result = migrations.downgrade(options, revision, report=report)
+            result = migrations.downgrade(options, revision, report=report, check=check)
         except DataLossRefused as exc:
             if not allow_data_loss:
                 raise
             typer.echo(f"This destroys:\n{exc.evidence}", err=True)
             confirm("Destroy it?", yes=yes)
-            result = migrations.downgrade(options, revision, allow_data_loss=True, report=report)
+            result = migrations.downgrade(options, revision, allow_data_loss=True, report=report, check=check)
     _print_result(result, json=json)
 
 
@@ -181,13 +184,19 @@ def _print_foreseen(foreseen: Rollback) -> None:
 def stamp(
     target: Target,
     revision: Annotated[str, typer.Argument(help="The revision to say the database is at.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Stamp it although the tables are not that revision's.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say which revision the database is at, without running any. `adopt` finds out and checks it for you."""
+    """Say which revision the database is at, without running any; compares the tables first.
+
+    `adopt` finds the revision that fits, also where a wrong one was stamped.
+    """
     from ragschema import migrations
 
-    result = migrations.stamp(target.options(), revision)
+    result = migrations.stamp(target.options(), revision, force=force)
     if json:
         print_json(result)
     else:

@@ -82,6 +82,11 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not for JSON")
 
 
+def is_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows: a table on a terminal, tab-separated elsewhere."""
     if not sys.stdout.isatty():
@@ -105,13 +110,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def fit_columns(rows: Sequence[Sequence[str]], available: int) -> list[int]:
     """Return the widths of columns that share a line: short ones whole, long ones wrapped, at words.
 
-    A word is broken only where the longest words of all columns do not fit beside each other.
+    A word is broken only where the longest words of all columns do not fit beside each other: the longest.
     """
     columns = list(zip(*rows, strict=True))
     natural = [
         max(len(line) for cell in column for line in (cell.splitlines() or [""])) for column in columns
     ]
     minimum = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
+    cap = max(minimum, default=0)
+    while cap > 1 and sum(min(each, cap) for each in minimum) > available:
+        cap -= 1
+    minimum = [min(each, cap) for each in minimum]
     widths, left = [0] * len(columns), available
     order = sorted(range(len(columns)), key=natural.__getitem__)
     for place, number in enumerate(order):

@@ -26,7 +26,7 @@ def answer_at_head(arguments: Sequence[str]) -> bool:
         options = replace(find_options(), is_announced=True)
         if options.database.embedded is not None:
             return False
-        with opened(options) as at, at.connection:
+        with opened(options) as at:
             found = read_status(at, read_manifest())
             database = str(at.database)
     except RagSchemaError:

@@ -93,7 +93,8 @@ def opened(options: Options) -> Iterator[Opened]:
         database = held.database
         if not held.is_announced:
             log.info("Database: %s", database)
-        with connect(options, database) as connection, _explained(connection):
+        lent = connect(options, database) if options.lend is None else options.lend()
+        with lent as connection, _explained(connection):
             access = find_access(connection, database.parameters)
             refuse_transaction_pooler(access)
             check_server(connection)

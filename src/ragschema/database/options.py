@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragschema.database.environment import Environment
 from ragschema.database.settings import Database, database_of_url, find_database, search_database
 from ragschema.database.strangers import refuse_misspelt
 from ragschema.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ragschema.database.server import Connection
 
 _MIGRATION_URL = "RAG_MIGRATION_DATABASE_URL"
 _SCHEMA = "RAG_SCHEMA"
@@ -43,6 +48,9 @@ class Options:
     parallel_workers: int | None = None
     application_name: str = field(default="ragschema migrate", repr=False)
     makes_server: bool = field(default=False, repr=False)  # the embedded one, where it has no data directory
+    lend: Callable[[], AbstractContextManager[Connection]] | None = field(
+        default=None, repr=False
+    )  # the caller's
     is_announced: bool = field(default=False, repr=False)  # whether it was said which database this is
 
     @property

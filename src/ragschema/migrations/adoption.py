@@ -56,7 +56,7 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
     known = [revision.revision for revision in manifest.revisions]
     if baseline is not None and baseline not in known:
         raise unknown_revision(baseline)
-    with opened(options) as at, at.connection:
+    with opened(options) as at:
         schema = at.schemas.target
         current = read_current(at.connection, schema)
         if current is not None:

@@ -42,7 +42,8 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         ConfigurationError: This role may not; the remedy is the one SQL line for somebody who may.
     """
     has_made = with_database and _create_database(options)
-    with opened(options) as at, at.connection as connection:
+    with opened(options) as at:
+        connection = at.connection
         refuse_second_set(at, read_manifest())
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
         schemas = prepare(connection, at.schemas.target)

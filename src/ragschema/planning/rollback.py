@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ragschema.database.backup import backup_command
 from ragschema.database.connections import opened
-from ragschema.database.drivers import engine_on
+from ragschema.database.drivers import driver_of, engine_on
 from ragschema.database.options import Options
-from ragschema.errors import UsageError
+from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.losses import count_losses, find_drops
 from ragschema.revisions.manifest import Manifest, read_manifest
 from ragschema.revisions.scripts import script_directory
 from ragschema.state.status import read_current
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
     with opened(options) as at:
         current = read_current(at.connection, at.schemas.target)
         applied = _applied(manifest, current)
-        kept = _count_kept(manifest, len(applied), revision)
+        is_known = current is None or bool(applied)  # else the rollback itself refuses
+        kept = _count_kept(manifest, len(applied), revision) if is_known else 0
         doomed = list(reversed(applied[kept:]))
         drops = find_drops(script_directory()) if doomed else {}
         with engine_on(at.connection).connect() as connection:
@@ -87,6 +92,22 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
             applied[kept - 1] if kept else None,
             reversals,
             backup_command(at.database, at.schemas.target),
+        )
+
+
+def check_rollback(foreseen: Rollback, connection: sa.Connection, schema: str) -> None:
+    """Refuse to roll a database back that has moved since it was asked.
+
+    Raises:
+        PlanStale: It is at another revision.
+    """
+    driver = driver_of(connection)
+    with driver.transaction(force_rollback=True):  # it may find no version table, which ends a transaction
+        current = read_current(driver, schema)
+    if current != foreseen.current:
+        raise PlanStale(
+            f"The database was at {foreseen.current or 'base'} when you were asked, and is at {current or 'base'}.",
+            "Nothing was changed. Run the same command again.",
         )
 
 

@@ -43,12 +43,13 @@ class Elsewhere:
 def find_elsewhere(at: Opened, manifest: Manifest) -> tuple[Elsewhere, ...]:
     """Find our version tables in the rest of the database, where no schema was named and the target has none.
 
+    A search_path in the database's URL names one, that of a role does not.
     Reads only; a version table that this role may not read is passed over.
     """
     connection, target = at.connection, at.schemas.target
     table = f"to_regclass(quote_ident(%s) || '.{VERSION_TABLE}')"
-    if at.options.schema is not None:
-        return ()
+    if at.options.schema is not None or "search_path" in at.database.parameters.get("options", ""):
+        return ()  # it was named
     if connection.execute(f"SELECT {table}".encode(), (target,)).fetchone() != (None,):
         return ()
     found = []
