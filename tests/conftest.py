@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
-CLEARED = ("DATABASE_URL", "DB_", "PG", "RAG_")
+CLEARED = ("DATABASE_URL", "DB_", "PG", "POSTGRES", "RAG_")
 
 DatabaseAt = Callable[[str], Database]
 

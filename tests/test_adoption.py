@@ -21,7 +21,8 @@ from conftest import (
 )
 from ragschema import Base, migrations
 from ragschema.database.settings import Database
-from ragschema.errors import DriftFound, UnmanagedDatabase, UsageError
+from ragschema.errors import DatabaseAhead, DriftFound, UnmanagedDatabase, UsageError
+from ragschema.revisions.manifest import read_manifest
 
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a'), ('b');
@@ -125,12 +126,75 @@ def test_an_empty_database_and_a_managed_one_are_not_adopted(
     assert migrations.adopt(database).was_managed
 
 
+BACKWARDS, FORWARDS = "20251225170000", read_manifest().head
+
+
+@pytest.mark.parametrize("at", ["head", "20251225170000", "nothing"])
+@pytest.mark.parametrize("command", ["rag migrate stamp", "alembic stamp"])
+def test_a_stamp_that_the_tables_are_not_is_refused(
+    empty_database: Database, run: Command, at: str, command: str
+) -> None:
+    if at != "nothing":
+        migrations.upgrade(empty_database, at)
+    before = migrations.status(empty_database).current
+    wrong = BACKWARDS if at == "head" else FORWARDS
+    result = run(*command.split(), wrong, cwd=ROOT, DATABASE_URL=empty_database.libpq_url())
+    shown = result.stdout + result.stderr
+    assert result.returncode == (4 if command.startswith("rag") else 255), shown
+    assert f"The tables are not those of revision {wrong}" in shown
+    assert "Nothing was stamped" in shown
+    assert "--force" in shown
+    assert migrations.status(empty_database).current == before
+    if at != "nothing":
+        to_base = run("rag", "migrate", "stamp", "base", DATABASE_URL=empty_database.libpq_url())
+        assert to_base.returncode == 4
+        assert "has our tables, and at base there are none" in to_base.stderr
+
+
+def test_a_stamp_that_fits_and_a_forced_one_are_made(database: Database, run: Command) -> None:
+    url = database.libpq_url()
+    assert run("rag", "migrate", "stamp", "head", DATABASE_URL=url).returncode == 0
+    assert run("rag", "migrate", "stamp", BACKWARDS, "--force", DATABASE_URL=url).returncode == 0
+    assert migrations.status(database).current == BACKWARDS
+    forced = run("alembic", "-x", "force=yes", "stamp", "base", cwd=ROOT, DATABASE_URL=url)
+    assert forced.returncode == 0, forced.stderr
+    assert migrations.status(database).state == "UNMANAGED"
+
+
+@pytest.mark.parametrize("wrong", [BACKWARDS, "20261121120500"])
+def test_adopt_heals_a_wrong_stamp(database: Database, run: Command, wrong: str) -> None:
+    migrations.stamp(database, wrong, force=True)
+    healed = run("rag", "migrate", "adopt", DATABASE_URL=database.libpq_url())
+    assert healed.returncode == 0, healed.stderr
+    assert f"The database said {wrong}, and its tables are not that revision's." in healed.stdout
+    status = migrations.status(database)
+    assert (status.state, status.current) == ("OK", FORWARDS)
+    assert migrations.adopt(database).was_managed
+
+
+def test_adopt_does_not_stamp_over_what_it_cannot_know(database: Database, empty_database: Database) -> None:
+    with connect(database) as connection:
+        connection.execute("DROP INDEX rag_jobs_ready_idx")
+        assert migrations.adopt(database).was_managed  # drift from the revision it is at
+        connection.execute("UPDATE rag_alembic_version SET version_num = '29990101000000'")
+        with pytest.raises(DatabaseAhead, match="does not know"):
+            migrations.adopt(database)
+    migrations.stamp(empty_database, "head", force=True)
+    with pytest.raises(DriftFound, match="has none of our tables") as refused:
+        migrations.adopt(empty_database)
+    assert "rag migrate stamp base" in refused.value.remedy
+    migrations.stamp(empty_database, "base")
+    assert migrations.upgrade(empty_database).current == FORWARDS
+
+
 def test_a_stamp_touches_our_row_only_and_is_recorded(database: Database, run: Command) -> None:
     run_psql(
         database,
         "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('theirs')",
     )
-    result = run("rag", "migrate", "stamp", "20251225170000", "--json", DATABASE_URL=database.libpq_url())
+    result = run(
+        "rag", "migrate", "stamp", "20251225170000", "--force", "--json", DATABASE_URL=database.libpq_url()
+    )
     assert json.loads(result.stdout)["current"] == "20251225170000"
     with connect(database) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("theirs",)]

@@ -100,6 +100,8 @@ def test_json_is_all_there_is_on_standard_output(run: Command, empty_database: D
         "invalid_indexes": [],
         "edited": [],
         "last_failure": None,
+        "backup": None,
+        "elsewhere": [],
     }
     migrated = document()
     assert isinstance(migrated, dict)

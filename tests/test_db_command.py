@@ -102,9 +102,11 @@ def test_the_directory_is_a_setting(run: Command, tmp_path: Path) -> None:
 
 
 def test_psql_starts_the_server_for_as_long_as_it_runs(run: Command, data: Path) -> None:
+    assert run("rag", "db", "start").returncode == 0
+    assert run("rag", "db", "stop").returncode == 0
     done = run("rag", "db", "psql", "--", "-X", "--no-align", "-t", "-c", "SELECT 'it serves'")
     assert (done.returncode, done.stdout) == (0, "it serves\n"), done.stderr
-    assert f"Database: postgres on {data}" in done.stderr
+    assert f"Database: the embedded PostgreSQL in {data}" in done.stderr
     assert not embedded.is_running(data)
 
 
@@ -138,6 +140,7 @@ def test_our_own_psql_serves_where_none_is_installed(run: Command, kept: Path, t
 
 
 def test_destroy_needs_yes_off_a_terminal(run: Command, data: Path) -> None:
+    run("rag", "db", "start")
     run("rag", "db", "psql", "-Xc", "CREATE TABLE kept (line text)")
     refused = run("rag", "db", "destroy")
     assert (refused.returncode, refused.stdout) == (2, "")

@@ -67,7 +67,7 @@ def test_schemas_are_schemas() -> None:
         "migrate",
         "migrate apply",
         "migrate rollback 20251225160000 --yes",
-        "migrate stamp 20251225160000",
+        "migrate stamp 20251225160000 --force",
         "migrate status",
         "migrate wait --timeout 1s",
         "migrate history",
@@ -122,7 +122,7 @@ def test_json_of_a_plan_with_something_to_do(run: Command, database_at: Database
 
 
 def test_json_of_adopting(run: Command, database: Database) -> None:
-    migrations.stamp(database, "base")
+    migrations.stamp(database, "base", force=True)
     result = run("rag", "migrate", "adopt", "--json", DATABASE_URL=database.libpq_url())
     assert result.returncode == 0, result.stderr
     check("migrate adopt", result.stdout)
@@ -138,7 +138,15 @@ def test_json_of_writing_a_revision(tmp_path: Path, run: Command) -> None:
 
 
 def test_json_of_the_embedded_server(run: Command) -> None:
-    for command in ("db start", "db url", "db stop", "db destroy --yes"):
+    for command in (
+        "db start",
+        "db status",
+        "db url",
+        "db stop",
+        "db status",
+        "db destroy --yes",
+        "db status",
+    ):
         result = run("rag", *command.split(), "--json")
         assert result.returncode == 0, result.stderr
         check(" ".join(command.split()[:2]), result.stdout)

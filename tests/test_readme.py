@@ -75,14 +75,14 @@ def test_every_command_of_the_table_works(
     database: Database
     if verb in ("rollback", "adopt"):
         database = database_at("20251225170000")
-    elif verb in ("status", "history", "health", "create") or arguments[:1] == ["db"]:
+    elif verb in ("status", "history", "health", "create", "stamp") or arguments[:1] == ["db"]:
         database = request.getfixturevalue("database")
     else:
         database = request.getfixturevalue("empty_database")
     if verb == "rollback":
         arguments.append("--yes")
     if verb == "adopt":
-        migrations.stamp(database, "base")
+        migrations.stamp(database, "base", force=True)
     environment = {"DATABASE_URL": database.libpq_url()}
     if "--host" in arguments:  # the same options, for the server of the tests
         values = {"--host": "host", "--port": "port", "--database": "dbname", "--user": "user"}
@@ -91,6 +91,8 @@ def test_every_command_of_the_table_works(
         environment = {}
     if arguments[:1] == ["db"]:
         arguments += ["-c", "SELECT 1"]
+        run("rag", "db", "start")
+        request.addfinalizer(lambda: run("rag", "db", "destroy", "--yes"))
     if verb in ("create", "hash"):
         copy = copy_checkout(tmp_path)
         environment["PYTHONPATH"] = str(copy / "src")

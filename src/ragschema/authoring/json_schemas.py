@@ -73,6 +73,9 @@ DOCUMENTS: dict[str, Any] = {
     "migrate lint": _object("Findings", findings=list[Finding]),
     "db start": _SERVER,
     "db url": _SERVER,
+    "db status": _object(
+        "ServerStatus", state=Literal["running", "stopped", "none"], directory=str, url=str | None
+    ),
     "db stop": _object("Stopped", directory=str, was_running=bool),
     "db destroy": _object("Destroyed", directory=str),
     "jobs stats": _object("Stats", types=list[TypeStats]),

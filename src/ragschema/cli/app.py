@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from ragschema.cli import author, db, inspect, jobs, migrate, output, plan, upkeep  # noqa: F401  they fill migrate.app
+from ragschema.cli.commands import Group, show_alike
 from ragschema.errors import RagSchemaError
 
 EXIT_CODES = """\
@@ -21,10 +22,12 @@ app = typer.Typer(
     help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    cls=Group,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+show_alike(migrate.app, db.app, jobs.app)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
 app.add_typer(jobs.app, name="jobs", epilog=EXIT_CODES)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ragschema.cli.commands import HOW, WHICH
 from ragschema.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,20 +28,24 @@ class CheckDrift(StrEnum):
     off = "off"
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration such as ``500ms``, ``60s``, ``5m``, ``1h`` or ``30d``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", text.strip())
+    if match and not match[2]:
+        raise typer.BadParameter(
+            f"{text!r} has no unit: write {text.strip()}s, {text.strip()}m or {text.strip()}d."
+        )
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a duration: write 500ms, 60s, 5m, 1h or 30d.")
     return float(match[1]) * _UNITS[match[2]]
 
 
-def duration(*names: str, help: str) -> Any:
+def duration(*names: str, help: str, panel: str | None = None) -> Any:
     """Return a Typer option that takes a duration."""
-    return typer.Option(*names, parser=parse_duration, metavar="DURATION", help=help)
+    return typer.Option(*names, parser=parse_duration, metavar="DURATION", help=help, rich_help_panel=panel)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ class Target:
 
         from ragschema.database.settings import find_database
 
-        environ = {"DB_HOST": self.host}
+        # what is left out is the default, and not what .env says of another host
+        environ = {"DB_HOST": self.host, "DB_PORT": "", "DB_NAME": "", "DB_USER": ""}
         for name, setting in (("port", "DB_PORT"), ("dbname", "DB_NAME"), ("user", "DB_USER")):
             if parts[name] is not None:
                 environ[setting] = str(parts[name])
@@ -118,22 +124,48 @@ _ANNOTATIONS: dict[str, Any] = {
         str | None,
         typer.Option(
             metavar="URL",
-            help="The database; RAG_MIGRATION_DATABASE_URL, DATABASE_URL, DB_HOST or .env by default.",
+            rich_help_panel=WHICH,
+            help="The database; RAG_MIGRATION_DATABASE_URL, DATABASE_URL, DB_HOST, POSTGRES_HOST or .env by default.",
         ),
     ],
-    "host": Annotated[str | None, typer.Option(help="The server, instead of a URL; asks for the password.")],
-    "port": Annotated[int | None, typer.Option(help="With --host; 5432 by default.")],
-    "dbname": Annotated[
-        str | None, typer.Option("--dbname", "--database", help="With --host; postgres by default.")
+    "host": Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST", rich_help_panel=WHICH, help="The server, instead of a URL; asks for the password."
+        ),
     ],
-    "user": Annotated[str | None, typer.Option(help="With --host; postgres by default.")],
+    "port": Annotated[
+        int | None, typer.Option(metavar="PORT", rich_help_panel=WHICH, help="With --host; 5432 by default.")
+    ],
+    "dbname": Annotated[
+        str | None,
+        typer.Option(
+            "--dbname",
+            "--database",
+            metavar="NAME",
+            rich_help_panel=WHICH,
+            help="With --host; postgres by default.",
+        ),
+    ],
+    "user": Annotated[
+        str | None,
+        typer.Option(metavar="USER", rich_help_panel=WHICH, help="With --host; postgres by default."),
+    ],
     "schema": Annotated[
         str | None,
-        typer.Option(help="The schema of the tables; RAG_SCHEMA or the search_path's first by default."),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=WHICH,
+            help="The schema of the tables; RAG_SCHEMA or the search_path's first by default.",
+        ),
     ],
-    "role": Annotated[str | None, typer.Option(help="SET ROLE to this after the login.")],
+    "role": Annotated[
+        str | None,
+        typer.Option(metavar="ROLE", rich_help_panel=WHICH, help="SET ROLE to this after the login."),
+    ],
     "wait": Annotated[
-        float | None, duration("--wait", help="Wait this long for a server that is still starting.")
+        float | None,
+        duration("--wait", panel=WHICH, help="Wait this long for a server that is still starting."),
     ],
 }
 
@@ -154,30 +186,47 @@ class Upgrade:
 
 _UPGRADE_ANNOTATIONS: dict[str, Any] = {
     "to": Annotated[
-        str | None, typer.Option("--to", metavar="REVISION", help="Stop at this revision; head by default.")
+        str | None,
+        typer.Option(
+            "--to", rich_help_panel=HOW, metavar="REVISION", help="Stop at this revision; head by default."
+        ),
     ],
     "expand_only": Annotated[
-        bool, typer.Option("--expand-only", help="Stop before the first contract revision.")
+        bool,
+        typer.Option("--expand-only", rich_help_panel=HOW, help="Stop before the first contract revision."),
     ],
     "lock_wait": Annotated[
-        float | None, duration("--wait-lock", help="Wait this long for another deployer; 5m by default.")
+        float | None,
+        duration("--wait-lock", panel=HOW, help="Wait this long for another deployer; 5m by default."),
     ],
     "lock_timeout": Annotated[
         float | None,
-        duration("--lock-timeout", help="Let a statement wait this long for a table; 2s by default."),
+        duration(
+            "--lock-timeout", panel=HOW, help="Let a statement wait this long for a table; 2s by default."
+        ),
     ],
     "retries": Annotated[
         int | None,
-        typer.Option(min=0, help="Try a revision that met a lock again, this often; 10 by default."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            rich_help_panel=HOW,
+            help="Try a revision that met a lock again, this often; 10 by default.",
+        ),
     ],
     "check_drift": Annotated[
-        CheckDrift, typer.Option("--check-drift", help="Where the database is not what its revision says.")
+        CheckDrift,
+        typer.Option(
+            "--check-drift", rich_help_panel=HOW, help="Where the database is not what its revision says."
+        ),
     ],
     "maintenance_work_mem": Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory for index builds, such as 2GB.")
+        str | None,
+        typer.Option(metavar="SIZE", rich_help_panel=HOW, help="Memory for index builds, such as 2GB."),
     ],
     "parallel_workers": Annotated[
-        int | None, typer.Option(min=0, help="Parallel workers of an index build.")
+        int | None,
+        typer.Option(min=0, metavar="N", rich_help_panel=HOW, help="Parallel workers of an index build."),
     ],
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragschema.cli.arguments import Target, takes_target
+from ragschema.cli.commands import WRITE
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 
@@ -17,7 +18,7 @@ DRIFT = 4
 LINT = 5
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 @takes_target
 def create(
     target: Target,
@@ -41,7 +42,7 @@ def create(
         typer.echo(path)
 
 
-@app.command("hash")
+@app.command("hash", rich_help_panel=WRITE)
 def hash_(json: Json = False, debug: Debug = False) -> None:
     """Write rag.sum and HEAD anew from the files of the revisions, and say what changed."""
     from dataclasses import asdict
@@ -61,7 +62,7 @@ def hash_(json: Json = False, debug: Debug = False) -> None:
         typer.echo("rag.sum itself was damaged, and is written anew.")
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 def freeze(
     check: Annotated[bool, typer.Option("--check", help="Only name those that are stale; exit 1.")] = False,
     release: Annotated[
@@ -85,13 +86,13 @@ def freeze(
         raise typer.Exit(1)
 
 
-@app.command("syntax-check")
+@app.command("syntax-check", rich_help_panel=WRITE)
 def syntax_check(json: Json = False, debug: Debug = False) -> None:
     """Check the files of the revisions, without a database. Exit 1 when something is wrong."""
     _report(_problems_of_files(), json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 @takes_target
 def validate(target: Target, json: Json = False, debug: Debug = False) -> None:
     """Check the files of the revisions and, where a database is set, that they are what was applied to it.
@@ -106,7 +107,7 @@ def validate(target: Target, json: Json = False, debug: Debug = False) -> None:
     _report(problems, json=json, code=DRIFT if has_drift else 1)
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 def lint(
     revisions: Annotated[list[str] | None, typer.Argument(metavar="[REVISION]...")] = None,
     json: Json = False,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
+from ragschema.cli.commands import Group
+from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, print_table, show_progress
 from ragschema.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
 _ELSEWHERE = ("PGHOSTADDR", "PGSERVICE", "PGPASSWORD")  # would lead psql to another server
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
 @app.callback()
@@ -38,8 +39,34 @@ def start(json: Json = False, debug: Debug = False) -> None:
     from ragschema import embedded
 
     data = _data()
+    embedded.program("postgres")
+    is_new = "" if embedded.is_made(data) else ", made now"
+    typer.echo(f"Starting the embedded PostgreSQL in {data}{is_new}", err=True)
     embedded.start(data)
     _print_url(data, json=json)
+
+
+@app.command()
+def status(json: Json = False, debug: Debug = False) -> None:
+    """Say whether the server is made and runs, where its data is, and its URL.
+
+    --json: {"state": "running", "stopped" or "none", "directory": PATH, "url": URL or null}
+    """
+    from ragschema import embedded
+
+    data = _data()
+    is_running = embedded.is_running(data)
+    state = "running" if is_running else "stopped" if embedded.is_made(data) else "none"
+    location = _database(data).libpq_url() if is_running else None
+    if json:
+        print_json({"state": state, "directory": str(data), "url": location})
+        return
+    hints = {
+        "none": "`rag migrate` or `rag db start` makes it",
+        "stopped": "it starts with the first command",
+    }
+    rows = [("state", f"{state}: {hints[state]}" if state in hints else state), ("directory", str(data))]
+    print_table(("", ""), rows + ([("url", location)] if location else []))
 
 
 @app.command()
@@ -58,7 +85,7 @@ def url(json: Json = False, debug: Debug = False) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to psql.")] = None) -> None:
-    """Open psql on the server, starting it meanwhile; every argument but --help goes to psql."""
+    """Open psql on the server, which runs meanwhile; every argument but --help goes to psql."""
     import os
     import shutil
     import signal
@@ -68,7 +95,7 @@ def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to p
 
     data = _data()
     executable = shutil.which("psql") or str(embedded.program("psql"))
-    with embedded.running(data) as parameters:
+    with embedded.running(data, makes=False) as parameters:
         typer.echo(f"Database: {_database(data)}", err=True)
         signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C cancels psql's query, not us
         # through the environment: as an argument it would lose its place to a -d or a database name
@@ -123,7 +150,7 @@ def _database(data: Path) -> Database:
     from ragschema import embedded
     from ragschema.database.settings import Database
 
-    return Database(embedded.parameters(data), "the embedded server", embedded=data)
+    return Database(embedded.parameters(data), "this command", embedded=data)
 
 
 def _print_url(data: Path, *, json: bool) -> None:

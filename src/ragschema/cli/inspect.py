@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragschema.cli import output
 from ragschema.cli.arguments import Target, duration, takes_target
+from ragschema.cli.commands import LOOK
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json, print_table
 
@@ -22,7 +24,7 @@ REFUSED = 78
 _SHOWN = 50  # broken documents
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def status(
     target: Target,
@@ -40,12 +42,15 @@ def status(
     if json:
         print_json(found)
     else:
-        print_table(("", "", ""), status_rows(found))
+        is_cut = output.is_terminal() and found.backup is not None  # a table would wrap what is to be copied
+        print_table(("", "", ""), status_rows(replace(found, backup=None) if is_cut else found))
+        if is_cut:
+            typer.echo(f"backup: {found.backup}")
     if exit_code and found.state != "OK":
         raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def history(target: Target, json: Json = False, debug: Debug = False) -> None:
     """List every revision, oldest first, whether the database has it, and who applied it when."""
@@ -65,7 +70,7 @@ def history(target: Target, json: Json = False, debug: Debug = False) -> None:
     print_table(("revision", "", "summary", ""), rows)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def wait(
     target: Target,
@@ -85,7 +90,7 @@ def wait(
         typer.echo(f"The database is at {found.current}.")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def verify(
     target: Target,
@@ -134,7 +139,7 @@ def _show_broken(broken: Sequence[BrokenDocument]) -> None:
     )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def health(target: Target, json: Json = False, debug: Debug = False) -> None:
     """Look at everything a migration needs: server, pgvector, rights, pooler, pending, drift, indexes.

@@ -11,6 +11,7 @@ from uuid import UUID
 import typer
 
 from ragschema.cli.arguments import Target, duration, takes_target
+from ragschema.cli.commands import Group
 from ragschema.cli.output import Debug, Json, print_json, print_table, show_progress
 from ragschema.errors import PendingRevisions, RagSchemaError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _ERROR_SHOWN = 60
 _BATCH = 10_000
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 Ids = Annotated[list[UUID], typer.Argument(metavar="ID...", help="The jobs; `list` shows their ids.")]
 

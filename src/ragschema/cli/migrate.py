@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
+from ragschema.cli.commands import CHANGE, Group
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import DataLossRefused, UsageError
 
 if TYPE_CHECKING:
     from ragschema.migrations import Result
     from ragschema.migrations.request import Applied
+    from ragschema.planning.rollback import Rollback
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 PlanFile = Annotated[
     Path | None,
@@ -46,7 +49,8 @@ def migrate(
     """Upgrade the database to head, or do one of the commands below.
 
     Each revision runs in a transaction of its own. One deployer runs at a time, the others wait. At head it
-    says so and exits 0.
+    says so and exits 0. Have a backup before contract revisions and before a rollback: `status` shows the
+    pg_dump line.
     """
     show_progress()
     if context.invoked_subcommand is not None:
@@ -68,7 +72,7 @@ def migrate(
     _apply(target, upgrade, plan, json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @takes_target
 @takes_upgrade
 def apply(
@@ -92,6 +96,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
         planned = read_plan(plan)
         check = partial(check_plan, planned)
     options = target.options(
+        makes_server=True,
         lock_wait=upgrade.lock_wait,
         lock_timeout=upgrade.lock_timeout,
         retries=upgrade.retries,
@@ -113,7 +118,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
     _print_result(result, json=json)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
+@app.command(context_settings={"ignore_unknown_options": True}, rich_help_panel=CHANGE)
 @takes_target
 def rollback(
     target: Target,
@@ -133,38 +138,66 @@ def rollback(
 ) -> None:
     """Reverse the revisions after REVISION, newest first; refuses to destroy rows."""
     from ragschema import migrations
+    from ragschema.database.connections import held_reachable
+    from ragschema.planning.rollback import check_rollback
 
     if (revision is None) == (to_version is None):
         raise UsageError("Say how far to go back.", "Give a REVISION, -N or base; or --to-version VERSION.")
     from ragschema.revisions.manifest import revision_of_release
 
-    revision = revision or revision_of_release(to_version or "")
-    options = target.options()
-    confirm(f"Reverse every revision after {revision}?", yes=yes)
+    if revision is not None and revision.startswith("-") and not revision[1:].isdecimal():
+        raise UsageError(f"`rag migrate rollback` has no option {revision}.", "See --help.")
+    asked = revision = revision or revision_of_release(to_version or "")
     report = None if json else _print_applied
-    try:
-        result = migrations.downgrade(options, revision, report=report)
-    except DataLossRefused as exc:
-        if not allow_data_loss:
-            raise
-        typer.echo(f"This destroys:\n{exc.evidence}", err=True)
-        confirm("Destroy it?", yes=yes)
-        result = migrations.downgrade(options, revision, allow_data_loss=True, report=report)
+    with held_reachable(target.options()) as options:
+        foreseen = migrations.foresee_rollback(options, revision)
+        options, check = replace(options, is_announced=True), partial(check_rollback, foreseen)
+        if foreseen.reversals:
+            revision = foreseen.target or "base"  # -1 may be another one after the question
+            _print_foreseen(foreseen)
+            confirm(f"Reverse every revision after {asked}?", yes=yes)
+        try:
+            result = migrations.downgrade(options, revision, report=report, check=check)
+        except DataLossRefused as exc:
+            if not allow_data_loss:
+                raise
+            typer.echo(f"This destroys:\n{exc.evidence}", err=True)
+            confirm("Destroy it?", yes=yes)
+            result = migrations.downgrade(options, revision, allow_data_loss=True, report=report, check=check)
     _print_result(result, json=json)
 
 
-@app.command()
+def _print_foreseen(foreseen: Rollback) -> None:
+    stays = f"revision {foreseen.target}" if foreseen.target else "base, without our tables"
+    lines = [
+        f"In {foreseen.database}, schema {foreseen.schema}, which is at {foreseen.current}, this reverses"
+        f" {len(foreseen.reversals)} revisions, newest first, down to {stays}:"
+    ]
+    for each in foreseen.reversals:
+        lines.append(f"  {each.revision}  {each.summary}{'' if each.losses else ': destroys no rows'}")
+        lines += [f"    destroys {loss}" for loss in each.losses]
+    lines.append(f"A backup first: {foreseen.backup}")
+    typer.echo("\n".join(lines), err=True)
+
+
+@app.command(rich_help_panel=CHANGE)
 @takes_target
 def stamp(
     target: Target,
     revision: Annotated[str, typer.Argument(help="The revision to say the database is at.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Stamp it although the tables are not that revision's.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say which revision the database is at, without running any. `adopt` finds out and checks it for you."""
+    """Say which revision the database is at, without running any; compares the tables first.
+
+    `adopt` finds the revision that fits, also where a wrong one was stamped.
+    """
     from ragschema import migrations
 
-    result = migrations.stamp(target.options(), revision)
+    result = migrations.stamp(target.options(), revision, force=force)
     if json:
         print_json(result)
     else:

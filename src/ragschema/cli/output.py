@@ -82,6 +82,11 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not for JSON")
 
 
+def is_terminal() -> bool:
+    """Whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows: a table on a terminal, tab-separated elsewhere."""
     if not sys.stdout.isatty():
@@ -91,10 +96,39 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(str(value) for value in row))
-    Console().print(table, markup=False)
+    console = Console()
+    cells = [[str(value) for value in row] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    widths = fit_columns([columns, *cells], console.width - 2 * (len(columns) - 1))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, width=width, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console.print(table, markup=False)
+
+
+def fit_columns(rows: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Return the widths of columns that share a line: short ones whole, long ones wrapped, at words.
+
+    A word is broken only where the longest words of all columns do not fit beside each other: the longest.
+    """
+    columns = list(zip(*rows, strict=True))
+    natural = [
+        max(len(line) for cell in column for line in (cell.splitlines() or [""])) for column in columns
+    ]
+    minimum = [max(len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
+    cap = max(minimum, default=0)
+    while cap > 1 and sum(min(each, cap) for each in minimum) > available:
+        cap -= 1
+    minimum = [min(each, cap) for each in minimum]
+    widths, left = [0] * len(columns), available
+    order = sorted(range(len(columns)), key=natural.__getitem__)
+    for place, number in enumerate(order):
+        later = sum(minimum[each] for each in order[place + 1 :])
+        share = max(minimum[number], left // (len(order) - place))
+        widths[number] = max(1, min(natural[number], share, left - later))
+        left -= widths[number]
+    return widths
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -109,4 +143,10 @@ def confirm(question: str, *, yes: bool) -> None:
         raise UsageError(
             "This asks before it changes anything, and there is no terminal to ask on.", "Add --yes."
         )
-    typer.confirm(question, abort=True, err=True)
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort as exc:
+        if isinstance(exc.__context__, KeyboardInterrupt):  # Ctrl-C is no answer
+            typer.echo(err=True)
+            raise typer.Exit(130) from exc
+        raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragschema.cli.arguments import Target, takes_target
+from ragschema.cli.commands import LOOK
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 
@@ -18,7 +19,7 @@ HAZARDS = 5
 _WIDTH = 100  # characters of a statement that are shown
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @takes_target
 def plan(
     target: Target,

@@ -26,7 +26,7 @@ def answer_at_head(arguments: Sequence[str]) -> bool:
         options = replace(find_options(), is_announced=True)
         if options.database.embedded is not None:
             return False
-        with opened(options) as at, at.connection:
+        with opened(options) as at:
             found = read_status(at, read_manifest())
             database = str(at.database)
     except RagSchemaError:
@@ -46,10 +46,15 @@ def status_rows(found: Status) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = [("state", found.state, "")]
     rows += [("current", found.current or "none", ""), ("head", found.head, "")]
     rows += [("pending", each.revision, f"{each.deploy}: {each.summary}") for each in found.pending]
+    rows += [
+        ("elsewhere", each.schema, f"is at {each.revision}: name it with --schema")
+        for each in found.elsewhere
+    ]
     rows += [("written by", f"ragschema {found.written_by}", "")] if found.written_by else []
     rows += [("invalid index", name, "run `rag migrate repair`") for name in found.invalid_indexes]
     rows += [("edited", revision, "its file is not what was applied") for revision in found.edited]
     if found.last_failure is not None:
         failure = found.last_failure
         rows.append(("last failure", failure.revision, (failure.error or "").partition("\n")[0]))
+    rows += [("backup", found.backup, "")] if found.backup else []
     return rows

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from ragschema.cli.arguments import Target, takes_target
+from ragschema.cli.commands import CHANGE
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @takes_target
 def adopt(
     target: Target,
@@ -37,10 +38,12 @@ def adopt(
             typer.echo(f"A later revision repairs: {difference}")
         for note in adoption.drift.notes if adoption.drift else ():
             typer.echo(f"Note: {note}")
+        if adoption.said is not None:
+            typer.echo(f"The database said {adoption.said}, and its tables are not that revision's.")
         typer.echo(f"Adopted: the database is at {adoption.revision}. Now run `rag migrate`.")
 
 
-@app.command("init")
+@app.command("init", rich_help_panel=CHANGE)
 @takes_target
 def init(
     target: Target,
@@ -63,7 +66,7 @@ def init(
     typer.echo(f"Made: {', '.join(names)}." if names else "Nothing to do: all of it is there.")
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 @takes_target
 def repair(target: Target, json: Json = False, debug: Debug = False) -> None:
     """Heal invalid indexes and unvalidated constraints of our tables, concurrently."""

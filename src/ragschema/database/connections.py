@@ -49,15 +49,35 @@ class Opened:
 
 
 @contextmanager
-def reachable(database: Database) -> Iterator[Database]:
-    """Yield the database with the parameters to reach it; an embedded server runs meanwhile."""
+def reachable(database: Database, *, makes: bool = False, is_announced: bool = True) -> Iterator[Database]:
+    """Yield the database with the parameters to reach it; an embedded server runs meanwhile.
+
+    Args:
+        database: The database.
+        makes: Whether to make the data directory of an embedded server that has none yet.
+        is_announced: Whether it was said which database this is; an embedded server is named before it starts.
+
+    Raises:
+        ConfigurationError: The embedded server has no data directory, and is not to be made.
+    """
     if database.embedded is None:
         yield database
         return
     from ragschema import embedded
 
-    with embedded.running(database.embedded) as parameters:
+    if not is_announced and (embedded.is_made(database.embedded) or makes):
+        is_new = "" if embedded.is_made(database.embedded) else ", made now"
+        log.info("Database: %s%s", database, is_new)
+    with embedded.running(database.embedded, makes=makes) as parameters:
         yield replace(database, parameters=parameters)
+
+
+@contextmanager
+def held_reachable(options: Options) -> Iterator[Options]:
+    """Yield options for several connections: an embedded server runs meanwhile, and is named once."""
+    with reachable(options.database, makes=options.makes_server, is_announced=options.is_announced) as found:
+        is_announced = options.is_announced or found.embedded is not None
+        yield replace(options, database=found, is_announced=is_announced)
 
 
 @contextmanager
@@ -69,10 +89,12 @@ def opened(options: Options) -> Iterator[Opened]:
         ConfigurationError: It is too old, a transaction pooler, or it is not clear which schema is meant.
         RagSchemaError: The server refused a statement of ours.
     """
-    with reachable(options.database) as database:
-        if not options.is_announced:
+    with held_reachable(options) as held:
+        database = held.database
+        if not held.is_announced:
             log.info("Database: %s", database)
-        with connect(options, database) as connection, _explained(connection):
+        lent = connect(options, database) if options.lend is None else options.lend()
+        with lent as connection, _explained(connection):
             access = find_access(connection, database.parameters)
             refuse_transaction_pooler(access)
             check_server(connection)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import cast
 
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import StaticPool
 
 from ragschema.database.server import Connection
 
 
 def engine_on(driver: Connection) -> sa.Engine:
-    """Return an engine whose one connection is this one, which it closes after use."""
-    return sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
+    """Return an engine whose one connection is this one; whoever opened it closes it."""
+    return sa.create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=StaticPool)
 
 
 def driver_of(connection: sa.Connection) -> Connection:

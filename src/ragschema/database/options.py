@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ragschema.database.settings import Database, find_database, find_setting
+from ragschema.database.environment import Environment
+from ragschema.database.settings import Database, database_of_url, find_database, search_database
+from ragschema.database.strangers import refuse_misspelt
 from ragschema.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ragschema.database.server import Connection
+
+_MIGRATION_URL = "RAG_MIGRATION_DATABASE_URL"
+_SCHEMA = "RAG_SCHEMA"
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,10 @@ class Options:
     maintenance_work_mem: str | None = None
     parallel_workers: int | None = None
     application_name: str = field(default="ragschema migrate", repr=False)
+    makes_server: bool = field(default=False, repr=False)  # the embedded one, where it has no data directory
+    lend: Callable[[], AbstractContextManager[Connection]] | None = field(
+        default=None, repr=False
+    )  # the caller's
     is_announced: bool = field(default=False, repr=False)  # whether it was said which database this is
 
     @property
@@ -76,15 +92,19 @@ def find_options(
     Raises:
         ConfigurationError: A setting cannot be used.
     """
+    environment = Environment(os.environ, Path.cwd())
     if not isinstance(database, Database):
-        migration_url = find_setting("RAG_MIGRATION_DATABASE_URL") if database is None else None
-        if migration_url is not None:
-            found = find_database(migration_url.value)
-            database = Database(found.parameters, migration_url.source)
-        else:
+        if database is not None:
             database = find_database(database)
-    if schema is None and (setting := find_setting("RAG_SCHEMA")) is not None:
+        elif url := environment.get(_MIGRATION_URL):
+            database = database_of_url(url)
+        else:
+            refuse_misspelt(environment, "RAG", (_MIGRATION_URL,))
+            database = search_database(environment)
+    if schema is None and (setting := environment.get(_SCHEMA)) is not None:
         schema = setting.value
+    elif schema is None:
+        refuse_misspelt(environment, "RAG", (_SCHEMA,))
     if schema is not None and not schema.strip():
         raise ConfigurationError("RAG_SCHEMA is empty.", "Name a schema, or unset it.")
     told = {name: value for name, value in others.items() if value is not None}

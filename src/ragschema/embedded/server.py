@@ -32,18 +32,26 @@ LEFTOVER_TIMEOUT = 10  # seconds for the processes of a killed server to see tha
 
 
 @contextmanager
-def running(data: Path) -> Iterator[Mapping[str, str]]:
+def running(data: Path, *, makes: bool = True) -> Iterator[Mapping[str, str]]:
     """Run the server of a data directory while the block runs; yield libpq keywords to reach it.
 
-    Makes the data directory if it is new. Other processes may use the same server at the same time.
+    Other processes may use the same server at the same time.
 
     Args:
         data: The data directory; an absolute path.
+        makes: Whether to make the data directory if it is new.
 
     Raises:
-        ConfigurationError: The extra is not installed, or the directory cannot hold a server.
+        ConfigurationError: The extra is not installed, the directory cannot hold a server, or there is none
+            and it is not to be made.
         DatabaseUnreachable: The server does not start.
     """
+    program("postgres")
+    if not makes and not is_made(data):
+        raise ConfigurationError(
+            f"There is no embedded server in {data}, and no setting names another database.",
+            "Make one there with `rag migrate`, or set DATABASE_URL to the server that is meant.",
+        )
     with _transition(data):
         _ensure_running(data)
         users = _lock(_beside(data, "users"), fcntl.LOCK_SH)
@@ -106,6 +114,14 @@ def parameters(data: Path) -> Mapping[str, str]:
     }
 
 
+def is_made(data: Path) -> bool:
+    """Whether the directory holds a server's data, or nobody may look."""
+    try:
+        return (data / "PG_VERSION").is_file()
+    except PermissionError:
+        return True
+
+
 def is_running(data: Path) -> bool:
     """Whether a server runs on the data directory; a pid file left by a killed one does not count.
 
@@ -144,7 +160,7 @@ def _ensure_running(data: Path) -> None:
 def _start(data: Path) -> None:
     socket_directory = sockets.make_socket_directory(data)
     _remove_stale_locks(data, socket_directory)
-    log.info("Starting the embedded PostgreSQL in %s", data)
+    log.debug("Starting the embedded PostgreSQL in %s", data)
     options = f"-h '' -p 5432 -k {socket_directory} -c client_connection_check_interval=500ms"
     written = data / "log"
     deadline = time.monotonic() + LEFTOVER_TIMEOUT
@@ -180,7 +196,7 @@ def _not_started(data: Path, evidence: str) -> DatabaseUnreachable:
 
 def _initialise(data: Path) -> None:
     """Make a data directory beside its place and move it there: a killed run leaves no half of one."""
-    log.info("Making a new PostgreSQL data directory in %s", data)
+    log.debug("Making a new PostgreSQL data directory in %s", data)
     for leftover in data.parent.glob(glob.escape(f".{data.name}.ragschema-") + "*"):
         shutil.rmtree(leftover, ignore_errors=True)
     building = _make_directory_beside(data)
@@ -233,7 +249,7 @@ def _stop(data: Path) -> bool:
     """Stop the server; return whether it was running."""
     if not is_running(data):
         return False
-    log.info("Stopping the embedded PostgreSQL in %s", data)
+    log.debug("Stopping the embedded PostgreSQL in %s", data)
     result = run_program("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
     if is_running(data):
         raise RagSchemaError(

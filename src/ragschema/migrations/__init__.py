@@ -4,7 +4,15 @@ Importing this package imports neither Alembic nor SQLAlchemy; functions that ru
 from several threads, on several databases.
 """
 
-from ragschema.migrations.commands import adopt, downgrade, plan, stamp, upgrade, upgrade_sql
+from ragschema.migrations.commands import (
+    adopt,
+    downgrade,
+    foresee_rollback,
+    plan,
+    stamp,
+    upgrade,
+    upgrade_sql,
+)
 from ragschema.migrations.inspection import (
     HistoryEntry,
     assert_current,
@@ -22,6 +30,7 @@ __all__ = [
     "adopt",
     "assert_current",
     "downgrade",
+    "foresee_rollback",
     "history",
     "plan",
     "stamp",

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
-from ragschema.errors import DriftFound
-from ragschema.revisions.manifest import RevisionId, read_manifest, unknown_revision
+from ragschema.database.server import Connection
+from ragschema.errors import DatabaseAhead, DriftFound
+from ragschema.revisions.manifest import Manifest, RevisionId, read_manifest, unknown_revision
 from ragschema.state.drift import Drift, find_drift, nearest_revision
-from ragschema.state.status import read_current, require_our_tables
+from ragschema.state.status import has_our_tables, read_current, require_our_tables
 
 BASELINE_SETTING = "MIGRATE_BASELINE_VERSION"
+
+_SHOWN = 20  # differences of a stamp that is refused
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,19 @@ class Adoption:
         revision: The revision that the database is at.
         was_managed: Whether it already said so; then nothing was stamped.
         drift: The comparison with that revision; None where it was managed.
+        said: The other revision that it said, wrongly; None where it said none, or the right one.
     """
 
     revision: RevisionId
     was_managed: bool
     drift: Drift | None
+    said: str | None = None
 
 
 def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
     """Find the revision of a database made by Atlas, by hand or by ``create_all``; reads only.
+
+    Where the database says a revision that its tables are not, and they are exactly another one, it is that.
 
     Args:
         options: The database.
@@ -45,14 +52,15 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
         UsageError: There is no such revision.
     """
     baseline = baseline or os.environ.get(BASELINE_SETTING) or None
-    known = [revision.revision for revision in read_manifest().revisions]
+    manifest = read_manifest()
+    known = [revision.revision for revision in manifest.revisions]
     if baseline is not None and baseline not in known:
         raise unknown_revision(baseline)
-    with opened(options) as at, at.connection:
+    with opened(options) as at:
         schema = at.schemas.target
         current = read_current(at.connection, schema)
         if current is not None:
-            return Adoption(current, was_managed=True, drift=None)
+            return _look_at_stamp(at.connection, schema, current, manifest)
         require_our_tables(at.connection, schema)
         drift = (
             find_drift(at.connection, schema, baseline)
@@ -67,3 +75,60 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
             "\n".join(map(str, drift.differences)),
         )
     return Adoption(drift.revision, was_managed=False, drift=drift)
+
+
+def _look_at_stamp(connection: Connection, schema: str, said: str, manifest: Manifest) -> Adoption:
+    """Compare a database with the revision that it says; another one that fits it takes its place."""
+    if manifest.after(said) is None:
+        raise DatabaseAhead(
+            f"The database is at {said}, which this ragschema does not know.",
+            "Nothing was stamped. Use the ragschema that wrote it, or a newer one.",
+        )
+    drift = find_drift(connection, schema, said)
+    if drift.is_clean:
+        return Adoption(said, was_managed=True, drift=None)
+    if not has_our_tables(connection, schema):
+        raise DriftFound(
+            f"The database says it is at {said}, and schema {schema} has none of our tables.",
+            "Nothing was stamped. If it is to be empty, run `rag migrate stamp base`, then `rag migrate`.",
+        )
+    nearest = nearest_revision(connection, schema)
+    if nearest.is_clean:
+        return Adoption(nearest.revision, was_managed=False, drift=nearest, said=said)
+    if len(nearest.differences) < len(drift.differences):
+        raise DriftFound(
+            f"The database says it is at {said}, and its tables are nearer to {nearest.revision}:"
+            f" {len(nearest.differences)} objects differ.",
+            "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
+            "\n".join(map(str, nearest.differences)),
+        )
+    return Adoption(said, was_managed=True, drift=None)
+
+
+def refuse_wrong_stamp(connection: Connection, schema: str, revision: str | None) -> None:
+    """Refuse to stamp a revision that the tables are not; reads only.
+
+    Args:
+        connection: In or outside a transaction.
+        schema: The schema of our tables.
+        revision: The revision to stamp, or None for base.
+
+    Raises:
+        DriftFound: The tables are another revision's, or there are none, or at base there are some.
+    """
+    remedy = (
+        "Nothing was stamped. `rag migrate adopt` finds the revision that fits and stamps it; --force, or"
+        " `alembic -x force=yes stamp`, stamps this one all the same."
+    )
+    if revision is None:
+        if has_our_tables(connection, schema):
+            raise DriftFound(f"Schema {schema} has our tables, and at base there are none.", remedy)
+        return
+    drift = find_drift(connection, schema, revision)
+    if not drift.is_clean:
+        raise DriftFound(
+            f"The tables are not those of revision {revision}: {len(drift.differences)} objects differ.",
+            remedy,
+            "\n".join(map(str, drift.differences[:_SHOWN]))
+            + ("\n..." if len(drift.differences) > _SHOWN else ""),
+        )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from ragschema.database.connections import opened, reachable
+from ragschema.database.backup import backup_command
+from ragschema.database.connections import held_reachable, opened
 from ragschema.database.options import Options
 from ragschema.migrations.adoption import Adoption, find_adoption
 from ragschema.migrations.alembic_lock import ALEMBIC_LOCK, alembic_config
@@ -19,7 +21,7 @@ from ragschema.migrations.request import (
     Result,
     resolve_options,
 )
-from ragschema.revisions.manifest import read_manifest
+from ragschema.revisions.manifest import describe_ids, read_manifest
 from ragschema.state.status import read_current
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     from ragschema.migrations.watch import Build
     from ragschema.planning.document import Plan
+    from ragschema.planning.rollback import Rollback
+
+log = logging.getLogger(__name__)
 
 
 def upgrade(
@@ -62,10 +67,8 @@ def upgrade(
         LockNotObtained: Another deployer held the lock for too long, or a session the tables.
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
-    options = resolve_options(database, schema)
-    with reachable(options.database) as found:
-        options = replace(options, database=found)
-        if (current := _current_if_there(options, revision)) is not None:
+    with held_reachable(resolve_options(database, schema)) as options:
+        if (current := _current_if_there(options, revision, expand_only=expand_only)) is not None:
             return Result([], current)
         request = Request(
             replace(options, is_announced=True),
@@ -86,6 +89,7 @@ def downgrade(
     schema: str | None = None,
     allow_data_loss: bool = False,
     report: Callable[[Applied], None] | None = None,
+    check: Callable[[sa.Connection, str], None] | None = None,
 ) -> Result:
     """Downgrade a database to a revision, ``base``, or ``-N`` steps.
 
@@ -95,18 +99,50 @@ def downgrade(
         schema: The schema of the tables; the first of the search_path by default.
         allow_data_loss: Whether rows and column values may be destroyed.
         report: Called after each revision.
+        check: Called with the connection and the schema before anything changes; raises to refuse.
 
     Raises:
         DataLossRefused: Rows or values would be destroyed without ``allow_data_loss``; nothing changed.
         UsageError: There is no such revision.
     """
     options = resolve_options(database, schema)
-    return _run("downgrade", Request(options, allow_data_loss=allow_data_loss, report=report), revision)
+    request = Request(options, allow_data_loss=allow_data_loss, report=report, check=check)
+    return _run("downgrade", request, revision)
 
 
-def stamp(database: DatabaseArgument, revision: str, *, schema: str | None = None) -> Result:
-    """Say which revision a database is at, without running any; writes the version table and the history."""
-    return _run("stamp", Request(resolve_options(database, schema)), revision)
+def foresee_rollback(database: DatabaseArgument, revision: str, *, schema: str | None = None) -> Rollback:
+    """Return what `downgrade` would reverse and destroy; reads only, takes no lock.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide where it is None.
+        revision: The revision that stays, ``base``, or ``-N``.
+        schema: The schema of the tables; the first of the search_path by default.
+
+    Raises:
+        UsageError: There is no such revision.
+    """
+    from ragschema.planning import rollback
+
+    with ALEMBIC_LOCK:
+        return rollback.foresee_rollback(resolve_options(database, schema), revision)
+
+
+def stamp(
+    database: DatabaseArgument, revision: str, *, schema: str | None = None, force: bool = False
+) -> Result:
+    """Say which revision a database is at, without running any; writes the version table and the history.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide where it is None.
+        revision: The revision, or ``base``.
+        schema: The schema of the tables; the first of the search_path by default.
+        force: Whether to stamp a revision that the tables are not.
+
+    Raises:
+        DriftFound: The tables are not those of the revision; nothing was stamped.
+        UsageError: There is no such revision.
+    """
+    return _run("stamp", Request(resolve_options(database, schema), force=force), revision)
 
 
 def adopt(
@@ -122,9 +158,7 @@ def adopt(
     Raises:
         DriftFound: It fits no revision, or not the one stated; nothing was stamped.
     """
-    options = resolve_options(database, schema)
-    with reachable(options.database) as found:
-        options = replace(options, database=found)
+    with held_reachable(resolve_options(database, schema)) as options:
         adoption = find_adoption(options, baseline)
         if not adoption.was_managed:
             stamp(replace(options, is_announced=True), adoption.revision)
@@ -165,14 +199,23 @@ def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     return output.getvalue()
 
 
-def _current_if_there(options: Options, revision: str) -> str | None:
-    """Return the current revision if the upgrade has nothing to do, by psycopg alone."""
+def _current_if_there(options: Options, revision: str, *, expand_only: bool) -> str | None:
+    """Return the current revision if the upgrade has nothing to do, by psycopg alone.
+
+    Says when to have a backup: before what older code reads is dropped.
+    """
     manifest = read_manifest()
-    with opened(options) as at, at.connection:
+    with opened(options) as at:
         current = read_current(at.connection, at.schemas.target)
+        backup = backup_command(at.database, at.schemas.target)
     pending = manifest.after(current)
     if current is None or pending is None:
         return None
+    contracts = [each.revision for each in pending if each.deploy == "contract"]
+    if contracts and not expand_only:
+        log.info(
+            "Contract revisions are pending, %s: have a backup, made by %s", describe_ids(contracts), backup
+        )
     if revision in ("head", "heads"):
         return None if pending else current
     missing = {each.revision for each in pending}

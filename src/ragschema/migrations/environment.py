@@ -26,14 +26,18 @@ from ragschema.database.poolers import find_backend_pid
 from ragschema.database.server import VERSION_TABLE, Connection, check_rights
 from ragschema.database.sqlstates import is_lock_conflict
 from ragschema.errors import RagSchemaError
+from ragschema.migrations.adoption import refuse_wrong_stamp
+from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import Terminated, interruptible
-from ragschema.migrations.request import Applied, Request, Result
+from ragschema.migrations.request import Request, Result
 from ragschema.migrations.run import Run
 from ragschema.migrations.watch import watching
 from ragschema.planning.losses import find_drops
 from ragschema.revisions.checks import check_single_head
+from ragschema.revisions.manifest import read_manifest
 from ragschema.revisions.scripts import REQUEST_ATTRIBUTE, RESULT_ATTRIBUTE
+from ragschema.state.elsewhere import refuse_second_set
 from ragschema.state.status import read_current
 
 log = logging.getLogger(__name__)
@@ -43,19 +47,21 @@ def run() -> None:
     """Run the environment: Alembic calls this through env.py."""
     config = context.config
     request: Request | None = config.attributes.get(REQUEST_ATTRIBUTE)
-    if request is None and config.cmd_opts is not None and config.config_file_name is not None:
-        logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+    if request is None and config.cmd_opts is not None and config.file_config.has_section("loggers"):
+        logging.config.fileConfig(config.file_config, disable_existing_loggers=False)
     context.configure(dialect_name="postgresql")  # only to see what the command asks for
     command = _Command(context.get_context().opts)
     try:
         if context.is_offline_mode():
-            _run_offline(request or _request_of_bare_alembic(), command)
+            _run_offline(request or request_of_alembic(config, command.name), command)
         elif command.writes_only_a_file:
             _run_detached()
         elif command.changes_the_database:
-            config.attributes[RESULT_ATTRIBUTE] = _change(request or _request_of_bare_alembic(), command)
+            config.attributes[RESULT_ATTRIBUTE] = _change(
+                request or request_of_alembic(config, command.name), command
+            )
         else:
-            _look(request or _request_of_bare_alembic(), command)
+            _look(request or request_of_alembic(config, command.name), command)
     except RagSchemaError as exc:
         if request is not None:
             raise
@@ -67,28 +73,12 @@ class _Command:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.steps: Callable[..., Iterable[Any]] | None = options.get("fn")
+        self.name: str = getattr(self.steps, "__name__", "")  # of Alembic's own function
         self.changes_the_database = "destination_rev" in options  # upgrade, downgrade, stamp
         revision = options.get("revision_context")  # revision, check; merge has none
         self.writes_only_a_file = "template_args" in options and not (
             revision and revision.command_args["autogenerate"]
         )
-
-
-def _request_of_bare_alembic() -> Request:
-    told = context.get_x_argument(as_dictionary=True)
-    return Request(
-        allow_data_loss=_says_yes(told.get("allow-data-loss")),
-        expand_only=_says_yes(told.get("expand-only")),
-        report=_log_applied,
-    )
-
-
-def _says_yes(argument: str | list[str] | None) -> bool:
-    return argument in ("yes", "true", "1")
-
-
-def _log_applied(applied: Applied) -> None:
-    log.info("%s %s: %s (%.2f s)", applied.direction, applied.revision, applied.summary, applied.seconds)
 
 
 def _run_offline(request: Request, command: _Command) -> None:
@@ -129,7 +119,11 @@ def _change(request: Request, command: _Command) -> Result:
     options = request.options or find_options()
     with interruptible(), opened(options) as at:
         schema = at.schemas.target
+        if command.name == "upgrade":
+            refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
+        if command.name == "do_stamp" and not request.force:
+            refuse_wrong_stamp(at.connection, schema, _destination())
         schemas = prepare(at.connection, schema)
         if read_current(at.connection, schema) not in context.script.get_heads():
             check_rights(at.connection, schemas)
@@ -158,6 +152,13 @@ def _change(request: Request, command: _Command) -> Result:
             if run.applied and current is None:
                 _drop_version_table(connection, schema)
             return Result(run.applied, current)
+
+
+def _destination() -> str | None:
+    """Return the revision that Alembic's command names, or None for base."""
+    named = context.get_revision_argument()
+    script = context.script.get_revision(str(named[0] if isinstance(named, tuple) else named or "base"))
+    return script.revision if script is not None else None
 
 
 def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseException) -> None:
@@ -230,7 +231,7 @@ def _autogenerate_options() -> dict[str, Any]:
 def _sqlalchemy(
     driver: Connection, note_commit: Callable[[], None] = lambda: None
 ) -> Iterator[sa.Connection]:
-    """Hand an open connection to SQLAlchemy, which closes it.
+    """Hand an open connection to SQLAlchemy.
 
     In an autocommit block lock_timeout is 0: it would end a concurrent index build that waits for an older
     transaction, which holds nobody up, and leave the index INVALID.

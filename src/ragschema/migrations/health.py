@@ -16,6 +16,7 @@ from ragschema.database.server import Connection, Schemas, check_extension, chec
 from ragschema.errors import ConfigurationError, RagSchemaError
 from ragschema.revisions.manifest import ahead, read_manifest
 from ragschema.state.drift import find_drift
+from ragschema.state.elsewhere import describe
 from ragschema.state.status import Status, read_status, unmanaged
 from ragschema.words import counted
 
@@ -165,6 +166,8 @@ def _check_state(status: Status) -> Check:
         return _refused("revision", ahead(str(status.current)))
     if status.state == "UNMANAGED":
         return _refused("revision", unmanaged())
+    if status.elsewhere:
+        return Check("revision", "refused", "none of our tables here", describe(status.elsewhere))
     pending = counted(len(status.pending), "revision")
     return Check("revision", "warning", f"{pending} pending", "Run `rag migrate`.")
 

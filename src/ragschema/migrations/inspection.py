@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from ragschema.database.connections import opened
 from ragschema.database.server import VERSION_TABLE
-from ragschema.errors import DatabaseUnreachable, UsageError
+from ragschema.errors import DatabaseUnreachable, UnmanagedDatabase, UsageError
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Revision, ahead, read_manifest
 from ragschema.state import attempts as history_table
 from ragschema.state.attempts import Entry
 from ragschema.state.drift import Drift, find_drift
+from ragschema.state.elsewhere import describe, find_elsewhere
 from ragschema.state.status import Status, behind, read_current, read_status, require_current
 
 if TYPE_CHECKING:
@@ -45,8 +46,12 @@ def verify(database: DatabaseArgument = None, *, schema: str | None = None) -> D
         DatabaseAhead: This package does not know its revision.
     """
     manifest = read_manifest()
-    with opened(resolve_options(database, schema)) as at, at.connection:
-        current = require_current(at.connection, at.schemas.target)
+    with opened(resolve_options(database, schema)) as at:
+        try:
+            current = require_current(at.connection, at.schemas.target)
+        except UnmanagedDatabase as exc:
+            exc.evidence = describe(find_elsewhere(at, manifest))
+            raise
         manifest.pending(current)  # refuses a revision that is not known
         return find_drift(at.connection, at.schemas.target, current)
 
@@ -60,7 +65,7 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
     from ragschema.schema.row_rules import SINCE, BrokenDocument, broken_documents
 
     manifest = read_manifest()
-    with opened(resolve_options(database, schema)) as at, at.connection:
+    with opened(resolve_options(database, schema)) as at:
         current = read_current(at.connection, at.schemas.target)
         if SINCE in {revision.revision for revision in manifest.after(current) or ()}:
             raise UsageError(
@@ -74,7 +79,7 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
 def status(database: DatabaseArgument = None, *, schema: str | None = None) -> Status:
     """Return where a database stands; reads only, takes no lock."""
     manifest = read_manifest()
-    with opened(resolve_options(database, schema)) as at, at.connection:
+    with opened(resolve_options(database, schema)) as at:
         return read_status(at, manifest)
 
 
@@ -115,11 +120,13 @@ def wait(
         if time.monotonic() >= deadline:
             if unreachable is not None:
                 raise unreachable
-            raise behind(
+            error = behind(
                 found.current,
                 minimum or found.head,
                 f"It has been for {timeout:g} s. Run `rag migrate`, or look why it has not run.",
             )
+            error.evidence = describe(found.elsewhere)
+            raise error
         options = replace(options, is_announced=True)
         time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
 
@@ -157,7 +164,7 @@ def assert_current(connection: sa.Connection, minimum: str | None = None) -> str
 def history(database: DatabaseArgument = None, *, schema: str | None = None) -> list[HistoryEntry]:
     """Return every revision, oldest first, whether the database has it, and the attempts at it; reads only."""
     manifest = read_manifest()
-    with opened(resolve_options(database, schema)) as at, at.connection:
+    with opened(resolve_options(database, schema)) as at:
         current = read_current(at.connection, at.schemas.target)
         attempts = history_table.read(at.connection, at.schemas.target)
     pending = {revision.revision for revision in manifest.after(current) or ()}

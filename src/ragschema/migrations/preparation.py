@@ -15,6 +15,8 @@ from ragschema.database.server import VERSION_TABLE, check_rights
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, DatabaseUnreachable
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.elsewhere import refuse_second_set
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,9 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         ConfigurationError: This role may not; the remedy is the one SQL line for somebody who may.
     """
     has_made = with_database and _create_database(options)
-    with opened(options) as at, at.connection as connection:
+    with opened(options) as at:
+        connection = at.connection
+        refuse_second_set(at, read_manifest())
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
         schemas = prepare(connection, at.schemas.target)
         check_rights(connection, schemas)

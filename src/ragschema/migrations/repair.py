@@ -52,7 +52,8 @@ def repair(options: Options) -> Repair:
     Raises:
         RagSchemaError: psycopg's own error where a constraint does not hold for the rows.
     """
-    with opened(options) as at, at.connection as connection:
+    with opened(options) as at:
+        connection = at.connection
         schema = at.schemas.target
         take_deployer_lock(connection, schema, wait=options.lock_wait)
         connection.execute("SELECT set_config('lock_timeout', '0', false)")  # it would leave invalid indexes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ragschema.database.options import Options, find_options
 from ragschema.database.settings import Database
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 CheckDrift = Literal["fail", "warn", "off"]
 
-DatabaseArgument = Database | Options | str | None
-"""A database as the public functions take it: itself, its URL, options, or None for what the settings say."""
+DatabaseArgument: TypeAlias = "Database | Options | str | sa.URL | sa.Engine | sa.Connection | None"
+"""A database as the public functions take it: itself, its URL, options, or None for what the settings say.
+
+An Engine or a Connection, on psycopg and in no transaction, is used itself and given back as it was.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Request:
         show_build: Shows the progress of an index build; lines are logged by default.
         check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
         check: Called with the connection before anything changes, the lock held; raises to refuse.
+        force: Whether to stamp a revision that the tables are not.
     """
 
     options: Options | None = None
@@ -59,6 +63,7 @@ class Request:
     show_build: Callable[[Build | None], None] | None = None
     check_drift: CheckDrift = "warn"
     check: Callable[[sa.Connection, str], None] | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,16 @@ class Result:
 
 
 def resolve_options(database: DatabaseArgument, schema: str | None) -> Options:
-    """Return the options of a database as the public functions take it."""
+    """Return the options of a database as the public functions take it.
+
+    Raises:
+        UsageError: It is nothing of the kind, or a connection that cannot be used.
+        ConfigurationError: A setting cannot be used.
+    """
     if isinstance(database, Options):
         return replace(database, schema=schema) if schema is not None else database
-    return find_options(database, schema=schema)
+    if database is None or isinstance(database, Database | str):
+        return find_options(database, schema=schema)
+    from ragschema.database.borrowed import options_of  # with SQLAlchemy, which has made what is given
+
+    return options_of(database, schema=schema)

@@ -23,7 +23,7 @@ from ragschema.migrations.failure_report import explain
 from ragschema.migrations.request import Applied, Request
 from ragschema.migrations.watch import Blocker
 from ragschema.planning.losses import Drop, lock_tables
-from ragschema.revisions.manifest import Direction, deploy_label
+from ragschema.revisions.manifest import Direction, deploy_label, describe_ids
 from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
 from ragschema.state.status import refuse_unmanaged
@@ -149,8 +149,8 @@ class Run:
     def outcome(self) -> str:
         """Say what of the run is committed, and what is not."""
         steps = [step for step in self._planned or () if isinstance(step, RevisionStep)]
-        missing = ", ".join(step.revision.revision for step in steps[len(self.applied) :])
-        committed = ", ".join(applied.revision for applied in self.applied)
+        missing = describe_ids([step.revision.revision for step in steps[len(self.applied) :]])
+        committed = describe_ids([applied.revision for applied in self.applied])
         return f"committed in this run: {committed or 'nothing'}; not committed: {missing or 'nothing'}"
 
     def note_commit(self) -> None:

@@ -43,7 +43,8 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
     """
     manifest = read_manifest()
     options = replace(options, application_name="ragschema plan")
-    with opened(options) as at, at.connection as connection:
+    with opened(options) as at:
+        connection = at.connection
         connection.execute("SET default_transaction_read_only = on")
         current = read_current(connection, at.schemas.target)
         chosen = _choose(manifest, current, at, revision)

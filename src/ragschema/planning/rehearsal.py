@@ -138,7 +138,7 @@ def _run(
 
 @contextmanager
 def _sqlalchemy(at: Opened, scratch: Connection) -> Iterator[sa.Connection]:
-    """Hand the scratch connection to SQLAlchemy, which closes it."""
+    """Hand the scratch connection to SQLAlchemy."""
     scratch.autocommit = False
     engine = engine_on(scratch)
     with engine.connect() as connection:

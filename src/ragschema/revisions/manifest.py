@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ RevisionId = Annotated[str, _FourteenDigits()]
 Direction = Literal["upgrade", "downgrade"]
 SEE_REVISIONS = "Run `rag migrate history` to see the revisions."
 DIRECTIONS: tuple[Direction, Direction] = ("upgrade", "downgrade")
+_NAMED = 3  # ids in a list; more become a range
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,13 @@ def _read_manifest(versions: Path, _state: frozenset[tuple[str, int, int]]) -> M
         ),
         MappingProxyType({str(file.revision): file_checksum(file.path) for file in files}),
     )
+
+
+def describe_ids(revisions: Sequence[str]) -> str:
+    """Return ids that follow each other as words: up to three by name, more as a range."""
+    if len(revisions) <= _NAMED:
+        return ", ".join(revisions)
+    return f"{revisions[0]} to {revisions[-1]}, {len(revisions)} revisions"
 
 
 def deploy_label(docstring: str) -> Deploy:

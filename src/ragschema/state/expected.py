@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ragschema.errors import RagSchemaError, UsageError
 from ragschema.revisions.locations import script_location
+from ragschema.revisions.manifest import describe_ids
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,7 @@ def expected(revision: str) -> Mapping[str, str]:
     catalogues = read_fingerprints()
     if revision not in catalogues:
         raise UsageError(
-            f"The expected catalogue of revision {revision} is not known; known are {', '.join(catalogues)}.",
+            f"The expected catalogue of revision {revision} is not known; known are {describe_ids([*catalogues])}.",
             f"Run `{COMMAND}` if the revision is new, or use the ragschema that has it.",
         )
     return catalogues[revision]

@@ -8,12 +8,14 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from ragschema.database.backup import backup_command
 from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import PendingRevisions, RagSchemaError, UnmanagedDatabase
 from ragschema.revisions.manifest import Manifest, Revision, RevisionId
 from ragschema.state import attempts
 from ragschema.state.attempts import Entry
+from ragschema.state.elsewhere import Elsewhere, find_elsewhere
 
 State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY"]
 
@@ -51,6 +53,8 @@ class Status:
         invalid_indexes: Indexes on our tables that a failed build left behind; those being built are not here.
         edited: Revisions whose files are not what they were when they were applied.
         last_failure: The last attempt, where it failed.
+        elsewhere: Other schemas of the database with our tables, where no schema was named and this one is EMPTY.
+        backup: The command that backs the tables up, without a password; None where there are none.
     """
 
     state: State
@@ -61,6 +65,8 @@ class Status:
     invalid_indexes: tuple[str, ...] = ()
     edited: tuple[RevisionId, ...] = ()
     last_failure: Entry | None = field(default=None)
+    backup: str | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 def read_current(connection: Connection, schema: str) -> str | None:
@@ -173,6 +179,8 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
         invalid_indexes=find_invalid_indexes(at.connection, schema),
         edited=find_edited(current, entries, manifest),
         last_failure=entries[-1] if entries and not entries[-1].succeeded else None,
+        elsewhere=find_elsewhere(at, manifest) if state == "EMPTY" else (),
+        backup=None if state == "EMPTY" else backup_command(at.database, schema),
     )
 
 
