@@ -106,7 +106,9 @@ def test_no_module_hands_on_what_another_defines() -> None:
 
 def test_a_module_begins_with_a_noun() -> None:
     """Its first line says what is found there; a clause says it of nobody."""
-    clauses = "what where which who how when is are tells watches read look looking moving letting loading writing"
+    clauses = (
+        "what where which who how when is are tells watches read look looking moving letting loading writing"
+    )
     found = {}
     for path in sorted(SOURCE.rglob("*.py")):
         first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
