@@ -265,7 +265,7 @@ op.execute("ALTER TABLE rag_chunks VALIDATE CONSTRAINT rag_chunks_ordinal_check"
         """
 20260101000000_try.py:22: constraint-missing-not-valid
   ALTER TABLE rag_chunks VALIDATE CONSTRAINT rag_chunks_ordinal_check
-Blocks reads and writes of rag_chunks, for the lock that added the constraint is still held.
+Blocks reads and writes of rag_chunks, because the lock that added the constraint is still held.
 In the next revision, when that lock is gone:
 
     from ragschema.operations_v2 import validate_constraint

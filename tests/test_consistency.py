@@ -77,7 +77,7 @@ def test_what_breaks_the_rules_is_named(
     shown = run("rag", "migrate", "verify", "--data", DATABASE_URL=url)
     assert shown.returncode == 4
     assert f"broken: a: {count} chunks {problem}" in shown.stdout
-    assert "1 documents break the rules." in shown.stdout
+    assert "The rules are broken in 1 document." in shown.stdout
     printed = json.loads(run("rag", "migrate", "verify", "--data", "--json", DATABASE_URL=url).stdout)
     assert [broken["problem"] for broken in printed["broken_documents"]] == [each.problem for each in found]
 

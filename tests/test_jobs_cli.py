@@ -158,7 +158,7 @@ def test_prune_counts_first_and_deletes_only_what_it_is_told_to(rag: Rag, sessio
     said = rag("prune --older-than 30d").stdout
     assert said == "Would delete 3 completed jobs. Nothing was deleted: add --yes to delete them.\n"
     said = rag("prune --older-than 30d --failed").stdout
-    assert said.startswith("Would delete 3 completed and 2 failed jobs. Nothing was deleted")
+    assert said.startswith("Would delete 3 completed jobs and 2 failed jobs. Nothing was deleted")
     assert document(rag, "prune --older-than 30d --failed") == {
         "is_dry_run": True,
         "jobs": {"completed": 3, "failed": 2},
@@ -204,7 +204,7 @@ def test_a_database_without_the_queue_says_what_to_run(
     old = database_at("20251225160000")
     result = run("rag", "jobs", *command.split(), DATABASE_URL=old.libpq_url())
     assert result.returncode == 3
-    assert "The database has not the queue of this ragschema.\nRun `rag migrate`.\n" in result.stderr
+    assert "The database does not have the queue of this ragschema.\nRun `rag migrate`.\n" in result.stderr
     assert result.stdout == ""
 
 

@@ -378,7 +378,9 @@ def test_rows_in_the_way_are_shown_and_nothing_changes(old_database: Database, n
     script, revision, shown, mend = IN_THE_WAY[name]
     run_psql(old_database, script)
     before = read_rows(old_database, OLD)
-    with pytest.raises(RevisionRefused, match=f"Revision {revision} cannot be applied: 1 rows") as raised:
+    with pytest.raises(
+        RevisionRefused, match=f"Revision {revision} cannot be applied: its precheck finds 1 row "
+    ) as raised:
         migrations.upgrade(old_database)
     assert raised.value.evidence == shown
     assert migrations.status(old_database).current == OLD

@@ -322,7 +322,7 @@ def test_a_precheck_refuses_before_anything_runs_and_shows_rows(checkout: Checko
         result = checkout.run(*command, database=filled)
         assert result.returncode != 0
         shown = result.stdout + result.stderr
-        assert f"Revision {refusing} cannot be applied: 9 rows or more are in its way." in shown
+        assert f"Revision {refusing} cannot be applied: its precheck finds 9 rows in its way." in shown
         assert "1, chunk 1\n2, chunk 2\n3, chunk 3\n4, chunk 4\n5, chunk 5\n..." in shown
         assert "Traceback" not in shown
     assert dump_schema(filled) == before
@@ -340,7 +340,9 @@ def test_a_precheck_of_what_an_earlier_revision_makes_is_asked_in_its_turn(
         "op.execute('SELECT 1')",
         checks="def precheck(connection):\n    return connection.exec_driver_sql('SELECT n FROM rag_seen')",
     )
-    with pytest.raises(RevisionRefused, match=f"{refusing} cannot be applied: 1 rows") as refused:
+    with pytest.raises(
+        RevisionRefused, match=f"{refusing} cannot be applied: its precheck finds 1 row "
+    ) as refused:
         migrations.upgrade(filled)
     assert refused.value.evidence == "1"
     assert migrations.status(filled).current == made
@@ -357,7 +359,7 @@ def test_a_verify_that_finds_rows_rolls_its_revision_back(checkout: Checkout, fi
         "    return connection.exec_driver_sql('SELECT ordinal FROM rag_chunks WHERE note IS NULL')",
     )
     before = dump_schema(filled)
-    with pytest.raises(RevisionRefused, match=f"{wrong} was rolled back: its own check found 2000 rows"):
+    with pytest.raises(RevisionRefused, match=f"{wrong} was rolled back: its own check found 2,000 rows"):
         migrations.upgrade(filled)
     assert dump_schema(filled) == before
     status = migrations.status(filled)

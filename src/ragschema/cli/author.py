@@ -10,6 +10,7 @@ from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.commands import WRITE
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
+from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.revisions.checks import Problem
@@ -122,7 +123,7 @@ def lint(
     else:
         for finding in findings:
             typer.echo(f"{finding}\n")
-        typer.echo(f"{len(findings)} findings." if findings else "No findings.")
+        typer.echo(f"{counted(len(findings), 'finding')}." if findings else "No findings.")
     if findings:
         raise typer.Exit(LINT)
 
@@ -164,6 +165,6 @@ def _report(problems: list[Problem], *, json: bool, code: int = 1) -> None:
     else:
         for problem in problems:
             typer.echo(problem)
-        typer.echo(f"{len(problems)} problems." if problems else "Nothing is wrong.")
+        typer.echo(f"{counted(len(problems), 'problem')}." if problems else "Nothing is wrong.")
     if problems:
         raise typer.Exit(code)

@@ -13,6 +13,7 @@ from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import LOOK
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json, print_table
+from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.schema.row_rules import BrokenDocument
@@ -116,8 +117,7 @@ def verify(
             typer.echo(f"repaired by a later revision: {repaired}")
         for difference in drift.differences:
             typer.echo(f"drift: {difference}")
-        found = f"{len(drift.differences)} objects differ from" if drift.differences else "No drift from"
-        typer.echo(f"{found} revision {drift.revision}.")
+        typer.echo(f"{drift.summary.capitalize()} from revision {drift.revision}.")
         if data:
             _show_broken(broken)
     if drift.differences or broken:
@@ -133,7 +133,7 @@ def _show_broken(broken: Sequence[BrokenDocument]) -> None:
         typer.echo("Every document's chunks are what its versions say.")
         return
     typer.echo(
-        f"{len({document.article_id for document in broken})} documents break the rules."
+        f"The rules are broken in {counted(len({document.article_id for document in broken}), 'document')}."
         " SELECT rag_set_current_chunks(id) FROM rag_documents WHERE article_id = '...' marks one's chunks anew;"
         " publish those with chunks of another document again."
     )

@@ -14,6 +14,7 @@ from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import Group
 from ragschema.cli.output import Debug, Json, print_json, print_table, show_progress
 from ragschema.errors import PendingRevisions, RagSchemaError
+from ragschema.words import counted
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -170,11 +171,11 @@ def prune(
     if json:
         print_json({"is_dry_run": not yes, "jobs": counts})
         return
-    what = " and ".join(f"{count:,} {status}" for status, count in counts.items())
+    what = " and ".join(counted(count, f"{status} job") for status, count in counts.items())
     if yes:
-        typer.echo(f"Deleted {what} jobs.")
+        typer.echo(f"Deleted {what}.")
     else:
-        typer.echo(f"Would delete {what} jobs. Nothing was deleted: add --yes to delete them.")
+        typer.echo(f"Would delete {what}. Nothing was deleted: add --yes to delete them.")
 
 
 def _batches(session: Executor, age: timedelta, status: JobStatus) -> Iterator[int]:
@@ -238,7 +239,9 @@ def _queue(target: Target) -> Iterator[Executor]:
         except DBAPIError as exc:
             if is_undefined(exc):
                 raise PendingRevisions(
-                    "The database has not the queue of this ragschema.", "Run `rag migrate`.", str(exc.orig)
+                    "The database does not have the queue of this ragschema.",
+                    "Run `rag migrate`.",
+                    str(exc.orig),
                 ) from exc
             raise (exc.orig or exc) from exc  # the driver's error is explained as everywhere
 

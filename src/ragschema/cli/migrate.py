@@ -13,6 +13,7 @@ from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
 from ragschema.cli.commands import CHANGE, Group
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import DataLossRefused, UsageError
+from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.migrations import Result
@@ -171,7 +172,7 @@ def _print_foreseen(foreseen: Rollback) -> None:
     stays = f"revision {foreseen.target}" if foreseen.target else "base, without our tables"
     lines = [
         f"In {foreseen.database}, schema {foreseen.schema}, which is at {foreseen.current}, this reverses"
-        f" {len(foreseen.reversals)} revisions, newest first, down to {stays}:"
+        f" {counted(len(foreseen.reversals), 'revision')}, newest first, down to {stays}:"
     ]
     for each in foreseen.reversals:
         lines.append(f"  {each.revision}  {each.summary}{'' if each.losses else ': destroys no rows'}")

@@ -11,6 +11,7 @@ from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.commands import LOOK
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
+from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.planning.document import Plan, StatementPlan
@@ -70,7 +71,7 @@ def _print(found: Plan) -> None:
     for revision in found.revisions:
         typer.echo(f"{revision.revision}  {revision.deploy}  {revision.summary}")
         if revision.method != found.method:
-            typer.echo("  not rehearsed, for one before it fails: read from its text")
+            typer.echo("  not rehearsed, because one before it fails: read from its text")
         for hazard in revision.hazards:
             typer.echo(f"  hazard: {hazard.kind}: {hazard.message}")
         for statement in revision.statements:
@@ -78,7 +79,7 @@ def _print(found: Plan) -> None:
         typer.echo()
     statements = sum(len(revision.statements) for revision in found.revisions)
     counts = ", ".join(
-        _count(number, noun)
+        counted(number, noun)
         for number, noun in (
             (len(found.revisions), "revision"),
             (statements, "statement"),
@@ -95,12 +96,8 @@ def _print_statement(statement: StatementPlan) -> None:
     is_cut = bool(more) or len(first) > _WIDTH
     typer.echo(f"  {first[:_WIDTH].rstrip()}{' ...' if is_cut else ''}")
     for lock in statement.locks:
-        rows = "rows not counted yet" if lock.rows is None else f"about {_count(lock.rows, 'row')}"
+        rows = "rows not counted yet" if lock.rows is None else f"about {counted(lock.rows, 'row')}"
         rewrite = ", rewritten" if lock.table in statement.rewrites else ""
         typer.echo(f"    {lock.mode} on {lock.table}: {rows}, {describe_bytes(lock.bytes)}{rewrite}")
     for hazard in statement.hazards:
         typer.echo(f"    hazard: {hazard.kind}: {hazard.message}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -172,7 +172,7 @@ def _waiting(wait: float, make: Callable[[], Connection]) -> Connection:
 
 
 def apply_settings(connection: Connection, options: Options) -> None:
-    """Set what every migration obeys: by statements, for poolers refuse startup options.
+    """Set what every migration obeys: by statements, because poolers refuse startup options.
 
     Raises:
         ConfigurationError: The role to set does not exist or may not be set, or a setting is refused.

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from ragschema.errors import ConfigurationError
+from ragschema.words import counted
 
 EXAMPLE_URL = "postgresql://USER:PASSWORD@HOST:5432/NAME"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -86,7 +87,7 @@ def check_parameters(parameters: dict[str, str], setting: Setting) -> dict[str, 
         ports *= len(hosts)  # SQLAlchemy does not spread one port over several hosts as libpq does
     if len(ports) not in (1, len(hosts)):
         raise ConfigurationError(
-            f"{setting.source} has {len(hosts)} hosts and {len(ports)} ports.",
+            f"{setting.source} has {counted(len(hosts), 'host')} and {counted(len(ports), 'port')}.",
             "Write one port, or one for each.",
         )
     return parameters | ({"port": ",".join(ports)} if any(ports) else {})

@@ -223,7 +223,7 @@ def claim(
 def heartbeat(
     session: Executor, job: ClaimedJob, *, progress: Any = None, lease: timedelta | None = None
 ) -> bool:
-    """Prolong a job's lease; False: stop, for it is another's, cancelled or finished.
+    """Prolong a job's lease; False: stop, because it is another's, cancelled or finished.
 
     Args:
         session: In whose transaction: with what the progress speaks of.

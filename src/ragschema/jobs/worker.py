@@ -93,6 +93,6 @@ def _listening(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
 def _wait_for_notification(ears: psycopg.Connection[Any], stopping: threading.Event, seconds: float) -> None:
     deadline = monotonic() + seconds
     while not stopping.is_set() and (left := deadline - monotonic()) > 0:
-        # in steps, for psycopg goes on waiting after a signal
+        # in steps, because psycopg goes on waiting after a signal
         if list(ears.notifies(timeout=min(left, _SECONDS_TO_SIGNAL), stop_after=1)):
             return

@@ -98,7 +98,7 @@ def _look_at_stamp(connection: Connection, schema: str, said: str, manifest: Man
     if len(nearest.differences) < len(drift.differences):
         raise DriftFound(
             f"The database says it is at {said}, and its tables are nearer to {nearest.revision}:"
-            f" {len(nearest.differences)} objects differ.",
+            f" {nearest.summary}.",
             "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
             "\n".join(map(str, nearest.differences)),
         )
@@ -127,7 +127,7 @@ def refuse_wrong_stamp(connection: Connection, schema: str, revision: str | None
     drift = find_drift(connection, schema, revision)
     if not drift.is_clean:
         raise DriftFound(
-            f"The tables are not those of revision {revision}: {len(drift.differences)} objects differ.",
+            f"The tables are not those of revision {revision}: {drift.summary}.",
             remedy,
             "\n".join(map(str, drift.differences[:_SHOWN]))
             + ("\n..." if len(drift.differences) > _SHOWN else ""),

@@ -17,6 +17,7 @@ from ragschema.planning.losses import Drop, count_losses
 from ragschema.planning.prechecks import find_in_the_way
 from ragschema.revisions.manifest import ahead
 from ragschema.state.drift import find_drift
+from ragschema.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ def precheck(step: RevisionStep, connection: sa.Connection, *, is_first_look: bo
         raise
     if rows:
         raise RevisionRefused(
-            f"Revision {step.revision.revision} cannot be applied: {len(rows)} rows or more are in its way.",
+            f"Revision {step.revision.revision} cannot be applied: its precheck finds {counted(len(rows), 'row')}"
+            " in its way.",
             "It changed nothing. Mend these rows, then run the same command again.",
             _show(rows),
         )
@@ -87,7 +89,8 @@ def verify(step: RevisionStep, connection: sa.Connection) -> None:
     find_rows = getattr(step.revision.module, "verify", None)
     if find_rows is not None and step.is_upgrade and (rows := list(find_rows(connection) or ())):
         raise RevisionRefused(
-            f"Revision {step.revision.revision} was rolled back: its own check found {len(rows)} rows wrong.",
+            f"Revision {step.revision.revision} was rolled back: its own check found"
+            f" {counted(len(rows), 'row')} wrong.",
             "Report this with the rows below; the database is as it was before this revision.",
             _show(rows),
         )

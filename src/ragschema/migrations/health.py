@@ -130,10 +130,11 @@ def _check_rights(connection: Connection, schemas: Schemas) -> Iterator[Check]:
     foreign = connection.execute(_FOREIGN_TABLES, (schemas.target,)).fetchall()
     if foreign:
         table, owner = foreign[0]
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         yield Check(
             "tables",
             "refused",
-            f"{table} and {len(foreign) - 1} more belong to {owner}, and this role is not a member of it",
+            f"this role is not a member of {owner}, which owns {table}{more}",
             f"Migrate as {owner}, add --role {owner} after GRANT {sql.Identifier(owner).as_string()} TO {user};",
         )
     else:

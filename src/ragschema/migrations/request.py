@@ -43,7 +43,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Request:
-    """What a command of Alembic is to do beside its own arguments; one request may serve several commands.
+    """What a command of Alembic is to do besides its own arguments; one request may serve several commands.
 
     Attributes:
         options: How to speak to the database; the settings decide by default.

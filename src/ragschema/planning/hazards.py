@@ -8,6 +8,7 @@ from typing import Literal
 
 from ragschema.planning.effects import Effect, rank, stronger
 from ragschema.planning.table_sizes import Table
+from ragschema.words import counted
 
 Kind = Literal[
     "rewrite",
@@ -105,7 +106,7 @@ def _find_blocking(
 
 def describe(table: Table) -> str:
     """Return a table's name and its size: ``rag_chunks (about 12,000 rows, 94 MB)``."""
-    rows = "rows not counted yet" if table.rows is None else f"about {table.rows:,} rows"
+    rows = "rows not counted yet" if table.rows is None else f"about {counted(table.rows, 'row')}"
     return f"{table.name} ({rows}, {describe_bytes(table.bytes)})"
 
 

@@ -24,6 +24,7 @@ from ragschema.database.sqlstates import server_message
 from ragschema.errors import RagSchemaError
 from ragschema.planning.effects import MODES, is_framing, stronger
 from ragschema.planning.scratch_server import copy_schema, scratch_database, scratch_server, silent
+from ragschema.words import counted
 
 _TABLES = """
 SELECT c.oid::int8, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -226,4 +227,4 @@ def _fill_in(driver: Connection, statement: str, parameters: Any, is_many: bool)
     """Return a statement with its parameters in it; of many rows, the first."""
     first = parameters[0] if is_many else parameters
     text = psycopg.ClientCursor(driver).mogrify(statement.encode(), first or {})
-    return f"{text.strip()}" + (f"  -- and {len(parameters) - 1} rows more" if is_many else "")
+    return f"{text.strip()}" + (f"  -- and {counted(len(parameters) - 1, 'row')} more" if is_many else "")

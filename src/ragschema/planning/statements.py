@@ -26,6 +26,7 @@ from ragschema.planning.text_effects import Analysis
 from ragschema.revisions.manifest import Manifest, Revision
 from ragschema.revisions.offline import RevisionSql, read_sql
 from ragschema.revisions.scripts import script_directory
+from ragschema.words import counted
 
 _NOT_INSTALLED = "Found by static analysis: ragschema[embedded], which would rehearse, is not installed."
 
@@ -97,11 +98,11 @@ def _try_to_rehearse(
         rehearsal = rehearse(at, applied, pending)
     except (RagSchemaError, OSError) as exc:
         reason = exc.message if isinstance(exc, RagSchemaError) else str(exc)
-        return None, [f"Found by static analysis, for there was no rehearsal: {reason}"]
+        return None, [f"Found by static analysis, because there was no rehearsal: {reason}"]
     if rehearsal.difference is None:
         return rehearsal, []
     note = (
-        "Rehearsed on the schema that our revisions make, for the target's could not be copied:"
+        "Rehearsed on the schema that our revisions make, because the target's could not be copied:"
         f" {rehearsal.difference}."
     )
     return rehearsal, [note]
@@ -228,4 +229,4 @@ def _precheck(script: Script, connection: sa.Connection) -> list[Hazard]:
         if is_undefined(exc):
             return []  # it asks of what an earlier pending revision makes
         return [Hazard("precheck", f"its precheck could not be asked: {server_message(exc)}.")]
-    return [Hazard("precheck", f"its precheck finds {count:,} rows in its way.")] if count else []
+    return [Hazard("precheck", f"its precheck finds {counted(count, 'row')} in its way.")] if count else []

@@ -14,6 +14,7 @@ from ragschema.embeddings.wire import Vector
 from ragschema.publishing.plans import VersionPlan
 from ragschema.publishing.texts import check_names, check_texts
 from ragschema.values import several
+from ragschema.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +80,8 @@ def check_document(document: BulkDocument) -> CheckedDocument:
         several("embeddings", document.embeddings, EmbeddingError, is_ordered=True)
     if len(document.embeddings) != len(document.contents):
         raise EmbeddingError(
-            f"Article {document.article_id!r} has {len(document.contents)} chunks"
-            f" and {len(document.embeddings)} embeddings.",
+            f"Article {document.article_id!r} has {counted(len(document.contents), 'chunk')}"
+            f" and {counted(len(document.embeddings), 'embedding')}.",
             "Pass one embedding for each chunk, or None for embeddings to come.",
         )
     return CheckedDocument(document, Embedding().check_all(document.embeddings))

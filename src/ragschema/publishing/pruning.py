@@ -63,7 +63,7 @@ def prune_versions(
     Args:
         session: A session or connection that is in no transaction: it is committed. Async:
             ``await connection.run_sync(functools.partial(prune_versions, keep=3))``.
-        keep: How many of the newest versions stay, beside the current one.
+        keep: How many of the newest versions stay, besides the current one.
         before: A time with its zone.
         article_ids: Only these documents.
         dry_run: Count only; locks nothing.

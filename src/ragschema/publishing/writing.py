@@ -20,6 +20,7 @@ from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7, uuid7s
 from ragschema.values import several
+from ragschema.words import counted
 
 Embeddings: TypeAlias = Mapping[str, ArrayLike | None] | Sequence[ArrayLike | None] | NDArray[Any]
 
@@ -278,8 +279,8 @@ def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int],
         )
         if len(given) != len(texts):
             raise EmbeddingError(
-                f"The plan of article {plan.article_id!r} has {len(texts)} texts to embed,"
-                f" and {len(given)} embeddings were given.",
+                f"The plan of article {plan.article_id!r} has {counted(len(texts), 'text')} to embed"
+                f" and was given {counted(len(given), 'embedding')}.",
                 "Pass one for each of plan.texts_to_embed, in their order, or None for one that is to come.",
             )
     if isinstance(given, np.ndarray):

@@ -17,6 +17,7 @@ from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
 from ragschema.revisions.files import find_heads, read_revision_files, two_heads, versions_directory
 from ragschema.revisions.locations import script_location
 from ragschema.revisions.sums import file_checksum
+from ragschema.words import counted
 
 
 class _FourteenDigits:
@@ -127,7 +128,7 @@ def describe_ids(revisions: Sequence[str]) -> str:
     """Return ids that follow each other as words: up to three by name, more as a range."""
     if len(revisions) <= _NAMED:
         return ", ".join(revisions)
-    return f"{revisions[0]} to {revisions[-1]}, {len(revisions)} revisions"
+    return f"{revisions[0]} to {revisions[-1]}, {counted(len(revisions), 'revision')}"
 
 
 def deploy_label(docstring: str) -> Deploy:

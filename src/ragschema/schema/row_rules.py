@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from ragschema.errors import UsageError
 from ragschema.values import several
+from ragschema.words import counted
 
 SINCE = "20261121121400"
 """The revision from which on the rules hold."""
@@ -34,7 +35,7 @@ class BrokenDocument:
     chunk_ids: tuple[UUID, ...]
 
     def __str__(self) -> str:
-        return f"{self.article_id}: {len(self.chunk_ids)} chunks {self.problem}"
+        return f"{self.article_id}: {counted(len(self.chunk_ids), 'chunk')} {self.problem}"
 
 
 # The chunks of each document, by the version they were written with, against the manifest of its current version.

@@ -4,7 +4,7 @@ What counts. Missing or changed objects of ours are drift, and so are constraint
 security, storage parameters and required columns that somebody added to our tables: they make a service's
 statements fail or find less. Notes are what somebody added that refuses nothing: indexes, triggers, comments,
 columns that may be left out; and autovacuum's settings, changed or added. But what a later revision will itself
-create is drift, because that revision will fail on it; an index is not, for a concurrent build may have been
+create is drift, because that revision will fail on it; an index is not, because a concurrent build may have been
 interrupted. Everything else in the schema is foreign and not mentioned.
 """
 

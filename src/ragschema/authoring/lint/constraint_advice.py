@@ -101,7 +101,7 @@ def not_valid(sql: str) -> Advice | None:
     alter = altered(sql)
     if alter and (validate := _VALIDATE.match(alter[1])):
         return Advice(
-            f"Blocks reads and writes of {alter[0]}, for the lock that added the constraint is still held.",
+            f"Blocks reads and writes of {alter[0]}, because the lock that added the constraint is still held.",
             "In the next revision, when that lock is gone:",
             revision(call("validate_constraint", alter[0], unquote(validate[1]))),
         )

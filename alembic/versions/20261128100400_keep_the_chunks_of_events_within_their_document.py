@@ -1,13 +1,13 @@
-"""Keep chunks within their document
+"""Keep the chunks of events within their document
 
 The foreign keys let an event name a chunk of another document, whose text was then shown as this one's. Now events
-that are written or changed, and chunks that are given to another version, are refused where that would be so. An
-event that is corrected in a current version changes what search finds, as one that is written does.
+that are written or changed are refused where that would be so. An event that is corrected in a current version
+changes what search finds, as one that is written does.
 
 What a session had marked as current is believed only until a trigger does its work: a version that was set to
 another one and back after it was published, with constraints immediate, left the other one's chunks current.
 
-Locks: SHARE ROW EXCLUSIVE on rag_chunks and rag_chunk_events for a moment; the downgrade ACCESS EXCLUSIVE.
+Locks: SHARE ROW EXCLUSIVE on rag_chunk_events for a moment; the downgrade ACCESS EXCLUSIVE.
 Data: none; rows that break the rule already stay, and `rag migrate verify --data` names them.
 Deploy: expand (nothing changes for a service that writes what belongs together).
 Downgrade: drops the triggers; nothing is lost.
@@ -27,13 +27,9 @@ def upgrade() -> None:
     create_function("rag_chunk_events_changed", 2)
     create_function("rag_chunk_event_updated", 1)
     create_trigger("rag_chunk_events_updated", 1)
-    create_function("rag_chunk_moved", 1)
-    create_trigger("rag_chunks_moved", 1)
 
 
 def downgrade() -> None:
-    drop_trigger("rag_chunks_moved", "rag_chunks")
-    drop_function("rag_chunk_moved()")
     drop_trigger("rag_chunk_events_updated", "rag_chunk_events")
     drop_function("rag_chunk_event_updated()")
     create_function("rag_chunk_events_changed", 1)
