@@ -20,13 +20,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -77,7 +77,7 @@ def _no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-_DIRECTORY = "RAGSCHEMA_TESTS"
+_DIRECTORY, _PREFIX = "RAGSCHEMA_TESTS", "ragschema-tests-"
 
 
 def pytest_configure() -> None:
@@ -90,7 +90,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ours would ignore the Ctrl-C of a test too
     if "PYTEST_XDIST_WORKER" in os.environ:
         return
-    directory = tempfile.mkdtemp(prefix="ragschema-tests-", dir=_find_memory())
+    parent = _find_memory() or tempfile.gettempdir()
+    for abandoned in Path(parent).glob(f"{_PREFIX}*-*"):  # by a run that was killed
+        if not psutil.pid_exists(int(abandoned.name.removeprefix(_PREFIX).partition("-")[0])):
+            _remove(abandoned)
+    directory = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
     tempfile.tempdir = directory
     os.environ |= dict.fromkeys((_DIRECTORY, "PYTEST_DEBUG_TEMPROOT", "TMPDIR"), directory)
     # Half of what a short command takes is compiling, where nothing may be written beside the sources.
@@ -100,12 +104,7 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        _stop_shared_servers()
-        directory = os.environ.pop(_DIRECTORY)
-        for path, _, _ in os.walk(directory):
-            with suppress(OSError):
-                Path(path).chmod(0o700)  # some tests close what they have made
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(Path(os.environ.pop(_DIRECTORY)))
 
 
 def _find_memory() -> str | None:
@@ -118,18 +117,22 @@ def _find_memory() -> str | None:
         return None
     system = os.statvfs(memory)
     has_room = system.f_bavail * system.f_frsize >= 6 << 30
-    return (
-        memory if has_room and not system.f_flag & os.ST_NOEXEC else None
-    )  # programs are installed there too
+    runs_programs = not system.f_flag & os.ST_NOEXEC  # which some tests install
+    return memory if has_room and runs_programs else None
 
 
-def _stop_shared_servers() -> None:
-    """Stop the servers of `servers.shared`, which no process owns."""
-    for pid_file in run_directory().glob("servers/*/postmaster.pid"):
-        pid = int(pid_file.read_text().split()[0])
-        os.kill(pid, signal.SIGQUIT)  # at once: what they hold goes with the directory
-        while pid_file.exists() and Path(f"/proc/{pid}").exists():
-            time.sleep(0.01)
+def _remove(directory: Path) -> None:
+    """Remove a run's directory; stop its servers first: no process owns those of `servers.shared`."""
+    for pid_file in (*directory.glob("servers/*/postmaster.pid"), *directory.glob("postgres/postmaster.pid")):
+        with suppress(psutil.Error, FileNotFoundError):
+            postmaster = psutil.Process(int(pid_file.read_text().split()[0]))
+            if postmaster.cwd() == str(pid_file.parent):  # and not another process of that number
+                postmaster.send_signal(signal.SIGQUIT)  # at once: what it holds goes with the directory
+                postmaster.wait(10)
+    for path, _, _ in os.walk(directory):
+        with suppress(OSError):
+            Path(path).chmod(0o700)  # some tests close what they have made
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def run_directory() -> Path:
