@@ -164,7 +164,7 @@ def test_nowhere_in_what_succeeds(server: Server, checkout: Checkout, tmp_path: 
 @pytest.mark.parametrize("way", WAYS)
 def test_nowhere_when_it_is_wrong(server: Server, checkout: Checkout, tmp_path: Path, way: str) -> None:
     environment = settings(way, server.user("empty_one", WRONG), tmp_path)
-    output = said(checkout, environment, "ragschema", "migrate", code=69)
+    output = said(checkout, environment, "ragschema", "migrate", code=78)
     assert 'password authentication failed for user "canary"' in output
     assert "Traceback" in said(checkout, environment, "ragschema", "migrate", "--debug", code=1)
     assert "Traceback" in said(checkout, environment, "alembic", "--raiseerr", "upgrade", "head", code=1)

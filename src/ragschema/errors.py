@@ -56,6 +56,10 @@ class ConfigurationError(RagSchemaError):
     exit_code = 78
 
 
+class DatabaseMissing(ConfigurationError):
+    """The server has no database of that name."""
+
+
 class DataLossRefused(RagSchemaError):
     """A step would destroy rows or values, and was not told that it may."""
 

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ragschema.database.environment import Environment
+from ragschema.database.server import Connection, check_schema_name
 from ragschema.database.settings import Database, database_of_url, find_database, search_database
 from ragschema.database.strangers import refuse_misspelt
-from ragschema.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from ragschema.database.server import Connection
 
 _MIGRATION_URL = "RAG_MIGRATION_DATABASE_URL"
 _SCHEMA = "RAG_SCHEMA"
@@ -35,6 +32,7 @@ class Options:
         retries: How often a revision that met a lock or a deadlock is tried again.
         maintenance_work_mem: For index builds, as PostgreSQL writes it (``2GB``); the server's by default.
         parallel_workers: For index builds; the server's by default.
+        deadline: When to give up a look, by the monotonic clock in seconds; never by default.
     """
 
     database: Database
@@ -46,12 +44,17 @@ class Options:
     retries: int = 10
     maintenance_work_mem: str | None = None
     parallel_workers: int | None = None
+    deadline: float | None = field(default=None, repr=False)
     application_name: str = field(default="ragschema migrate", repr=False)
     makes_server: bool = field(default=False, repr=False)  # the embedded one, where it has no data directory
     lend: Callable[[], AbstractContextManager[Connection]] | None = field(
         default=None, repr=False
     )  # the caller's
     is_announced: bool = field(default=False, repr=False)  # whether it was said which database this is
+
+    def __post_init__(self) -> None:
+        if self.schema is not None:
+            check_schema_name(self.schema, "The schema's name")
 
     @property
     def server_settings(self) -> dict[str, str]:
@@ -103,9 +106,8 @@ def find_options(
             database = search_database(environment)
     if schema is None and (setting := environment.get(_SCHEMA)) is not None:
         schema = setting.value
+        check_schema_name(schema, setting.source)
     elif schema is None:
         refuse_misspelt(environment, "RAG", (_SCHEMA,))
-    if schema is not None and not schema.strip():
-        raise ConfigurationError("RAG_SCHEMA is empty.", "Name a schema, or unset it.")
     told = {name: value for name, value in others.items() if value is not None}
     return Options(database, schema=schema, role=role, **told)

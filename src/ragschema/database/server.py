@@ -19,6 +19,7 @@ BOOKKEEPING = (VERSION_TABLE, HISTORY_TABLE)
 
 MINIMUM_SERVER = 140000
 MINIMUM_PGVECTOR = (0, 7)
+LONGEST_NAME = 63  # bytes
 ADVISED_PGVECTOR = (0, 8, 4)  # 0.8.2 to 0.8.4 fix an HNSW build overflow and index corruption
 
 
@@ -71,6 +72,26 @@ def find_extension(connection: Connection) -> Extension:
     return Extension(*row)
 
 
+def check_schema_name(name: str, source: str) -> None:
+    """Refuse a name that the server cannot give to a schema, or would cut: then it would be another schema.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    remedy = "Name another schema, or leave it out."
+    if not name.strip():
+        raise ConfigurationError(f"{source} is empty.", "Name a schema, or unset it.")
+    if re.search("[\0\ud800-\udfff]", name):  # Python reads bytes that are not UTF-8 as surrogates
+        raise ConfigurationError(f"{source} holds a character that no name can hold: {name!r}.", remedy)
+    if (length := len(name.encode())) > LONGEST_NAME:
+        raise ConfigurationError(
+            f"{source} is {length} bytes long, and PostgreSQL cuts names at {LONGEST_NAME}: {name}.",
+            "Name a shorter one.",
+        )
+    if name.startswith("pg_") or name in ("information_schema", "$user"):
+        raise ConfigurationError(f"{source} is {name}, which PostgreSQL keeps for itself.", remedy)
+
+
 def find_schemas(connection: Connection, schema: str | None = None) -> Schemas:
     """Find the target schema and pgvector.
 
@@ -85,13 +106,13 @@ def find_schemas(connection: Connection, schema: str | None = None) -> Schemas:
         "SELECT current_schema(), current_setting('search_path'), current_user,"
         " ARRAY(SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         "  WHERE c.relname = %(table)s AND n.nspname = ANY (current_schemas(false))),"
-        " EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s)",
+        " (SELECT nspname::text FROM pg_namespace WHERE nspname = %(schema)s)",
         {"table": VERSION_TABLE, "schema": schema},
     ).fetchone()
     assert row is not None
-    current, search_path, user, migrated, schema_exists = row
-    if schema is not None:
-        return Schemas(schema, schema_exists, extension)
+    current, search_path, user, migrated, found = row
+    if schema is not None:  # the deployer lock hashes the name: as the server has it, where it has it
+        return Schemas(found or schema, found is not None, extension)
     first = _first_name(search_path)
     if first not in ("", "$user", current):
         raise ConfigurationError(
@@ -232,7 +253,13 @@ def _current_role(connection: Connection) -> str:
 
 
 def _first_name(search_path: str) -> str:
-    """Return the first schema of a search_path: names are folded to lower case unless quoted."""
+    """Return the first schema of a search_path, cut as the server cuts it."""
     match = re.match(r'\s*(?:"((?:[^"]|"")*)"|([^,\s]*))', search_path)
     assert match is not None
-    return match[1].replace('""', '"') if match[1] is not None else match[2].lower()
+    name = match[1].replace('""', '"') if match[1] is not None else fold(match[2])
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
+def fold(name: str) -> str:
+    """Return an unquoted name as the server reads it: of its letters, it makes those of ASCII small."""
+    return re.sub("[A-Z]+", lambda match: match[0].lower(), name)

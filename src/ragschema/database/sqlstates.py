@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from typing import TYPE_CHECKING
+
+import psycopg
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 LOCK_CONFLICTS = ("55P03", "40P01")  # lock_not_available, deadlock_detected
+_SESSION_ENDS = (
+    *("57P01", "57P02", "57P03", "57P04", "57P05"),  # shutdown, crash, starting, database dropped, idle
+    *("25P03", "25P04"),  # timeouts that end a session in its transaction
+)
 _UNDEFINED = ("42P01", "42703", "42704", "42883")  # table, column, object, function
 
 
 def first_cause(exc: BaseException) -> BaseException:
     """Return what went wrong first, where the end of an autocommit block hides it: Alembic commits there."""
+    from sqlalchemy.exc import PendingRollbackError  # here: a status does without SQLAlchemy
+
     while isinstance(exc, PendingRollbackError) and exc.__context__ is not None:
         exc = exc.__context__
     return exc
 
 
+def driver_error(exc: BaseException) -> psycopg.Error | None:
+    """Return psycopg's error, which SQLAlchemy may have wrapped; None for anything else."""
+    found = getattr(exc, "orig", exc)
+    return found if isinstance(found, psycopg.Error) else None
+
+
 def is_lock_conflict(exc: BaseException) -> bool:
     """Whether a statement met a lock, or a deadlock, and may be tried again."""
-    return isinstance(exc, DBAPIError) and getattr(exc.orig, "sqlstate", None) in LOCK_CONFLICTS
+    error = driver_error(exc)
+    return error is not None and error.sqlstate in LOCK_CONFLICTS
+
+
+def is_connection_lost(exc: BaseException) -> bool:
+    """Whether the session is gone: the server ended it, or nothing came from there any more."""
+    error = driver_error(exc)
+    if error is None:
+        return False
+    if error.sqlstate is None:  # libpq's own words; psycopg's about a misuse are no OperationalError
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate in _SESSION_ENDS or error.sqlstate.startswith("08")  # connection_exception
 
 
 def is_undefined(exc: DBAPIError) -> bool:

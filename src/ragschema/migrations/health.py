@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from ragschema.database.connections import Opened, connect, reachable
+from ragschema.database.connections import Opened, connect, explained, reachable
 from ragschema.database.options import Options
 from ragschema.database.poolers import find_access, refuse_transaction_pooler
 from ragschema.database.server import Connection, Schemas, check_extension, check_server, find_schemas
@@ -51,9 +51,10 @@ def check_health(options: Options) -> list[Check]:
     """Look at everything a migration needs; changes nothing.
 
     Raises:
-        DatabaseUnreachable: The server does not answer, or refuses this login.
+        DatabaseUnreachable: The server does not answer.
+        ConfigurationError: It refuses this login, database or encryption.
     """
-    with reachable(options.database) as database, connect(options, database) as connection:
+    with reachable(options.database) as database, connect(options, database) as connection, explained():
         checks = [Check("server", "ok", f"reached {database}")]
         access = find_access(connection, database.parameters)
         version = str(connection.info.parameter_status("server_version")).split()[0]

@@ -101,10 +101,11 @@ def wait(
     Raises:
         PendingRevisions: It still is not.
         DatabaseUnreachable: It still does not answer.
+        ConfigurationError: It refuses this login, database or encryption, which no waiting heals.
         DatabaseAhead: It is at a revision this package does not know.
     """
     deadline = time.monotonic() + timeout
-    options = resolve_options(database, schema)
+    options = replace(resolve_options(database, schema), deadline=deadline)
     while True:
         unreachable: DatabaseUnreachable | None = None
         try:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from ragschema.database.connections import connect, opened, prepare, reachable
+from ragschema.database.connections import connect, explained, opened, prepare, reachable
 from ragschema.database.options import Options
-from ragschema.database.server import VERSION_TABLE, check_rights
+from ragschema.database.server import VERSION_TABLE, Connection, check_rights
 from ragschema.database.settings import Database
-from ragschema.errors import ConfigurationError, DatabaseUnreachable
+from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreachable
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.elsewhere import refuse_second_set
@@ -74,11 +74,11 @@ def _create_database(options: Options) -> bool:
             )
         try:
             connect(options, database).close()
-        except DatabaseUnreachable as exc:
+        except (DatabaseMissing, DatabaseUnreachable) as exc:
             log.debug("%s", exc)
         else:
             return False
-        with connect(options, _with_name(database, "postgres")) as connection:
+        with _connect_beside(options, database) as connection, explained():
             try:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             except psycopg.errors.DuplicateDatabase:
@@ -92,6 +92,14 @@ def _create_database(options: Options) -> bool:
                     .as_string(),
                 ) from exc
     return True
+
+
+def _connect_beside(options: Options, database: Database) -> Connection:
+    """Connect to a database that every server has, unless somebody has dropped it."""
+    try:
+        return connect(options, _with_name(database, "postgres"))
+    except DatabaseMissing:
+        return connect(options, _with_name(database, "template1"))
 
 
 def _with_name(database: Database, name: str) -> Database:

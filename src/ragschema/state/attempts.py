@@ -65,12 +65,12 @@ def insert(schema: str | None, attempt: Mapping[str, object]) -> str:
     values = {name: sql.Literal(value) for name, value in attempt.items()}
     return (
         sql.SQL(
-            f"INSERT INTO {_table(schema)}"
+            "INSERT INTO {table}"
             " (revision, direction, succeeded, package_version, started_at, seconds, checksum, error)"
             " VALUES ({revision}, {direction}, {succeeded}, {package_version},"
             " clock_timestamp() - make_interval(secs => {seconds}), {seconds}, {checksum}, {error})"
         )
-        .format(**values)
+        .format(table=sql.SQL(_table(schema)), **values)
         .as_string()
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from ragschema.database.server import BOOKKEEPING, Connection
+from ragschema.database.server import BOOKKEEPING, Connection, fold
 
 Catalogue = dict[str, str]
 """Definition by object; an object is its kind and name, ``column rag_chunks.embedding``."""
@@ -144,6 +144,8 @@ SELECT 'extension uuid-ossp', 'installed' FROM pg_extension WHERE extname = 'uui
 """
 
 
+_LITERALS = r"'(?:[^']|'')*'(?:, '(?:[^']|'')*')*"  # a schema's name may hold a quote, and a newline
+
 # of pgvector's types and opclasses: a role without USAGE on their schema has them printed with it
 _VECTOR_NAMES = r"(?:half|sparse)?vec(?:tor)?(?:_\w+)?|bit_\w+_ops"
 
@@ -187,7 +189,7 @@ def read_catalogue(connection: Connection, schema: str) -> Catalogue:
 def split_names(names: str) -> list[str]:
     """Split a list of identifiers, as in search_path: unquoted ones are folded to lower case."""
     return [
-        quoted.replace('""', '"') if quoted else plain.lower()
+        quoted.replace('""', '"') if quoted else fold(plain)
         for quoted, plain in re.findall(r'"((?:[^"]|"")+)"|([^\s,"]+)', names)
     ]
 
@@ -201,14 +203,15 @@ def _without_own_schema(definition: str, schema: str, extension: str | None, typ
 
     def rename(match: re.Match[str]) -> str:
         path: dict[str, None] = {}
-        for name in re.findall(r"'((?:[^']|'')*)'", match[1]):
+        for literal in re.findall(r"'((?:[^']|'')*)'", match[1]):
+            name = literal.replace("''", "'")
             roles = [
                 role for role, owner in {"$schema": schema, "$extension": extension}.items() if owner == name
             ]
             path |= dict.fromkeys(roles or [name])
         return f"\n SET search_path TO {', '.join(path)}\n"
 
-    definition = re.sub(r"\n SET search_path TO (.*)\n", rename, definition, count=1)
+    definition = re.sub(rf"\n SET search_path TO ({_LITERALS})\n", rename, definition, count=1)
     return _without_schema(definition, schema, "|".join([r"rag_\w+", *map(re.escape, types)]))
 
 
