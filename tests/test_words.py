@@ -265,8 +265,6 @@ def test_lists_of_ids_become_ranges(run: Command, empty_database: Database) -> N
     failed = run("rag", "migrate", DATABASE_URL=empty_database.libpq_url())
     assert failed.returncode == 1
     assert f"not committed: {IDS[2]} to {IDS[-1]}, {len(IDS) - 2} revisions" in failed.stderr
-    unknown = run("rag", "migrate", "adopt", "--baseline", "1", DATABASE_URL=empty_database.libpq_url())
-    assert f"State one of {IDS[0]} to {IDS[-1]}, {len(IDS)} revisions" in unknown.stderr
 
 
 def test_the_embedded_server_has_a_status(run: Command, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ragschema.database.connections import opened
 from ragschema.database.server import VERSION_TABLE
-from ragschema.errors import DatabaseUnreachable, UsageError
+from ragschema.errors import DatabaseUnreachable, UnmanagedDatabase, UsageError
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Revision, ahead, read_manifest
 from ragschema.state import attempts as history_table
