@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,13 +30,14 @@ class RaisedError:
     @property
     def first_words(self) -> str:
         """The first words by which one looks for it, up to its first comma, colon or full stop."""
-        words = (self.message or "").split()
         taken: list[str] = []
-        for word in words:
+        for word in (self.message or "").replace(FILLED_IN, f" {FILLED_IN} ").split():
             taken.append(word.rstrip(".,:;"))
-            literal = [each for each in taken if FILLED_IN not in each]
-            if word[-1] in ".:;" or len(literal) == 5:
+            literal = [each for each in taken if re.search(r"\w", each)]
+            if len(literal) == 5 or (literal and word[-1] in ".:;"):
                 break
+        while taken and not re.search(r"\w", taken[-1]):
+            taken.pop()
         return " ".join(taken)
 
 
@@ -54,15 +56,51 @@ def read_errors() -> list[RaisedError]:
         if found <= kinds:
             break
         kinds |= found
-    return [
-        RaisedError(node.func.id, _template(node.args[0]), f"{path.relative_to(ROOT)}:{node.lineno}")
-        for path, tree in trees.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in kinds
-        and node.args
-    ]
+    makers = {
+        function.name: [argument.arg for argument in function.args.args].index(name)
+        for tree in trees.values()
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and (name := _passed_on(function, kinds)) is not None
+    }
+    errors = []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
+                continue
+            place = makers.get(node.func.id, 0 if node.func.id in kinds else None)
+            if place is not None and place < len(node.args):
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                errors.append(RaisedError(node.func.id, _template(node.args[place]), where))
+    return errors
+
+
+def _passed_on(function: ast.FunctionDef, kinds: set[str]) -> str | None:
+    """Return the parameter of a function that begins the message of an error which it makes."""
+    parameters = {argument.arg for argument in function.args.args}
+    for node in ast.walk(function):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in kinds
+            and node.args
+        ):
+            first = node.args[0]
+            if isinstance(first, ast.Name):
+                assigned = [
+                    each.value
+                    for each in ast.walk(function)
+                    if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == first.id
+                ]
+                first = assigned[0] if assigned else first
+            if (
+                isinstance(first, ast.JoinedStr)
+                and first.values
+                and isinstance(first.values[0], ast.FormattedValue)
+            ):
+                first = first.values[0].value
+            if isinstance(first, ast.Name) and first.id in parameters and _template(node.args[0]) is None:
+                return first.id
+    return None
 
 
 def _template(node: ast.expr) -> str | None:

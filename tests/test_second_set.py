@@ -74,5 +74,5 @@ def test_an_unknown_revision_or_an_empty_version_table_is_no_second_set(elsewher
 def test_the_error_says_what_to_write(elsewhere: Database) -> None:
     with pytest.raises(ConfigurationError) as refused:
         migrations.upgrade(elsewhere)
-    assert "--schema app data or RAG_SCHEMA=app data" in refused.value.remedy
+    assert "--schema 'app data' or RAG_SCHEMA='app data'" in refused.value.remedy
     assert "--schema public to make a second set" in refused.value.remedy

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
 from ragschema.database.server import Connection
-from ragschema.errors import DatabaseAhead, DriftFound
+from ragschema.errors import DriftFound
 from ragschema.revisions.manifest import Manifest, RevisionId, read_manifest, unknown_revision
 from ragschema.state.drift import Drift, find_drift, nearest_revision
 from ragschema.state.status import has_our_tables, read_current, require_our_tables
@@ -79,11 +79,7 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
 
 def _look_at_stamp(connection: Connection, schema: str, said: str, manifest: Manifest) -> Adoption:
     """Compare a database with the revision that it says; another one that fits it takes its place."""
-    if manifest.after(said) is None:
-        raise DatabaseAhead(
-            f"The database is at {said}, which this ragschema does not know.",
-            "Nothing was stamped. Use the ragschema that wrote it, or a newer one.",
-        )
+    manifest.pending(said)  # refuses a revision that is not known
     drift = find_drift(connection, schema, said)
     if drift.is_clean:
         return Adoption(said, was_managed=True, drift=None)

@@ -205,21 +205,21 @@ def _current_if_there(options: Options, revision: str, *, expand_only: bool) -> 
     Says when to have a backup: before what older code reads is dropped.
     """
     manifest = read_manifest()
+    target = manifest.head if revision in ("head", "heads") else revision
     with opened(options) as at:
         current = read_current(at.connection, at.schemas.target)
-        backup = backup_command(at.database, at.schemas.target)
     pending = manifest.after(current)
-    if current is None or pending is None:
+    if current is None or pending is None or target not in manifest.checksums:
         return None
-    contracts = [each.revision for each in pending if each.deploy == "contract"]
+    missing = [each for each in pending if each.revision <= target]
+    contracts = [each.revision for each in missing if each.deploy == "contract"]
     if contracts and not expand_only:
         log.info(
-            "Contract revisions are pending, %s: have a backup, made by %s", describe_ids(contracts), backup
+            "Contract revisions are pending, %s: have a backup, made by %s",
+            describe_ids(contracts),
+            backup_command(at.database, at.schemas.target),
         )
-    if revision in ("head", "heads"):
-        return None if pending else current
-    missing = {each.revision for each in pending}
-    return current if revision in manifest.checksums and revision not in missing else None
+    return None if missing else current
 
 
 def _run(name: str, request: Request, revision: str) -> Result:

@@ -12,7 +12,7 @@ from ragschema.database.drivers import driver_of, engine_on
 from ragschema.database.options import Options
 from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.losses import count_losses, find_drops
-from ragschema.revisions.manifest import Manifest, read_manifest
+from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
 from ragschema.revisions.scripts import script_directory
 from ragschema.state.status import read_current
 
@@ -67,13 +67,14 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
 
     Raises:
         UsageError: There is no such revision.
+        DatabaseAhead: The database is at a revision this package does not know.
     """
     manifest = read_manifest()
     with opened(options) as at:
         current = read_current(at.connection, at.schemas.target)
+        manifest.pending(current)  # refuses a revision that is not known
         applied = _applied(manifest, current)
-        is_known = current is None or bool(applied)  # else the rollback itself refuses
-        kept = _count_kept(manifest, len(applied), revision) if is_known else 0
+        kept = _count_kept(manifest, len(applied), revision)
         doomed = list(reversed(applied[kept:]))
         drops = find_drops(script_directory()) if doomed else {}
         with engine_on(at.connection).connect() as connection:
@@ -133,7 +134,5 @@ def _count_kept(manifest: Manifest, applied: int, revision: str) -> int:
         place for place, each in enumerate(manifest.revisions, 1) if each.revision.startswith(revision)
     ]
     if len(fitting) != 1 or not revision:
-        raise UsageError(
-            f"There is no revision {revision}.", "Run `rag migrate history` to see the revisions."
-        )
+        raise unknown_revision(revision)
     return min(fitting[0], applied)

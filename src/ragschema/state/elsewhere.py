@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,9 +77,10 @@ def refuse_second_set(at: Opened, manifest: Manifest) -> None:
         ConfigurationError: They are in another schema of the database.
     """
     if found := find_elsewhere(at, manifest):
-        target, other = at.schemas.target, found[0].schema
+        target, other = shlex.quote(at.schemas.target), shlex.quote(found[0].schema)
         raise ConfigurationError(
-            f"Schema {target} has none of our tables, but another schema of this database has: {other}.",
+            f"Schema {at.schemas.target} has none of our tables, but another schema of this database has:"
+            f" {found[0].schema}.",
             f"Nothing was changed. Write --schema {other} or RAG_SCHEMA={other} if those are meant, and"
             f" --schema {target} to make a second set.",
             describe(found),
