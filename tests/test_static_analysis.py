@@ -11,6 +11,7 @@ from conftest import connect, made_database
 from ragschema.planning.effects import MODES, rank, stronger
 from ragschema.planning.table_sizes import Tables, read_tables
 from ragschema.planning.text_effects import Analysis
+from ragschema.sql.losses import Loss
 
 NAMES = {f"{mode.title().replace(' ', '')}Lock": mode for mode in MODES}
 
@@ -209,8 +210,10 @@ def test_set_not_null_reads_no_row_behind_a_valid_check(tables: Tables) -> None:
 
 def test_what_is_destroyed_or_cannot_be_done_on_rows_is_told(tables: Tables) -> None:
     analysis = Analysis(tables)
-    assert analysis.read("ALTER TABLE rag_jobs DROP error_message").drops == [("rag_jobs", "error_message")]
-    assert analysis.read("TRUNCATE rag_jobs, plain").drops == [("rag_jobs", None), ("plain", None)]
+    dropped = Loss("column", "rag_jobs", "error_message")
+    assert analysis.read("ALTER TABLE rag_jobs DROP error_message").losses == [dropped]
+    emptied = [Loss("all rows", "rag_jobs"), Loss("all rows", "plain")]
+    assert analysis.read("TRUNCATE rag_jobs, plain, of_another_schema").losses == emptied
     assert set(analysis.read("ALTER TABLE rag_jobs ADD a int NOT NULL").refused) == {"rag_jobs"}
     assert analysis.read("ALTER TABLE rag_jobs ADD a int NOT NULL DEFAULT 1").refused == {}
     assert analysis.read("DO $$ BEGIN END $$").is_opaque

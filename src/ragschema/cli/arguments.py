@@ -182,6 +182,7 @@ class Upgrade:
     check_drift: CheckDrift = CheckDrift.warn
     maintenance_work_mem: str | None = None
     parallel_workers: int | None = None
+    allow_data_loss: bool = False
 
 
 _UPGRADE_ANNOTATIONS: dict[str, Any] = {
@@ -227,6 +228,9 @@ _UPGRADE_ANNOTATIONS: dict[str, Any] = {
     "parallel_workers": Annotated[
         int | None,
         typer.Option(min=0, metavar="N", rich_help_panel=HOW, help="Parallel workers of an index build."),
+    ],
+    "allow_data_loss": Annotated[
+        bool, typer.Option("--allow-data-loss", help="Destroy the rows and values that the refusal names.")
     ],
 }
 

@@ -113,6 +113,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
             report=None if json else _print_applied,
             show_build=show_build,
             check_drift=upgrade.check_drift.value,
+            allow_data_loss=upgrade.allow_data_loss,
         )
     if planned is not None:
         refuse_overtaken(planned, result.applied, result.current)

@@ -18,3 +18,8 @@ def engine_on(driver: Connection) -> sa.Engine:
 def driver_of(connection: sa.Connection) -> Connection:
     """Return psycopg's own connection below SQLAlchemy's."""
     return cast(Connection, connection.connection.driver_connection)
+
+
+def as_written(sql: str) -> sa.TextClause:
+    """Return a statement without parameters, whatever colons and percent signs are in it."""
+    return sa.text(sql.replace(":", "\\:"))

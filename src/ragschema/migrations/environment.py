@@ -33,7 +33,7 @@ from ragschema.migrations.interruption import Terminated, interruptible
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.run import Run
 from ragschema.migrations.watch import watching
-from ragschema.planning.losses import find_drops
+from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
 from ragschema.revisions.manifest import read_manifest
 from ragschema.revisions.scripts import REQUEST_ATTRIBUTE, RESULT_ATTRIBUTE
@@ -125,9 +125,11 @@ def _change(request: Request, command: _Command) -> Result:
         if command.name == "do_stamp" and not request.force:
             refuse_wrong_stamp(at.connection, schema, _destination())
         schemas = prepare(at.connection, schema)
-        if read_current(at.connection, schema) not in context.script.get_heads():
+        revision = read_current(at.connection, schema)
+        if revision not in context.script.get_heads():
             check_rights(at.connection, schemas)
-        run = Run(request, schema, {} if request.allow_data_loss else find_drops(context.script))
+        steps = [] if request.allow_data_loss else _find_steps(command, revision)
+        run = Run(request, schema, read_losses(steps))
         with (
             watching(
                 lambda: _second_connection(at),
@@ -159,6 +161,15 @@ def _destination() -> str | None:
     named = context.get_revision_argument()
     script = context.script.get_revision(str(named[0] if isinstance(named, tuple) else named or "base"))
     return script.revision if script is not None else None
+
+
+def _find_steps(command: _Command, revision: str | None) -> list[Any]:
+    """Return the steps that the command is about to take."""
+    assert command.steps is not None
+    try:
+        return list(command.steps((revision,) if revision else (), context.get_context()))
+    except CommandError:  # there is no such revision: the run says so
+        return []
 
 
 def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseException) -> None:

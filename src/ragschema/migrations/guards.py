@@ -11,9 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.drivers import driver_of
 from ragschema.database.sqlstates import is_undefined
-from ragschema.errors import DataLossRefused, DriftFound, RagSchemaError, RevisionRefused
+from ragschema.errors import DriftFound, RagSchemaError, RevisionRefused
 from ragschema.migrations.request import CheckDrift
-from ragschema.planning.losses import Drop, count_losses
 from ragschema.planning.prechecks import find_in_the_way
 from ragschema.revisions.manifest import ahead
 from ragschema.state.drift import find_drift
@@ -29,17 +28,6 @@ def check_heads(heads: Any, context: MigrationContext) -> None:
     known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
     if unknown := [head for head in heads if head not in known]:
         raise ahead(*unknown)
-
-
-def refuse_data_loss(connection: sa.Connection, drops: list[Drop]) -> None:
-    """Refuse drops that would take rows or column values with them."""
-    if losses := count_losses(connection, drops):
-        raise DataLossRefused(
-            "This would destroy data, so nothing was changed.",
-            "To destroy it all the same: `rag migrate rollback ... --allow-data-loss`, or"
-            " `alembic -x allow-data-loss=yes downgrade ...`.",
-            "\n".join(map(str, losses)),
-        )
 
 
 def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: CheckDrift) -> None:

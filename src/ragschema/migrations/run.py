@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
@@ -20,9 +20,10 @@ from ragschema.database.sqlstates import first_cause
 from ragschema.errors import RagSchemaError
 from ragschema.migrations import guards
 from ragschema.migrations.failure_report import explain
+from ragschema.migrations.loss_guard import LossGuard, refuse_data_loss
 from ragschema.migrations.request import Applied, Request
 from ragschema.migrations.watch import Blocker
-from ragschema.planning.losses import Drop, lock_tables
+from ragschema.planning.losses import StepLoss
 from ragschema.revisions.manifest import Direction, deploy_label, describe_ids
 from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
@@ -61,13 +62,13 @@ class Run:
     Attributes:
         request: What is asked.
         schema: The schema of the tables; None offline.
-        drops: What the steps would drop and may not, by revision and direction.
+        losses: What the steps' texts say they destroy and may not, by revision and direction.
         applied: The revisions applied so far, in order.
     """
 
     request: Request
     schema: str | None = None
-    drops: Mapping[tuple[str, Direction], list[Drop]] = field(default_factory=dict)
+    losses: Mapping[tuple[str, Direction], Sequence[StepLoss]] = field(default_factory=dict)
     applied: list[Applied] = field(default_factory=list, init=False)
     _planned: list[Any] | None = field(default=None, init=False)
     _attempt: _Attempt | None = field(default=None, init=False)
@@ -178,24 +179,25 @@ class Run:
             self.request.check(connection, self.schema)
         if heads and is_first:
             guards.look_for_drift(connection, self.schema, heads[0], self.request.check_drift)
-        guards.refuse_data_loss(connection, list(chain.from_iterable(map(self._drops_of, revisions))))
+        refuse_data_loss(connection, list(chain.from_iterable(map(self._losses_of, revisions))))
         for step in revisions:
             guards.precheck(step, connection, is_first_look=True)
 
-    def _drops_of(self, step: RevisionStep) -> list[Drop]:
-        return self.drops.get((step.revision.revision, direction_of(step)), [])
+    def _losses_of(self, step: RevisionStep) -> Sequence[StepLoss]:
+        return self.losses.get((step.revision.revision, direction_of(step)), ())
 
     def _guarded(self, step: RevisionStep, connection: sa.Connection) -> Callable[..., None]:
         """Wrap a step's function: what runs inside its transaction, before the revision, around it and after it."""
         migrate: Callable[..., None] = step.migration_fn
 
         def guarded(**arguments: Any) -> None:
-            if drops := self._drops_of(step):  # rows may have come since the first look
-                lock_tables(connection, drops)
-                guards.refuse_data_loss(connection, drops)
             guards.precheck(step, connection)
             with self._in_revision():
-                migrate(**arguments)
+                if self.request.allow_data_loss:
+                    migrate(**arguments)
+                else:
+                    guard = LossGuard(connection, step.revision, str(self.schema), self._losses_of(step))
+                    guard.keep(lambda: migrate(**arguments))
                 guards.verify(step, connection)
 
         return guarded

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ragschema.sql.losses import Loss
+
 MODES = (
     "ACCESS SHARE",
     "ROW SHARE",
@@ -35,7 +37,8 @@ class Effect:
         scans: Those whose rows it reads to check them.
         builds: Those on which it builds an index while their writers wait.
         writes: Those whose rows it updates or deletes.
-        drops: What it destroys: a table and its column, None where all of the table's rows go.
+        empties: Those that it drops or truncates.
+        losses: What it may destroy.
         refused: Those that must be empty for it, with the reason.
         is_opaque: Whether its text does not tell what it does.
     """
@@ -45,7 +48,8 @@ class Effect:
     scans: set[str] = field(default_factory=set)
     builds: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
-    drops: list[tuple[str, str | None]] = field(default_factory=list)
+    empties: set[str] = field(default_factory=set)
+    losses: list[Loss] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     is_opaque: bool = False
 

@@ -11,7 +11,7 @@ from ragschema.database.connections import opened
 from ragschema.database.drivers import driver_of, engine_on
 from ragschema.database.options import Options
 from ragschema.errors import PlanStale, UsageError
-from ragschema.planning.losses import count_losses, find_drops
+from ragschema.planning.losses import count_losses, read_losses_of
 from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
 from ragschema.revisions.scripts import script_directory
 from ragschema.state.status import read_current
@@ -76,13 +76,15 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         applied = _applied(manifest, current)
         kept = _count_kept(manifest, len(applied), revision)
         doomed = list(reversed(applied[kept:]))
-        drops = find_drops(script_directory()) if doomed else {}
+        scripts = (
+            {script.revision: script for script in script_directory().walk_revisions()} if doomed else {}
+        )
         with engine_on(at.connection).connect() as connection:
             reversals = tuple(
                 Reversal(
                     each,
                     next(known.summary for known in manifest.revisions if known.revision == each),
-                    tuple(map(str, count_losses(connection, drops[each, "downgrade"]))),
+                    tuple(map(str, count_losses(connection, read_losses_of(scripts[each], "downgrade")))),
                 )
                 for each in doomed
             )

@@ -17,12 +17,13 @@ from ragschema.errors import RagSchemaError
 from ragschema.planning.document import Lock, Method, RevisionPlan, StatementPlan
 from ragschema.planning.effects import Effect, is_framing, rank, stronger
 from ragschema.planning.hazards import Hazard, find_hazards
-from ragschema.planning.losses import Drop, count_losses
+from ragschema.planning.losses import StepLoss, count_losses, count_risked
 from ragschema.planning.prechecks import find_in_the_way
 from ragschema.planning.rehearsal import Ran, Rehearsal, Rehearsed, rehearse
 from ragschema.planning.scratch_server import is_installed
 from ragschema.planning.table_sizes import Tables, read_tables
 from ragschema.planning.text_effects import Analysis
+from ragschema.revisions.docstrings import read_deletion
 from ragschema.revisions.manifest import Manifest, Revision
 from ragschema.revisions.offline import RevisionSql, read_sql
 from ragschema.revisions.scripts import script_directory
@@ -71,7 +72,10 @@ def plan_revisions(
     with engine_on(at.connection).connect() as connection:
         plans = []
         for draft in drafts:
-            hazards = _judge(draft, current, _precheck(scripts[draft.revision.revision], connection))
+            script = scripts[draft.revision.revision]
+            hazards = _judge(draft, current, _precheck(script, connection))
+            if current is not None and (deletion := read_deletion(script.module.__doc__ or "")):
+                hazards.append(Hazard("data-loss", f"says itself that it {deletion.rstrip('.')}."))
             statements = _plan_statements(draft, analysis, tables, connection)
             checksum = manifest.checksums[draft.revision.revision]
             plans.append(
@@ -177,7 +181,9 @@ def _plan_statements(
         if step.ran is not None and step.ran.error is not None:
             hazards.append(Hazard("failure", f"fails in rehearsal: {step.ran.error}."))
         elif step.ran is None and effect.is_opaque:
-            hazards.append(Hazard("opaque", "its text does not tell what it locks."))
+            hazards.append(Hazard("opaque", "its text does not tell what it locks and destroys."))
+        elif effect.is_opaque and any(table.has_rows for table in tables.sizes.values()):
+            hazards.append(Hazard("opaque", "its text does not tell whether it destroys rows."))
         locks, rewrites = tuple(_size_locks(effect, tables)), tuple(sorted(effect.rewrites))
         yield StatementPlan(step.sql, step.is_autocommit, locks, rewrites, tuple(hazards))
         held = {} if step.is_autocommit else dict(before)
@@ -193,8 +199,7 @@ def _size_locks(effect: Effect, tables: Tables) -> Iterator[Lock]:
 
 def _correct(effect: Effect, ran: Ran, before: Mapping[str, str], tables: Tables) -> None:
     """Correct what the text says by what was seen; a lock that was held already is known from the text only."""
-    emptied = {table for table, column in effect.drops if column is None}
-    effect.rewrites = {table for table in ran.rewrites if table in tables.sizes} - emptied
+    effect.rewrites = {table for table in ran.rewrites if table in tables.sizes} - effect.empties
     if ran.is_autocommit:
         return
     seen = {
@@ -207,18 +212,20 @@ def _correct(effect: Effect, ran: Ran, before: Mapping[str, str], tables: Tables
 
 
 def _find_losses(effect: Effect, revision: str, connection: sa.Connection) -> Iterator[Hazard]:
-    for table, column in effect.drops:
-        what = f"rows of {table}" if column is None else f"values of {table}.{column}"
+    for loss in effect.losses:
+        step = StepLoss(revision, loss, "", is_autocommit=False)
         try:
-            with connection.begin_nested():
-                losses = count_losses(connection, [Drop(revision, table, column)])
+            lost, risked = count_losses(connection, [step]), count_risked(connection, loss)
         except DBAPIError as exc:
+            what = f"rows of {loss.name}" if loss.column is None else f"values of {loss.name}.{loss.column}"
             yield Hazard(
                 "data-loss", f"destroys all {what}, which could not be counted: {server_message(exc)}."
             )
         else:
-            for loss in losses:
-                yield Hazard("data-loss", f"destroys {loss.count:,} {what}.")
+            yield from (Hazard("data-loss", f"destroys {each.what}.") for each in lost)
+            if risked is not None:
+                verb = "may delete some of the" if loss.kind == "rows" else "may cut some of the"
+                yield Hazard("data-loss", f"{verb} {risked.what}.")
 
 
 def _precheck(script: Script, connection: sa.Connection) -> list[Hazard]:

@@ -41,6 +41,11 @@ LEFT JOIN pg_class r ON r.oid = c.confrelid
 WHERE n.nspname = %s AND c.contype <> 't'
 """
 _STEADY_FUNCTIONS = "SELECT proname::text FROM pg_proc GROUP BY 1 HAVING bool_and(provolatile <> 'v')"
+WRITING_FUNCTIONS = """
+SELECT DISTINCT p.proname::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.provolatile = 'v' AND l.lanname NOT IN ('internal', 'c')
+"""
+"""The functions that may write: those of the server and of its extensions write no row of ours."""
 
 _NOT_NULL = re.compile(r'CHECK \(+("(?:[^"]|"")+"|[\w$]+) IS NOT NULL\)+', re.I)
 
@@ -82,16 +87,20 @@ class Tables:
     """The tables of a schema, and what hangs on them; the bookkeeping tables of migrations left out.
 
     Attributes:
+        schema: The schema.
         sizes: Each table.
         indexes: The table of each index.
         constraints: Each constraint, by table and name.
         steady_functions: Functions that are not volatile in any of their forms.
+        writing_functions: Functions that may write rows.
     """
 
+    schema: str
     sizes: Mapping[str, Table]
     indexes: Mapping[str, str]
     constraints: Mapping[tuple[str, str], Constraint]
     steady_functions: frozenset[str]
+    writing_functions: frozenset[str]
 
 
 def read_tables(connection: Connection, schema: str) -> Tables:
@@ -108,6 +117,7 @@ def read_tables(connection: Connection, schema: str) -> Tables:
             "Wait until that session has finished, then run the same command again.",
         ) from exc
     return Tables(
+        schema,
         {name: Table(name, rows, size, has_rows) for name, rows, size, has_rows in sizes},
         dict(connection.execute(_INDEXES, (schema,)).fetchall()),
         {
@@ -117,6 +127,7 @@ def read_tables(connection: Connection, schema: str) -> Tables:
             ).fetchall()
         },
         frozenset(name for (name,) in connection.execute(_STEADY_FUNCTIONS).fetchall()),
+        frozenset(name for (name,) in connection.execute(WRITING_FUNCTIONS).fetchall()),
     )
 
 

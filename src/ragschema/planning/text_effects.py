@@ -11,17 +11,13 @@ from dataclasses import replace
 
 from ragschema.planning.effects import MODES, Effect, stronger
 from ragschema.planning.table_sizes import Constraint, Tables, find_not_null
+from ragschema.sql.losses import Loss, find_losses
+from ragschema.sql.names import NAME, PATH, PATHS, split_list, unquote
 from ragschema.sql.splitting import split_sql
-from ragschema.sql.statements import altered, split_list, unquote
+from ragschema.sql.statements import altered
+from ragschema.sql.tokens import plain
 
-_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_PATH = rf"((?:{_NAME}\.)*{_NAME})"
-_PATHS = rf"({_PATH}(?: ?, ?{_PATH})*)"
-_HIDDEN = re.compile(
-    r"""(?P<kept>"(?:[^"]|"")*") | [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
-    | (?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag) | (?P<comment>--[^\n]*|/\*.*?\*/)""",
-    re.S | re.X,
-)
+_PATH, _PATHS = f"({PATH})", f"({PATHS})"
 
 
 def _rule(pattern: str, mode: str, effect: str = "") -> tuple[re.Pattern[str], str, str]:
@@ -38,49 +34,48 @@ _STATEMENTS = (
     _rule(r"(?:ALTER|DROP) (?:TRIGGER|RULE)\b.*? ON {T}", "ACCESS EXCLUSIVE"),
     _rule(r"(?:CREATE|ALTER|DROP) POLICY\b.*? ON {T}", "ACCESS EXCLUSIVE"),
     _rule(r"CREATE (?:OR REPLACE )?RULE\b.*? TO {T}", "ACCESS EXCLUSIVE"),
-    _rule(r"TRUNCATE (?:TABLE )?(?:ONLY )?{TS}", "ACCESS EXCLUSIVE", "drops"),
-    _rule(r"DROP (?:TABLE|MATERIALIZED VIEW) (?:IF EXISTS )?{TS}", "ACCESS EXCLUSIVE", "drops"),
+    _rule(r"TRUNCATE (?:TABLE )?(?:ONLY )?{TS}", "ACCESS EXCLUSIVE", "empties"),
+    _rule(r"DROP (?:TABLE|MATERIALIZED VIEW) (?:IF EXISTS )?{TS}", "ACCESS EXCLUSIVE", "empties"),
     _rule(r"VACUUM (?:\([^)]*\bFULL\b[^)]*\)|FULL(?: FREEZE)?(?: VERBOSE)?) ?{TS}", MODES[-1], "rewrites"),
     _rule(r"(?:VACUUM|ANALYZE)(?: ?\([^)]*\)| VERBOSE| FREEZE| ANALYZE)* ?{TS}", "SHARE UPDATE EXCLUSIVE"),
     _rule(r"CLUSTER (?:VERBOSE )?{T}", "ACCESS EXCLUSIVE", "rewrites"),
     _rule(r"REFRESH MATERIALIZED VIEW CONCURRENTLY {T}", "EXCLUSIVE"),
     _rule(r"REFRESH MATERIALIZED VIEW {T}", "ACCESS EXCLUSIVE", "rewrites"),
     _rule(r"COMMENT ON (?:TABLE|MATERIALIZED VIEW) {T}", "SHARE UPDATE EXCLUSIVE"),
-    _rule(rf"COMMENT ON COLUMN {{T}}\.{_NAME} IS\b", "SHARE UPDATE EXCLUSIVE"),
+    _rule(rf"COMMENT ON COLUMN {{T}}\.{NAME} IS\b", "SHARE UPDATE EXCLUSIVE"),
     _rule(r"CREATE STATISTICS\b.* FROM {T}", "SHARE UPDATE EXCLUSIVE"),
     _rule(r"COPY {T}.* FROM\b", "ROW EXCLUSIVE"),
 )
 _WRITES = (
     _rule(r"\bINSERT INTO {T}", "ROW EXCLUSIVE"),
-    _rule(rf"(?<!FOR )(?<!DO )\bUPDATE (?:ONLY )?{{T}} (?:(?:AS )?{_NAME} )?SET\b", MODES[2], "writes"),
+    _rule(rf"(?<!FOR )(?<!DO )\bUPDATE (?:ONLY )?{{T}} (?:(?:AS )?{NAME} )?SET\b", MODES[2], "writes"),
     _rule(r"\bDELETE FROM (?:ONLY )?{T}", "ROW EXCLUSIVE", "writes"),
     _rule(r"\bMERGE INTO (?:ONLY )?{T}", "ROW EXCLUSIVE", "writes"),
 )
 _LOCK = re.compile(rf"LOCK (?:TABLE )?(?:ONLY )?{_PATHS}(?: IN ([A-Z ]+) MODE)?", re.I)
 _INDEX = re.compile(rf"(DROP|REINDEX(?: ?\([^)]*\))?) INDEX (CONCURRENTLY )?(?:IF EXISTS )?{_PATHS}", re.I)
 _CREATE_INDEX = re.compile(
-    rf"CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?({_NAME}) ON", re.I
+    rf"CREATE (?:UNIQUE )?INDEX (?:CONCURRENTLY )?(?:IF NOT EXISTS )?({NAME}) ON", re.I
 )
 _REFERENCES = re.compile(rf"\bREFERENCES {_PATH}", re.I)
 _CREATE_TABLE = re.compile(r"CREATE (?:\w+ )?TABLE\b", re.I)
 _PARENT = re.compile(rf"\b(?:(PARTITION OF)|INHERITS ?\(|LIKE) ?{_PATH}", re.I)
-_OPAQUE = re.compile(r"(DO|CALL)\b", re.I)
+_FUNCTION = re.compile(rf"CREATE (?:OR REPLACE )?(?:FUNCTION|PROCEDURE) ({PATH}) ?\(", re.I)
 
 _ADD = re.compile(
-    rf"ADD (?:CONSTRAINT ({_NAME}) )?(FOREIGN KEY|CHECK|NOT NULL|UNIQUE|PRIMARY KEY|EXCLUDE)\b(.*)", re.I
+    rf"ADD (?:CONSTRAINT ({NAME}) )?(FOREIGN KEY|CHECK|NOT NULL|UNIQUE|PRIMARY KEY|EXCLUDE)\b(.*)", re.I
 )
-_ADD_COLUMN = re.compile(rf"ADD (?:COLUMN )?(?:IF NOT EXISTS )?({_NAME}) (.*)", re.I)
-_VALIDATE = re.compile(rf"VALIDATE CONSTRAINT ({_NAME})", re.I)
-_DROP_CONSTRAINT = re.compile(rf"DROP CONSTRAINT (?:IF EXISTS )?({_NAME})", re.I)
-_DROP_COLUMN = re.compile(rf"DROP (?:COLUMN )?(?:IF EXISTS )?({_NAME})", re.I)
-_SET_NOT_NULL = re.compile(rf"ALTER (?:COLUMN )?({_NAME}) SET NOT NULL", re.I)
+_ADD_COLUMN = re.compile(rf"ADD (?:COLUMN )?(?:IF NOT EXISTS )?({NAME}) (.*)", re.I)
+_VALIDATE = re.compile(rf"VALIDATE CONSTRAINT ({NAME})", re.I)
+_DROP_CONSTRAINT = re.compile(rf"DROP CONSTRAINT (?:IF EXISTS )?({NAME})", re.I)
+_SET_NOT_NULL = re.compile(rf"ALTER (?:COLUMN )?({NAME}) SET NOT NULL", re.I)
 _PARTITION = re.compile(rf"(ATTACH|DETACH) PARTITION {_PATH}( CONCURRENTLY)?", re.I)
 _INHERIT = re.compile(rf"(?:NO )?INHERIT {_PATH}", re.I)
 _ALTERS = (  # what is none of the above takes ACCESS EXCLUSIVE for a moment
-    _rule(rf"ALTER (?:COLUMN )?{_NAME} (?:SET DATA )?TYPE\b", "ACCESS EXCLUSIVE", "rewrites"),
-    _rule(rf"ALTER (?:COLUMN )?{_NAME} SET EXPRESSION\b", "ACCESS EXCLUSIVE", "rewrites"),
-    _rule(rf"ALTER (?:COLUMN )?{_NAME} SET STATISTICS\b", "SHARE UPDATE EXCLUSIVE"),
-    _rule(rf"ALTER (?:COLUMN )?{_NAME} (?:SET|RESET) ?\(", "SHARE UPDATE EXCLUSIVE"),
+    _rule(rf"ALTER (?:COLUMN )?{NAME} (?:SET DATA )?TYPE\b", "ACCESS EXCLUSIVE", "rewrites"),
+    _rule(rf"ALTER (?:COLUMN )?{NAME} SET EXPRESSION\b", "ACCESS EXCLUSIVE", "rewrites"),
+    _rule(rf"ALTER (?:COLUMN )?{NAME} SET STATISTICS\b", "SHARE UPDATE EXCLUSIVE"),
+    _rule(rf"ALTER (?:COLUMN )?{NAME} (?:SET|RESET) ?\(", "SHARE UPDATE EXCLUSIVE"),
     _rule(r"(?:ENABLE|DISABLE) (?:ALWAYS |REPLICA )?TRIGGER\b", "SHARE ROW EXCLUSIVE"),
     _rule(r"(?:SET|RESET) ?\(", "SHARE UPDATE EXCLUSIVE"),
     _rule(r"(?:CLUSTER ON|SET WITHOUT CLUSTER)\b", "SHARE UPDATE EXCLUSIVE"),
@@ -105,16 +100,26 @@ class Analysis:
         self._tables = tables
         self._indexes = dict(tables.indexes)
         self._constraints = dict(tables.constraints)
+        self._functions = set(tables.writing_functions)
 
     def read(self, sql: str) -> Effect:
         """Return what a statement does, or several in one string."""
         effect = Effect()
         for _, statement in split_sql(sql):
-            self._read(_plain(statement), effect)
+            effect.losses += filter(self._concerns_us, find_losses(statement))
+            self._read(plain(statement), effect)
+        effect.is_opaque = any(loss.kind in ("call", "unknown") for loss in effect.losses)
         return effect
 
+    def _concerns_us(self, loss: Loss) -> bool:
+        """Whether a loss may be one of rows that there are: of a table that exists, in our schema."""
+        if loss.kind == "call":
+            return loss.name in self._functions
+        if loss.kind in ("unknown", "schema"):
+            return True
+        return loss.name in self._tables.sizes and loss.schema in (None, self._tables.schema)
+
     def _read(self, sql: str, effect: Effect) -> None:
-        effect.is_opaque |= _OPAQUE.match(sql) is not None
         if alter := altered(sql):
             for action in split_list(alter[1]):
                 self._alter(alter[0], action, effect)
@@ -124,11 +129,13 @@ class Analysis:
             self._index(index, effect)
         elif lock := _LOCK.match(sql):
             for table in _names(lock[1]):
-                self._lock(table, " ".join((lock[4] or MODES[-1]).upper().split()), effect)
+                self._lock(table, " ".join((lock[2] or MODES[-1]).upper().split()), effect)
         else:
             self._match(sql, effect)
 
     def _match(self, sql: str, effect: Effect) -> None:
+        if function := _FUNCTION.match(sql):
+            self._functions.add(unquote(function[1]))
         if created := _CREATE_INDEX.match(sql):
             table = re.search(rf" ON (?:ONLY )?{_PATH}", sql, re.I)
             self._indexes[unquote(created[1])] = unquote(table[1]) if table else ""
@@ -136,7 +143,7 @@ class Analysis:
             if match := rule.match(sql):
                 for name in _names(match[1]):
                     self._lock(name, mode, effect, kind)
-                    if kind == "drops":
+                    if kind == "empties":
                         self._lock_referenced(name, sql, effect)
                 return
         for rule, mode, kind in _WRITES:
@@ -149,9 +156,7 @@ class Analysis:
         if table not in self._tables.sizes:
             return
         effect.locks[table] = stronger(mode, effect.locks.get(table))
-        if kind == "drops":
-            effect.drops.append((table, None))
-        elif kind:
+        if kind:
             getattr(effect, kind).add(table)
 
     def _lock_referenced(self, table: str, sql: str, effect: Effect) -> None:
@@ -195,9 +200,6 @@ class Analysis:
             constraint = self._constraints.pop((table, unquote(dropped[1])), None)
             if constraint is not None and constraint.references:
                 self._lock(constraint.references, "ACCESS EXCLUSIVE", effect)
-        elif gone := _DROP_COLUMN.match(action):
-            self._lock(table, "ACCESS EXCLUSIVE", effect)
-            effect.drops.append((table, unquote(gone[1])))
         elif not_null := _SET_NOT_NULL.match(action):
             is_known = self._is_not_null(table, unquote(not_null[1]))
             self._lock(table, "ACCESS EXCLUSIVE", effect, "" if is_known else "scans")
@@ -271,15 +273,6 @@ class Analysis:
     def _is_volatile(self, expression: str) -> bool:
         calls = {unquote(name) for name in _CALL.findall(_CAST.sub("", expression))}
         return not calls <= self._tables.steady_functions | _NO_FUNCTIONS
-
-
-def _plain(sql: str) -> str:
-    """Return a statement on one line, without comments and without what its strings hold."""
-
-    def hide(match: re.Match[str]) -> str:
-        return match["kept"] or (" " if match["comment"] else "''")
-
-    return " ".join(_HIDDEN.sub(hide, sql).split())
 
 
 def _names(paths: str) -> Iterator[str]:

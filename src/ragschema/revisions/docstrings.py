@@ -29,3 +29,9 @@ def read_deploy(text: str) -> Deploy | None:
     if match is None:
         return None
     return "expand" if match[1] == "expand" else "contract"
+
+
+def read_deletion(docstring: str) -> str | None:
+    """Return what a revision declares to destroy: its ``Data:``, where that starts with "deletes"."""
+    data = split_docstring(docstring)["Data"]
+    return data if data.lower().startswith("deletes ") else None

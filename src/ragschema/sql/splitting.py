@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-# What may hold a semicolon that ends nothing: strings, names, dollar quotes, comments, bodies of functions.
-_PIECE = re.compile(
-    r"""
-    [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
-    | (?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag)
-    | (?P<comment>--[^\n]* | /\*.*?\*/)
-    | \bBEGIN\s+ATOMIC\b.*?;\s*END\b
-    | (?P<end>;)
-    | .
-    """,
-    re.S | re.X | re.I,
-)
+from ragschema.sql.tokens import tokenize
 
 
 def split_sql(sql: str) -> Iterator[tuple[int, str]]:
     """Split SQL into its statements, each with its offset; comments before a statement are left out."""
-    start, found = 0, False
-    for piece in _PIECE.finditer(sql):
-        if piece["end"]:
-            if found:
-                yield start, sql[start : piece.start()].rstrip()
-            found = False
-        elif not found and not piece["comment"] and piece[0].strip():
-            start, found = piece.start(), True
-    if found:
+    start: int | None = None
+    before, depth = "", 0  # inside BEGIN ATOMIC ... END a semicolon ends no statement of ours
+    for token in tokenize(sql):
+        if token.kind == "space":
+            continue
+        if token.word == "ATOMIC" and before == "BEGIN":
+            depth = 1
+        elif depth:
+            depth += (token.word == "CASE") - (token.word == "END")
+        before = token.word
+        if token.text == ";" and token.kind == "mark" and not depth:
+            if start is not None:
+                yield start, sql[start : token.start].rstrip()
+            start = None
+        elif start is None:
+            start = token.start
+    if start is not None:
         yield start, sql[start:].rstrip()

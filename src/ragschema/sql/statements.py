@@ -7,37 +7,43 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ragschema.sql.losses import find_losses
+from ragschema.sql.names import NAME, PATH, PATHS, in_parentheses, split_list, unquote
+from ragschema.sql.tokens import without_comments
+
 Kind = Literal["table", "column", "index", "constraint"]
 
-_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_PATH = rf"(?:{_NAME}\.)*{_NAME}"
-_PATHS = rf"{_PATH}(?:\s*,\s*{_PATH})*"
-
-_ALTER = re.compile(rf"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({_PATH})\s+(.*)", re.I | re.S)
-_CREATE_TABLE = re.compile(rf"CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_PATH})", re.I)
-_DROP_TABLE = re.compile(rf"DROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?({_PATHS})", re.I)
-_DROP_INDEX = re.compile(rf"DROP\s+INDEX\s+(CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?({_PATHS})", re.I)
+_ALTER = re.compile(rf"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({PATH})\s+(.*)", re.I | re.S)
+_CREATE_TABLE = re.compile(
+    rf"CREATE\s+(?:(?:GLOBAL\s+|LOCAL\s+)?(?:TEMP|TEMPORARY|UNLOGGED)\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({PATH})",
+    re.I,
+)
+_DROP_TABLE = re.compile(rf"DROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?({PATHS})", re.I)
+_DROP_INDEX = re.compile(rf"DROP\s+INDEX\s+(CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?({PATHS})", re.I)
 _ON_TABLE = re.compile(
     rf"(?:CREATE\s+(?:OR\s+REPLACE\s+)?(?:CONSTRAINT\s+)?|DROP\s+|ALTER\s+)(?:TRIGGER|POLICY|RULE)\b"
-    rf".*?\bON\s+({_PATH})",
+    rf".*?\bON\s+({PATH})",
     re.I | re.S,
 )
 _WHOLE_TABLE = re.compile(
     rf"(?:TRUNCATE(?:\s+TABLE)?|LOCK(?:\s+TABLE)?|CLUSTER|REINDEX\s+TABLE|VACUUM\s*\(?FULL\)?)"
-    rf"\s+(?:ONLY\s+)?({_PATHS})",
+    rf"\s+(?:ONLY\s+)?({PATHS})",
     re.I,
 )
-_REFERENCES = re.compile(rf"\bREFERENCES\s+({_PATH})", re.I)
+_REFERENCES = re.compile(rf"\bREFERENCES\s+({PATH})", re.I)
 _INDEX = re.compile(
     rf"CREATE\s+(?P<unique>UNIQUE\s+)?INDEX\s+(?P<concurrently>CONCURRENTLY\s+)?"
-    rf"(?P<if_not_exists>IF\s+NOT\s+EXISTS\s+)?(?P<name>{_PATH})\s+ON\s+(?:ONLY\s+)?(?P<table>{_PATH})\s*"
+    rf"(?P<if_not_exists>IF\s+NOT\s+EXISTS\s+)?(?P<name>{PATH})\s+ON\s+(?:ONLY\s+)?(?P<table>{PATH})\s*"
     rf"(?:USING\s+(?P<using>\w+)\s*)?(?P<rest>\(.*)",
     re.I | re.S,
 )
-_DROP_COLUMN = re.compile(rf"DROP\s+COLUMN\s+(?:IF\s+EXISTS\s+)?({_NAME})", re.I)
-_DROP_CONSTRAINT = re.compile(rf"DROP\s+CONSTRAINT\s+(?:IF\s+EXISTS\s+)?({_NAME})", re.I)
-_ADD_COLUMN = re.compile(rf"ADD\s+COLUMN\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME})", re.I)
-_CONSTRAINT = re.compile(rf"\bCONSTRAINT\s+({_NAME})\s+(?:CHECK|FOREIGN|UNIQUE|PRIMARY|EXCLUDE|NOT)\b", re.I)
+_DROP_CONSTRAINT = re.compile(rf"DROP\s+CONSTRAINT\s+(?:IF\s+EXISTS\s+)?({NAME})", re.I)
+_ADD_COLUMN = re.compile(
+    rf"ADD\s+(?!(?:CONSTRAINT|CHECK|UNIQUE|PRIMARY|FOREIGN|EXCLUDE|NOT)\b)(?:COLUMN\s+)?"
+    rf"(?:IF\s+NOT\s+EXISTS\s+)?({NAME})",
+    re.I,
+)
+_CONSTRAINT = re.compile(rf"\bCONSTRAINT\s+({NAME})\s+(?:CHECK|FOREIGN|UNIQUE|PRIMARY|EXCLUDE|NOT)\b", re.I)
 _QUIET = re.compile(r"(VALIDATE\s+CONSTRAINT|ALTER\s+(COLUMN\s+)?\S+\s+SET\s+STATISTICS|SET\s*\()", re.I)
 
 
@@ -82,15 +88,9 @@ class IndexSql:
     has_if_not_exists: bool
 
 
-def unquote(path: str) -> str:
-    """Return the name at the end of a path, as the catalogue has it."""
-    name: str = re.findall(_NAME, path)[-1]
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
-
-
 def altered(sql: str) -> tuple[str, str] | None:
     """Return the table of an ALTER TABLE, and what it does to it."""
-    match = _ALTER.match(sql)
+    match = _ALTER.match(without_comments(sql))
     return (unquote(match[1]), match[2]) if match else None
 
 
@@ -100,31 +100,9 @@ def find_target(sql: str) -> str | None:
     return alter[0] if alter else index.table if index else None
 
 
-def split_list(text: str) -> list[str]:
-    """Split at the commas that stand in no parentheses."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
-
-
-def in_parentheses(text: str) -> tuple[str, str]:
-    """Split a text that starts with a parenthesis into what is in it, and what follows."""
-    depth = 0
-    for place, character in enumerate(text):
-        depth += (character == "(") - (character == ")")
-        if depth == 0:
-            return text[1:place], text[place + 1 :].strip()
-    return text[1:], ""
-
-
 def read_index(sql: str) -> IndexSql | None:
     """Take a CREATE INDEX apart; None for any other statement."""
-    match = _INDEX.match(sql)
+    match = _INDEX.match(without_comments(sql))
     if match is None:
         return None
     columns, rest = in_parentheses(match["rest"])
@@ -144,7 +122,7 @@ def read_index(sql: str) -> IndexSql | None:
     return IndexSql(
         unquote(match["name"]),
         unquote(match["table"]),
-        [unquote(item) if re.fullmatch(_NAME, item) else item for item in split_list(columns)],
+        [unquote(item) if re.fullmatch(NAME, item) else item for item in split_list(columns)],
         options,
         bool(match["concurrently"]),
         bool(match["if_not_exists"]),
@@ -153,6 +131,7 @@ def read_index(sql: str) -> IndexSql | None:
 
 def find_created(sql: str) -> Iterator[Thing]:
     """Yield what a statement creates."""
+    sql = without_comments(sql)
     if table := _CREATE_TABLE.match(sql):
         yield Thing("table", unquote(table[1]))
         yield from (
@@ -161,21 +140,24 @@ def find_created(sql: str) -> Iterator[Thing]:
     if index := read_index(sql):
         yield Thing("index", index.name, index.table)
     if alter := altered(sql):
-        yield from (Thing("column", unquote(name), alter[0]) for name in _ADD_COLUMN.findall(alter[1]))
+        actions = map(_ADD_COLUMN.match, split_list(alter[1]))
+        yield from (Thing("column", unquote(action[1]), alter[0]) for action in actions if action)
         yield from (Thing("constraint", unquote(name), alter[0]) for name in _CONSTRAINT.findall(alter[1]))
 
 
 def find_removed(sql: str) -> Iterator[Thing]:
     """Yield what a statement removes."""
-    if tables := _DROP_TABLE.match(sql):
-        yield from (Thing("table", unquote(name)) for name in split_list(tables[1]))
+    for loss in find_losses(sql):
+        if loss.kind == "table":
+            yield Thing("table", loss.name)
+        elif loss.kind == "column":
+            yield Thing("column", str(loss.column), loss.name)
+    sql = without_comments(sql)
     if indexes := _DROP_INDEX.match(sql):
         yield from (Thing("index", unquote(name)) for name in split_list(indexes[2]))
     if alter := altered(sql):
-        yield from (Thing("column", unquote(name), alter[0]) for name in _DROP_COLUMN.findall(alter[1]))
-        yield from (
-            Thing("constraint", unquote(name), alter[0]) for name in _DROP_CONSTRAINT.findall(alter[1])
-        )
+        actions = map(_DROP_CONSTRAINT.match, split_list(alter[1]))
+        yield from (Thing("constraint", unquote(action[1]), alter[0]) for action in actions if action)
 
 
 def find_locked(sql: str, indexes: Mapping[str, str]) -> list[str]:
@@ -186,6 +168,7 @@ def find_locked(sql: str, indexes: Mapping[str, str]) -> list[str]:
         indexes: The table of each index that exists, for DROP INDEX.
     """
     found: list[str] = []
+    sql = without_comments(sql)
     if alter := altered(sql):
         if _QUIET.match(alter[1]):
             return []

@@ -10,22 +10,22 @@ from collections.abc import Callable
 
 from ragschema.authoring.lint import constraint_advice
 from ragschema.authoring.lint.findings import Advice, call, followed_by, quote, revision
-from ragschema.sql.statements import altered, find_removed, in_parentheses, read_index, unquote
+from ragschema.sql.names import NAME, in_parentheses, unquote
+from ragschema.sql.statements import altered, find_removed, read_index
 
 _DOCUMENTATION = "https://squawkhq.com/docs/"
 
-_NAME = r'("[^"]+"|\w+)'
-_ALTER_COLUMN = re.compile(rf"ALTER\s+(?:COLUMN\s+)?{_NAME}\s+(.*)", re.I | re.S)
+_ALTER_COLUMN = re.compile(rf"ALTER\s+(?:COLUMN\s+)?({NAME})\s+(.*)", re.I | re.S)
 _ADD_COLUMN = re.compile(
-    rf"ADD\s+(?:COLUMN\s+)?(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}\s+(.*?)"
+    rf"ADD\s+(?:COLUMN\s+)?(?:IF\s+NOT\s+EXISTS\s+)?({NAME})\s+(.*?)"
     r"(?=\s+(?:DEFAULT|NOT\s+NULL|NULL|GENERATED|CONSTRAINT|UNIQUE|PRIMARY|CHECK|REFERENCES)\b|$)(.*)",
     re.I | re.S,
 )
 _DEFAULT = re.compile(r"\bDEFAULT\s+(.*?)(?=\s+(?:NOT\s+NULL|NULL|CONSTRAINT|UNIQUE|CHECK)\b|$)", re.I | re.S)
 _GENERATED = re.compile(r"\bGENERATED\s+ALWAYS\s+AS\s*(\(.*)", re.I | re.S)
 _TYPE = re.compile(r"(?:SET\s+DATA\s+)?TYPE\s+(.*?)(?:\s+USING\b.*)?$", re.I | re.S)
-_RENAME_COLUMN = re.compile(rf"RENAME\s+(?:COLUMN\s+)?{_NAME}\s+TO\s+{_NAME}", re.I)
-_RENAME = re.compile(rf"RENAME\s+TO\s+{_NAME}", re.I)
+_RENAME_COLUMN = re.compile(rf"RENAME\s+(?:COLUMN\s+)?({NAME})\s+TO\s+({NAME})", re.I)
+_RENAME = re.compile(rf"RENAME\s+TO\s+({NAME})", re.I)
 
 
 def advise(rule: str, sql: str, message: str, remedy: str) -> Advice:

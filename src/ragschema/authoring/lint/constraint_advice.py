@@ -6,17 +6,17 @@ import re
 from dataclasses import dataclass
 
 from ragschema.authoring.lint.findings import Advice, call, followed_by, quote, revision
-from ragschema.sql.statements import altered, in_parentheses, split_list, unquote
+from ragschema.sql.names import NAME, in_parentheses, split_list, unquote
+from ragschema.sql.statements import altered
 
 _OWN = "In a revision of its own:"
 
-_NAME = r'("[^"]+"|\w+)'
 _ADD = re.compile(
-    rf"ADD\s+(?:CONSTRAINT\s+{_NAME}\s+)?(CHECK|UNIQUE|PRIMARY\s+KEY|FOREIGN\s+KEY)\s*(\(.*)", re.I | re.S
+    rf"ADD\s+(?:CONSTRAINT\s+({NAME})\s+)?(CHECK|UNIQUE|PRIMARY\s+KEY|FOREIGN\s+KEY)\s*(\(.*)", re.I | re.S
 )
-_REFERENCES = re.compile(rf"REFERENCES\s+{_NAME}\s*(?:\(([^)]*)\))?", re.I)
+_REFERENCES = re.compile(rf"REFERENCES\s+({NAME})\s*(?:\(([^)]*)\))?", re.I)
 _ACTION = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|RESTRICT|SET\s+NULL|SET\s+DEFAULT)", re.I)
-_VALIDATE = re.compile(rf"VALIDATE\s+CONSTRAINT\s+{_NAME}", re.I)
+_VALIDATE = re.compile(rf"VALIDATE\s+CONSTRAINT\s+({NAME})", re.I)
 _SUFFIXES = {"CHECK": "check", "UNIQUE": "key", "PRIMARY KEY": "pkey", "FOREIGN KEY": "fkey"}
 
 

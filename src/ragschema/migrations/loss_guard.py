@@ -1,0 +1,327 @@
+"""Guard of rows: what a revision has destroyed is read from the database before it commits, and refused.
+
+The text of a revision does not tell all that it does. So the database is asked: which of the tables that the
+transaction has touched are gone, or lack a column, were deleted from, or have another file. Where that needs to be
+known of a table as it was, the revision is rolled back to its start, the table locked and looked at, and the
+revision run again. What the text tells is locked and counted at once, which spares the second run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count as numbers
+from typing import Literal, NoReturn
+
+import sqlalchemy as sa
+from alembic.script import Script
+
+from ragschema.database.drivers import as_written, driver_of
+from ragschema.errors import ConfigurationError, DataLossRefused, RevisionRefused
+from ragschema.migrations.table_snapshots import (
+    Snapshot,
+    Table,
+    Touched,
+    read_all_tables,
+    read_snapshot,
+    read_touched,
+)
+from ragschema.migrations.value_copies import Copy, drop_copy, find_missing, make_copy
+from ragschema.planning.losses import Destroyed, StepLoss, count, count_losses, find_irreversible
+from ragschema.revisions.docstrings import read_deletion
+from ragschema.sql.losses import find_losses
+
+_SAVEPOINT = "ragschema_guard"
+_RUNS = 5  # of one revision: each finds what the one before it could not know
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """What may be a loss: a table or a column that is gone, a table with another file, or one of another schema."""
+
+    kind: Literal["table", "column", "file", "other"]
+    oid: int
+    column: int = 0
+
+
+def refuse_data_loss(connection: sa.Connection, losses: Sequence[StepLoss]) -> None:
+    """Refuse, before anything runs, what the steps' texts say they destroy."""
+    evidence = [*map(str, count_losses(connection, losses)), *find_irreversible(connection, losses)]
+    if evidence:
+        raise _refusal("This would destroy data, so nothing was changed.", evidence)
+
+
+def _refusal(fact: str, evidence: Iterable[str]) -> DataLossRefused:
+    return DataLossRefused(
+        fact,
+        "To destroy it all the same: `rag migrate --allow-data-loss`, `rag migrate rollback ... --allow-data-loss`,"
+        " or `alembic -x allow-data-loss=yes ...`.",
+        "\n".join(evidence),
+    )
+
+
+class LossGuard:
+    """Keeps one step from destroying rows and values.
+
+    Args:
+        connection: The connection of the run.
+        script: The revision.
+        schema: The schema that is migrated.
+        losses: What the step's text tells, see `ragschema.planning.losses.read_losses`.
+    """
+
+    def __init__(
+        self, connection: sa.Connection, script: Script, schema: str, losses: Sequence[StepLoss]
+    ) -> None:
+        self._connection = connection
+        self._driver = driver_of(connection)
+        self._revision = script.revision
+        self._deletion = read_deletion(script.module.__doc__ or "")
+        self._derived: Sequence[str] = getattr(script.module, "DERIVED", ())
+        self._schema = schema
+        self._losses = [each for each in losses if not each.is_autocommit]
+        self._has_committed = False
+        self._is_asking = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what belongs to one transaction."""
+        self._is_open = False
+        self._before = Snapshot({}, frozenset(), True)
+        self._all_tables: frozenset[int] | None = None
+        self._others: set[int] = set()
+        self._cleared: set[_Suspect] = set()
+        self._copies: dict[int, Copy] = {}
+
+    def keep(self, migrate: Callable[[], None]) -> None:
+        """Run a step, more than once where that is needed to know; call it at the start of its transaction.
+
+        Raises:
+            DataLossRefused: It destroys rows or values; its transaction was rolled back.
+            RevisionRefused: It cannot be known whether it does, because it commits in between.
+        """
+        with self._listening():
+            with self._asking():
+                self._open()
+            migrate()
+            for run in numbers(1):
+                with self._asking():
+                    losses, suspects = self._look() if self._is_open else ([], [])
+                    if not suspects or self._has_committed or run == _RUNS:
+                        self._settle(losses, suspects)
+                        return
+                    self._connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+                    self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+                    self._open(suspects, losses)
+                migrate()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        listeners: dict[str, Callable[..., None]] = {
+            "before_cursor_execute": self._before_statement,
+            "commit": self._before_commit,
+            "rollback": self._after_rollback,
+        }
+        for name, listener in listeners.items():
+            sa.event.listen(self._connection, name, listener)
+        try:
+            yield
+        finally:
+            for name, listener in listeners.items():
+                sa.event.remove(self._connection, name, listener)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Let our own statements pass."""
+        self._is_asking, before = True, self._is_asking
+        try:
+            yield
+        finally:
+            self._is_asking = before
+
+    def _before_statement(
+        self, connection: sa.Connection, cursor: object, statement: str, *_: object
+    ) -> None:
+        if self._is_asking:
+            return
+        with self._asking():
+            if self._driver.autocommit:
+                self._refuse_irreversible(statement)
+            elif not self._is_open:  # a transaction after an autocommit block
+                self._open()
+
+    def _before_commit(self, connection: sa.Connection) -> None:
+        if self._driver.autocommit:
+            return
+        with self._asking():
+            if self._is_open:
+                self._settle(*self._look())
+        self._has_committed = True
+        self._forget()
+
+    def _after_rollback(self, connection: sa.Connection) -> None:
+        self._has_committed = True  # the savepoint is gone
+        self._forget()
+
+    def _refuse_irreversible(self, statement: str) -> None:
+        losses = [StepLoss(self._revision, loss, statement, True) for loss in find_losses(statement)]
+        if evidence := find_irreversible(self._connection, losses):
+            raise _refusal(
+                f"Revision {self._revision} was stopped before it destroys data in an autocommit block, where"
+                " nothing can be rolled back; what it did before stays.",
+                self._with_deletion(evidence),
+            )
+
+    def _open(self, suspects: Iterable[_Suspect] = (), losses: Sequence[Destroyed] = ()) -> None:
+        """Look at the tables as they are, at the start of a transaction; lock and judge what is suspect.
+
+        Args:
+            suspects: What a run has found that was rolled back.
+            losses: What it has destroyed for sure.
+        """
+        self._others |= {each.oid for each in suspects if each.kind == "other"}
+        self._before = read_snapshot(self._driver, self._schema, self._others)
+        if not self._before.are_deletions_counted:
+            self._count_deletions()
+        suspects = {*suspects, *self._told()}
+        if suspects and self._all_tables is None:
+            self._all_tables = read_all_tables(self._driver)
+        self._judge(suspects, losses)
+        self._connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
+        self._is_open = True
+
+    def _count_deletions(self) -> None:
+        """Let the server count the rows that we delete in this transaction."""
+        try:
+            with self._connection.begin_nested():
+                self._connection.exec_driver_sql("SET LOCAL track_counts = on")
+        except sa.exc.DBAPIError as exc:
+            raise ConfigurationError(
+                "The server does not count deleted rows (track_counts is off), so a revision's deletions go unseen.",
+                "Set track_counts to on, or add --allow-data-loss.",
+            ) from exc
+
+    def _told(self) -> Iterator[_Suspect]:
+        """Yield what the step's text tells of tables that exist."""
+        for each in self._losses:
+            loss = each.loss
+            for table in self._before.tables.values():
+                if table.schema != (loss.schema or (loss.name if loss.kind == "schema" else self._schema)):
+                    continue
+                if loss.kind == "schema" or (loss.kind, loss.name) == ("table", table.relation):
+                    yield _Suspect("table", table.oid)
+                elif loss.kind in ("all rows", "values") and loss.name == table.relation:
+                    yield _Suspect("file", table.oid)
+                elif loss.kind == "column" and loss.name == table.relation:
+                    for number, column in table.columns.items():
+                        if column.name == loss.column:
+                            yield _Suspect("column", table.oid, number)
+
+    def _judge(self, suspects: Iterable[_Suspect], losses: Sequence[Destroyed]) -> None:
+        """Lock the tables of suspects, so that no row can come to them, and refuse what has rows or values."""
+        tables = {
+            each.oid: self._before.tables[each.oid] for each in suspects if each.oid in self._before.tables
+        }
+        for table in sorted(tables.values(), key=lambda table: table.name):
+            self._connection.execute(as_written(f"LOCK TABLE ONLY {table.name} IN ACCESS EXCLUSIVE MODE"))
+        counted = list(self._count(suspects))
+        if counted or (losses and not any(each.kind in ("file", "other") for each in suspects)):
+            self._refuse([*losses, *counted], [])
+        self._cleared |= set(suspects)
+        for each in suspects:
+            if each.kind == "file" and each.oid in tables and each.oid not in self._copies:
+                self._copies[each.oid] = make_copy(
+                    self._connection, self._schema, tables[each.oid], self._derived
+                )
+
+    def _count(self, suspects: Iterable[_Suspect]) -> Iterator[Destroyed]:
+        """Count what is destroyed where suspects are dropped; tables of other schemas are left to the next run."""
+        how = f"dropped by revision {self._revision}"
+        for each in sorted(suspects, key=lambda each: (each.kind != "table", each.oid, each.column)):
+            table = self._before.tables.get(each.oid)
+            if table is None or each.kind not in ("table", "column"):
+                continue
+            column = table.columns[each.column].name if each.kind == "column" else None
+            found = count(self._connection, f"ONLY {table.name}", column, table.label, how)
+            if found.count or found.error:
+                yield found
+
+    def _look(self) -> tuple[list[Destroyed], list[_Suspect]]:
+        """Return what the transaction has destroyed so far, and what it may have."""
+        losses: list[Destroyed] = []
+        suspects: list[_Suspect] = []
+        for touched in read_touched(self._driver, self._schema):
+            before = self._before.tables.get(touched.oid)
+            if before is None:
+                suspects += self._suspect_other(touched)
+            elif touched.table is None:
+                suspects.append(_Suspect("table", before.oid))
+            else:
+                suspects += self._compare(before, touched.table)
+                losses += self._find_losses(before, touched.table)
+        return losses, [each for each in suspects if each not in self._cleared]
+
+    def _suspect_other(self, touched: Touched) -> Iterator[_Suspect]:
+        """Yield a table that is not of our schema, and was there before, or may have been."""
+        table = touched.table
+        if self._all_tables is None and touched.oid in self._before.relations:
+            return  # an index, or another thing without rows
+        if self._all_tables is not None and touched.oid not in self._all_tables:
+            return
+        is_table = table is not None and table.kind in ("r", "p") and not table.is_temporary
+        if table is None or (
+            is_table and table.schema != self._schema and (touched.is_altered or table.deleted)
+        ):
+            yield _Suspect("other", touched.oid)
+
+    def _compare(self, before: Table, now: Table) -> Iterator[_Suspect]:
+        for number in before.columns.keys() - now.columns.keys():
+            if f"{before.label}.{before.columns[number].name}" not in self._derived:
+                yield _Suspect("column", before.oid, number)
+        if before.file != now.file:
+            yield _Suspect("file", before.oid)
+
+    def _find_losses(self, before: Table, now: Table) -> Iterator[Destroyed]:
+        if now.deleted > before.deleted:
+            how = f"deleted by revision {self._revision}"
+            yield Destroyed(now.deleted - before.deleted, before.label, None, how)
+        elif before.file != now.file and (copy := self._copies.get(before.oid)):
+            for column, missing in find_missing(self._connection, copy, now):
+                how = "truncated" if column is None else "cut"
+                yield Destroyed(missing, before.label, column, f"{how} by revision {self._revision}")
+
+    def _settle(self, losses: Sequence[Destroyed], suspects: Sequence[_Suspect]) -> None:
+        """Refuse what was found at the end of a transaction; else leave nothing of ours behind."""
+        if losses or suspects:
+            self._refuse(losses, suspects)
+        for copy in self._copies.values():
+            drop_copy(self._connection, copy)
+
+    def _refuse(self, losses: Sequence[Destroyed], suspects: Iterable[_Suspect]) -> NoReturn:
+        """Roll the transaction back, and say what it would have destroyed."""
+        self._driver.rollback()
+        others = {each.oid for each in suspects if each.kind == "other"}
+        self._before = read_snapshot(self._driver, self._schema, self._others | others)
+        losses = [*losses, *self._count(suspects)]
+        labels = sorted(
+            {self._before.tables[each.oid].label for each in suspects if each.oid in self._before.tables}
+        )
+        self._driver.rollback()
+        stays = "; what it did before an autocommit block stays" if self._has_committed else ""
+        if losses:
+            raise _refusal(
+                f"Revision {self._revision} destroys data, so it was rolled back{stays}.",
+                self._with_deletion(map(str, losses)),
+            )
+        raise RevisionRefused(
+            f"Revision {self._revision} was rolled back{stays}: it commits in between, so that it cannot be known"
+            " whether it destroys data.",
+            "Give each autocommit block a revision of its own; or add --allow-data-loss.",
+            "\n".join(f"dropped or written anew: {label}" for label in labels),
+        )
+
+    def _with_deletion(self, evidence: Iterable[str]) -> list[str]:
+        """Add what the revision's docstring declares."""
+        declared = f"revision {self._revision} says: {self._deletion}" if self._deletion else ""
+        return [*evidence, *filter(None, [declared])]
