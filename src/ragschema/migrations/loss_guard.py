@@ -10,39 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count as numbers
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import sqlalchemy as sa
 from alembic.script import Script
 
 from ragschema.database.drivers import as_written, driver_of
 from ragschema.errors import ConfigurationError, DataLossRefused, RevisionRefused
+from ragschema.migrations.suspects import Suspect, compare, count_dropped, find_told, is_unknown_table
 from ragschema.migrations.table_snapshots import (
     Snapshot,
     Table,
-    Touched,
     read_all_tables,
     read_snapshot,
     read_touched,
 )
 from ragschema.migrations.value_copies import Copy, drop_copy, find_missing, make_copy
-from ragschema.planning.losses import Destroyed, StepLoss, count, count_losses, find_irreversible
+from ragschema.planning.losses import Destroyed, StepLoss, count_losses, find_irreversible
 from ragschema.revisions.docstrings import read_deletion
-from ragschema.sql.losses import find_losses
+from ragschema.sql.losses import ends_transaction, find_losses
 
 _SAVEPOINT = "ragschema_guard"
 _RUNS = 5  # of one revision: each finds what the one before it could not know
-
-
-@dataclass(frozen=True)
-class _Suspect:
-    """What may be a loss: a table or a column that is gone, a table with another file, or one of another schema."""
-
-    kind: Literal["table", "column", "file", "other"]
-    oid: int
-    column: int = 0
 
 
 def refuse_data_loss(connection: sa.Connection, losses: Sequence[StepLoss]) -> None:
@@ -80,7 +70,7 @@ class LossGuard:
         self._deletion = read_deletion(script.module.__doc__ or "")
         self._derived: Sequence[str] = getattr(script.module, "DERIVED", ())
         self._schema = schema
-        self._losses = [each for each in losses if not each.is_autocommit]
+        self._losses = [each.loss for each in losses if not each.is_autocommit]
         self._has_committed = False
         self._is_asking = False
         self._forget()
@@ -91,7 +81,7 @@ class LossGuard:
         self._before = Snapshot({}, frozenset(), True)
         self._all_tables: frozenset[int] | None = None
         self._others: set[int] = set()
-        self._cleared: set[_Suspect] = set()
+        self._cleared: set[Suspect] = set()
         self._copies: dict[int, Copy] = {}
 
     def keep(self, migrate: Callable[[], None]) -> None:
@@ -145,6 +135,12 @@ class LossGuard:
     ) -> None:
         if self._is_asking:
             return
+        if ends_transaction(statement):
+            raise RevisionRefused(
+                f"Revision {self._revision} ends its transaction by itself, where nothing can be checked any more.",
+                "Let it commit by `with op.get_context().autocommit_block():`.",
+                " ".join(statement.split()),
+            )
         with self._asking():
             if self._driver.autocommit:
                 self._refuse_irreversible(statement)
@@ -173,7 +169,7 @@ class LossGuard:
                 self._with_deletion(evidence),
             )
 
-    def _open(self, suspects: Iterable[_Suspect] = (), losses: Sequence[Destroyed] = ()) -> None:
+    def _open(self, suspects: Iterable[Suspect] = (), losses: Sequence[Destroyed] = ()) -> None:
         """Look at the tables as they are, at the start of a transaction; lock and judge what is suspect.
 
         Args:
@@ -184,7 +180,7 @@ class LossGuard:
         self._before = read_snapshot(self._driver, self._schema, self._others)
         if not self._before.are_deletions_counted:
             self._count_deletions()
-        suspects = {*suspects, *self._told()}
+        suspects = {*suspects, *find_told(self._losses, self._before.tables.values(), self._schema)}
         if suspects and self._all_tables is None:
             self._all_tables = read_all_tables(self._driver)
         self._judge(suspects, losses)
@@ -202,30 +198,14 @@ class LossGuard:
                 "Set track_counts to on, or add --allow-data-loss.",
             ) from exc
 
-    def _told(self) -> Iterator[_Suspect]:
-        """Yield what the step's text tells of tables that exist."""
-        for each in self._losses:
-            loss = each.loss
-            for table in self._before.tables.values():
-                if table.schema != (loss.schema or (loss.name if loss.kind == "schema" else self._schema)):
-                    continue
-                if loss.kind == "schema" or (loss.kind, loss.name) == ("table", table.relation):
-                    yield _Suspect("table", table.oid)
-                elif loss.kind in ("all rows", "values") and loss.name == table.relation:
-                    yield _Suspect("file", table.oid)
-                elif loss.kind == "column" and loss.name == table.relation:
-                    for number, column in table.columns.items():
-                        if column.name == loss.column:
-                            yield _Suspect("column", table.oid, number)
-
-    def _judge(self, suspects: Iterable[_Suspect], losses: Sequence[Destroyed]) -> None:
+    def _judge(self, suspects: Iterable[Suspect], losses: Sequence[Destroyed]) -> None:
         """Lock the tables of suspects, so that no row can come to them, and refuse what has rows or values."""
         tables = {
             each.oid: self._before.tables[each.oid] for each in suspects if each.oid in self._before.tables
         }
         for table in sorted(tables.values(), key=lambda table: table.name):
             self._connection.execute(as_written(f"LOCK TABLE ONLY {table.name} IN ACCESS EXCLUSIVE MODE"))
-        counted = list(self._count(suspects))
+        counted = self._count(suspects)
         if counted or (losses and not any(each.kind in ("file", "other") for each in suspects)):
             self._refuse([*losses, *counted], [])
         self._cleared |= set(suspects)
@@ -235,52 +215,28 @@ class LossGuard:
                     self._connection, self._schema, tables[each.oid], self._derived
                 )
 
-    def _count(self, suspects: Iterable[_Suspect]) -> Iterator[Destroyed]:
-        """Count what is destroyed where suspects are dropped; tables of other schemas are left to the next run."""
+    def _count(self, suspects: Iterable[Suspect]) -> list[Destroyed]:
         how = f"dropped by revision {self._revision}"
-        for each in sorted(suspects, key=lambda each: (each.kind != "table", each.oid, each.column)):
-            table = self._before.tables.get(each.oid)
-            if table is None or each.kind not in ("table", "column"):
-                continue
-            column = table.columns[each.column].name if each.kind == "column" else None
-            found = count(self._connection, f"ONLY {table.name}", column, table.label, how)
-            if found.count or found.error:
-                yield found
+        return count_dropped(self._connection, suspects, self._before.tables, how)
 
-    def _look(self) -> tuple[list[Destroyed], list[_Suspect]]:
+    def _look(self) -> tuple[list[Destroyed], list[Suspect]]:
         """Return what the transaction has destroyed so far, and what it may have."""
         losses: list[Destroyed] = []
-        suspects: list[_Suspect] = []
+        suspects: list[Suspect] = []
         for touched in read_touched(self._driver, self._schema):
             before = self._before.tables.get(touched.oid)
-            if before is None:
-                suspects += self._suspect_other(touched)
-            elif touched.table is None:
-                suspects.append(_Suspect("table", before.oid))
-            else:
-                suspects += self._compare(before, touched.table)
-                losses += self._find_losses(before, touched.table)
+            if before is not None:
+                suspects += compare(before, touched.table, self._derived)
+                losses += self._find_losses(before, touched.table) if touched.table else []
+            elif is_unknown_table(touched, self._schema) and self._was_there(touched.oid):
+                suspects.append(Suspect("other", touched.oid))
         return losses, [each for each in suspects if each not in self._cleared]
 
-    def _suspect_other(self, touched: Touched) -> Iterator[_Suspect]:
-        """Yield a table that is not of our schema, and was there before, or may have been."""
-        table = touched.table
-        if self._all_tables is None and touched.oid in self._before.relations:
-            return  # an index, or another thing without rows
-        if self._all_tables is not None and touched.oid not in self._all_tables:
-            return
-        is_table = table is not None and table.kind in ("r", "p") and not table.is_temporary
-        if table is None or (
-            is_table and table.schema != self._schema and (touched.is_altered or table.deleted)
-        ):
-            yield _Suspect("other", touched.oid)
-
-    def _compare(self, before: Table, now: Table) -> Iterator[_Suspect]:
-        for number in before.columns.keys() - now.columns.keys():
-            if f"{before.label}.{before.columns[number].name}" not in self._derived:
-                yield _Suspect("column", before.oid, number)
-        if before.file != now.file:
-            yield _Suspect("file", before.oid)
+    def _was_there(self, oid: int) -> bool:
+        """Whether a relation that was not looked at before is a table that was there, or may have been."""
+        if self._all_tables is not None:
+            return oid in self._all_tables
+        return oid not in self._before.relations  # those are an index, or another thing without rows
 
     def _find_losses(self, before: Table, now: Table) -> Iterator[Destroyed]:
         if now.deleted > before.deleted:
@@ -291,14 +247,14 @@ class LossGuard:
                 how = "truncated" if column is None else "cut"
                 yield Destroyed(missing, before.label, column, f"{how} by revision {self._revision}")
 
-    def _settle(self, losses: Sequence[Destroyed], suspects: Sequence[_Suspect]) -> None:
+    def _settle(self, losses: Sequence[Destroyed], suspects: Sequence[Suspect]) -> None:
         """Refuse what was found at the end of a transaction; else leave nothing of ours behind."""
         if losses or suspects:
             self._refuse(losses, suspects)
         for copy in self._copies.values():
             drop_copy(self._connection, copy)
 
-    def _refuse(self, losses: Sequence[Destroyed], suspects: Iterable[_Suspect]) -> NoReturn:
+    def _refuse(self, losses: Sequence[Destroyed], suspects: Iterable[Suspect]) -> NoReturn:
         """Roll the transaction back, and say what it would have destroyed."""
         self._driver.rollback()
         others = {each.oid for each in suspects if each.kind == "other"}

@@ -58,6 +58,18 @@ def find_losses(sql: str) -> tuple[Loss, ...]:
     return tuple(dict.fromkeys(found))
 
 
+@lru_cache(maxsize=1024)
+def ends_transaction(sql: str) -> bool:
+    """Whether a statement, or one of several in one string, commits or rolls back: not to a savepoint."""
+    for _, statement in split_sql(sql):
+        words = [token.word for token in tokenize(statement) if token.kind != "space"]
+        if words[0] in ("COMMIT", "END", "ABORT") or words[:2] == ["PREPARE", "TRANSACTION"]:
+            return True
+        if words[0] == "ROLLBACK" and "TO" not in words:
+            return True
+    return False
+
+
 def _read(sql: str) -> Iterator[Loss]:
     reader = _Reader([token for token in tokenize(sql) if token.kind != "space"])
     first = reader.next()
@@ -130,12 +142,15 @@ def _write(sql: str) -> Iterator[Loss]:
 
 def _called(tokens: Sequence[Token]) -> Iterator[str]:
     """Yield the functions that a query calls before its WHERE."""
+    before = ""
     for token, following in pairwise(tokens):
         if token.word == "WHERE":
             return
         is_name = token.kind == "name" or (token.kind == "word" and not _NO_CALL.fullmatch(token.word))
-        if is_name and following.text == "(" and not _HARMLESS_CALL.fullmatch(unquote(token.text)):
+        is_call = is_name and following.text == "(" and before != "AS"
+        if is_call and not _HARMLESS_CALL.fullmatch(unquote(token.text)):
             yield unquote(token.text)
+        before = token.word
 
 
 class _Reader:

@@ -21,6 +21,7 @@ from ragschema.authoring.lint.findings import (
     revision,
     with_imports,
 )
+from ragschema.authoring.lint.loss_rules import destructive_autocommit, undeclared_deletion
 from ragschema.authoring.lint.subject import Revisions, Subject, find_removals
 from ragschema.models import Base
 from ragschema.revisions.manifest import Direction
@@ -293,4 +294,6 @@ RULES: tuple[Rule, ...] = (
     two_statements,
     models_import,
     needs_a_database,
+    undeclared_deletion,
+    destructive_autocommit,
 )

@@ -14,6 +14,7 @@ from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
 from ragschema.revisions.files import RevisionFile
 from ragschema.revisions.manifest import DIRECTIONS, Direction
 from ragschema.revisions.offline import RevisionSql, Statement, read_sql
+from ragschema.sql.losses import Loss, find_losses
 from ragschema.sql.statements import Thing, find_created, find_removed
 
 
@@ -51,6 +52,14 @@ class Subject:
     def directions(self) -> Iterator[tuple[Direction, RevisionSql]]:
         """Yield both directions and their SQL."""
         yield from zip(DIRECTIONS, (self.upgrade, self.downgrade), strict=True)
+
+    def losses(self, direction: Direction) -> Iterator[tuple[Statement, Loss]]:
+        """Yield what a direction may destroy, with the statement that does; what it creates itself is nobody's."""
+        sql = dict(self.directions())[direction]
+        for statement in sql.statements:
+            for loss in find_losses(statement.sql):
+                if direction == "downgrade" or loss.name not in self.new_tables:
+                    yield statement, loss
 
     def finding(self, rule: str, where: Statement | int, advice: Advice) -> Finding:
         """Return a finding about a statement, or a line."""
