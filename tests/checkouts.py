@@ -28,7 +28,7 @@ REVISION = '''"""{title}
 
 Why: a test.
 Locks: those of its statements.
-Data: none.
+Data: {data}.
 Deploy: {deploy} (a test).
 Downgrade: reverses it.
 """
@@ -74,6 +74,7 @@ class Checkout:
         *,
         title: str = "Added by a test",
         deploy: str = "expand",
+        data: str = "none",
         checks: str = "",
     ) -> str:
         """Add a revision after the head; return its id."""
@@ -81,6 +82,7 @@ class Checkout:
         source = REVISION.format(
             title=title,
             deploy=deploy,
+            data=data,
             revision=number,
             down_revision=self.head,
             upgrade=_indented(upgrade),

@@ -17,6 +17,7 @@ class Example:
         safe: One without a finding.
         deploy: The label of both.
         safe_deploy: The label of the safe one, where it is another.
+        safe_data: What the safe one says of the data.
         imports: A line above the unsafe one.
     """
 
@@ -25,6 +26,7 @@ class Example:
     safe: str
     deploy: str = "expand"
     safe_deploy: str = ""
+    safe_data: str = "none"
     imports: str = ""
 
 
@@ -783,5 +785,31 @@ Read from the database only where there is one:
 if not op.get_context().as_sql:
     op.get_bind().execute(sa.text("SELECT 1")).scalar()
 """,
+    ),
+    "undeclared-deletion": Example(
+        """op.execute("DELETE FROM rag_jobs WHERE status = 'failed'")""",
+        """
+20260101000000_try.py:21: undeclared-deletion
+  DELETE FROM rag_jobs WHERE status = 'failed'
+Destroys rows of rag_jobs, so the run is refused without --allow-data-loss, and nobody who reads the refusal learns why.
+Say in the docstring which rows go, and why nobody misses them:
+
+    Data: deletes the rows of rag_jobs that ...
+""",
+        safe="""op.execute("DELETE FROM rag_jobs WHERE status = 'failed'")""",
+        safe_data="deletes failed jobs, which nobody reads",
+    ),
+    "destructive-autocommit": Example(
+        """
+with op.get_context().autocommit_block():
+    op.execute("DO $$ BEGIN PERFORM drop_old_partitions(); END $$")
+""",
+        """
+20260101000000_try.py:22: destructive-autocommit
+  DO $$ BEGIN PERFORM drop_old_partitions(); END $$
+May destroy rows where nothing can be rolled back, so the run is refused without --allow-data-loss.
+Take it out of the autocommit block, into a revision of its own.
+""",
+        safe="op.execute('DO $$ BEGIN PERFORM drop_old_partitions(); END $$')",
     ),
 }

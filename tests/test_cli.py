@@ -177,7 +177,7 @@ def test_a_rollback_counts_the_values_of_a_column(run: Command, database: Databa
         )
     refused = run("rag", "migrate", "rollback", "20251225160000", "--yes", DATABASE_URL=database.libpq_url())
     assert refused.returncode == 1
-    assert "1 values of rag_document_versions.title" in refused.stderr
+    assert "1 value of rag_document_versions.title" in refused.stderr
     assert "rag_document_versions.url" not in refused.stderr
 
 

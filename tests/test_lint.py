@@ -37,7 +37,7 @@ REVISION = '''"""Try something
 Somebody needs it.
 
 Locks: some.
-Data: none.
+Data: {data}.
 Deploy: {deploy}.
 Downgrade: nothing.
 """
@@ -80,6 +80,7 @@ def lint_revision(scripts: ScriptDirectory) -> Lint:
         upgrade: str,
         *,
         deploy: str = "expand",
+        data: str = "none",
         imports: str = "",
         downgrade: str = 'raise RuntimeError("restore the backup")',
     ) -> list[Finding]:
@@ -87,6 +88,7 @@ def lint_revision(scripts: ScriptDirectory) -> Lint:
             upgrade=indent(dedent(upgrade).strip(), "    "),
             downgrade=indent(dedent(downgrade).strip(), "    "),
             deploy=deploy,
+            data=data,
             imports=imports,
             helpers=", ".join(operations_v1.__all__),
         )
@@ -118,7 +120,8 @@ def test_the_unsafe_revision_is_told_what_to_write_instead(lint_revision: Lint, 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 def test_the_safe_revision_has_no_findings(lint_revision: Lint, example: Example) -> None:
-    assert lint_revision(example.safe, deploy=example.safe_deploy or example.deploy) == []
+    deploy = example.safe_deploy or example.deploy
+    assert lint_revision(example.safe, deploy=deploy, data=example.safe_data) == []
 
 
 def test_every_rule_has_an_example() -> None:
@@ -179,6 +182,23 @@ def test_the_code_that_is_offered_runs(scripts: ScriptDirectory, database: Datab
     command.upgrade(config, "head")
     if "def downgrade" in code:
         command.downgrade(config, "-1")
+
+
+def test_a_deletion_is_judged_wherever_it_stands_and_not_on_new_tables(lint_revision: Lint) -> None:
+    deletion = "WITH gone AS (DELETE FROM rag_jobs RETURNING id) SELECT id FROM gone"
+    assert rules(lint_revision(f'op.execute("{deletion}")')) == [("undeclared-deletion", 21)]
+    assert lint_revision("op.execute('SELECT 1')", downgrade='op.execute("DELETE FROM rag_jobs")') == []
+    block = "with op.get_context().autocommit_block():\n    op.execute(\"DO 'x'\")"
+    assert rules(lint_revision("op.execute('SELECT 1')", downgrade=block)) == [("destructive-autocommit", 26)]
+    assert (
+        lint_revision(
+            """
+            op.create_table("rag_notes", sa.Column("id", sa.Uuid(), primary_key=True))
+            op.execute("DELETE FROM rag_notes")
+            """
+        )
+        == []
+    )
 
 
 # What squawk is asked

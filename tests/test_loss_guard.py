@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from added_revisions import Revisions, copy_revisions
-from checkouts import wait_until
+from checkouts import ALEMBIC, MIGRATE, Checkout, wait_until
 from conftest import connect, dump_schema, made_database
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, DataLossRefused, RagSchemaError, RevisionRefused
@@ -415,14 +415,21 @@ def test_an_autocommit_block_that_text_does_not_show_is_stopped(revisions: Revis
     assert revisions.ask("SELECT count(*) FROM rag_jobs") == 2
 
 
-def test_each_transaction_beside_an_autocommit_block_is_guarded(revisions: Revisions) -> None:
-    block = in_autocommit("ANALYZE rag_jobs")
-    error = refused(revisions, execute("CREATE TABLE t (a int)", DELETE), block)
+def test_the_transaction_before_an_autocommit_block_is_guarded(revisions: Revisions) -> None:
+    error = refused(
+        revisions,
+        execute("CREATE TABLE t (a int)", DELETE),
+        in_autocommit("ANALYZE rag_jobs", "ANALYZE rag_jobs"),
+    )
     assert error.evidence.startswith("1 row of rag_jobs (deleted")
     assert revisions.ask("SELECT to_regclass('t')") is None
-    for path in (revisions.location / "versions").glob("*_added.py"):
-        path.unlink()
-    error = refused(revisions, execute("CREATE TABLE t (a int)"), block, execute(DELETE))
+    assert revisions.ask("SELECT count(*) FROM rag_jobs") == 2
+
+
+def test_the_transaction_after_an_autocommit_block_is_guarded(revisions: Revisions) -> None:
+    error = refused(
+        revisions, execute("CREATE TABLE t (a int)"), in_autocommit("ANALYZE rag_jobs"), execute(DELETE)
+    )
     assert "what it did before an autocommit block stays" in error.message
     assert error.evidence.startswith("1 row of rag_jobs (deleted")
     assert revisions.ask("SELECT count(*) FROM rag_jobs") == 2
@@ -439,10 +446,45 @@ def test_what_is_dropped_unseen_beside_an_autocommit_block_is_refused_even_if_em
     )
     assert "cannot be known" in error.message
     assert error.evidence == "dropped or written anew: rag_jobs"
-    for path in (revisions.location / "versions").glob("*_added.py"):
-        path.unlink()
+
+
+def test_what_is_told_beside_an_autocommit_block_is_counted_beforehand(revisions: Revisions) -> None:
     revision = revisions.add(
         "\n".join([execute("ALTER TABLE rag_jobs DROP error_message"), in_autocommit("ANALYZE rag_jobs")])
     )
-    revisions.upgrade()  # its text tells: it is locked and counted beforehand
+    revisions.upgrade()
     assert revisions.current() == revision
+
+
+def test_both_commands_refuse_and_are_allowed(tmp_path: Path, database: Database) -> None:
+    """And the refusal says what the revision declares."""
+    with connect(database) as connection:
+        connection.execute(JOBS)
+    checkout = Checkout(tmp_path)
+    checkout.add(
+        execute(DELETE), execute(do("DROP TABLE rag_jobs CASCADE")), data="deletes the jobs of a test"
+    )
+    for command in (MIGRATE, ALEMBIC):
+        ran = checkout.run(*command, database=database)
+        assert ran.returncode != 0
+        shown = ran.stdout + ran.stderr
+        assert f"1 row of rag_jobs (deleted by revision {checkout.head})" in shown
+        assert f"revision {checkout.head} says: deletes the jobs of a test." in shown
+        assert "--allow-data-loss" in shown
+    assert checkout.run(*MIGRATE, "--allow-data-loss", database=database).returncode == 0
+    back = ("rag", "migrate", "rollback", "-1", "--yes")
+    for steps in (back, ("alembic", "downgrade", "-1")):
+        ran = checkout.run(*steps, database=database)
+        assert ran.returncode != 0
+        assert f"1 row of rag_jobs (dropped by revision {checkout.head})" in ran.stdout + ran.stderr
+    with connect(database) as connection:
+        assert connection.execute("SELECT job_type FROM rag_jobs").fetchall() == [("b",)]
+        allowed = checkout.run("alembic", "-x", "allow-data-loss=yes", "downgrade", "-1", database=database)
+        assert allowed.returncode == 0, allowed.stderr
+        assert connection.execute("SELECT to_regclass('rag_jobs')").fetchone() == (None,)
+
+
+def test_a_revision_may_not_commit_by_itself(revisions: Revisions) -> None:
+    error = refused(revisions, execute(DELETE, "COMMIT"), error=RevisionRefused)
+    assert "ends its transaction by itself" in error.message
+    assert revisions.ask("SELECT count(*) FROM rag_jobs") == 2

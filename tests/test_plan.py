@@ -62,16 +62,22 @@ REVISIONS = {  # id: (deploy, upgrade)
     ),
     "20990101000007": ("contract", 'op.drop_column("rag_document_versions", "title")'),
     "20990101000008": (
+        "expand. Data: deletes jobs, because of a test",
+        "op.execute(\"DELETE FROM rag_jobs WHERE job_type = 'none'\")\n"
+        '    op.execute("ALTER TABLE rag_jobs ALTER job_type TYPE varchar(5)")\n'
+        "    op.execute(\"DO 'BEGIN END'\")",
+    ),
+    "20990101000009": (
         "expand",
         "op.execute(\"COMMENT ON TABLE rag_jobs IS 'jobs'\")\n"
         '    op.execute("ALTER TABLE rag_jobs ADD COLUMN broken no_such_type")\n'
         '    op.execute("ALTER TABLE rag_documents ADD COLUMN after_it text")',
     ),
-    "20990101000009": ("expand", 'op.execute("DROP TABLE rag_chunk_events")'),
+    "20990101000010": ("expand", 'op.execute("DROP TABLE rag_chunk_events")'),
 }
 LABELS = dict(
     zip(
-        ("rewrite", "index", "not null", "concurrent", "helpers", "scan", "drop", "fails", "last"),
+        ("rewrite", "index", "not null", "concurrent", "helpers", "scan", "drop", "deletes", "fails", "last"),
         REVISIONS,
         strict=True,
     )
@@ -252,6 +258,19 @@ def test_a_dropped_column_with_values_is_data_loss(plan: dict[str, Any]) -> None
     assert hazards(plan, "drop") == ["contract", "lock", "data-loss"]
     messages = [hazard["message"] for hazard in statements(plan, "drop")[0]["hazards"]]
     assert messages[-1] == "destroys 3 values of rag_document_versions.title."
+
+
+def test_what_may_destroy_is_told_and_what_a_revision_declares(plan: dict[str, Any]) -> None:
+    revision = next(each for each in plan["revisions"] if each["revision"] == LABELS["deletes"])
+    found = [hazard["message"] for hazard in revision["hazards"]]
+    assert found == ["says itself that it deletes jobs, because of a test."]
+    delete, change, do = (
+        [hazard["message"] for hazard in each["hazards"]] for each in revision["statements"]
+    )
+    assert delete[-1] == "may delete some of the 50 rows of rag_jobs."
+    assert change[-1] == "may cut some of the 50 values of rag_jobs.job_type."
+    assert do[-1].startswith("its text does not tell ")
+    assert "destroys" in do[-1]
 
 
 def test_a_statement_that_fails_says_why_and_the_rest_is_read(made: Made) -> None:

@@ -466,7 +466,7 @@ def test_a_downgrade_that_would_forget_a_text_configuration_is_refused(old_datab
     with pytest.raises(DataLossRefused) as raised:
         migrations.downgrade(old_database, OLD)
     assert (
-        raised.value.evidence == "1 values of rag_documents.text_config (dropped by revision 20261121121000)"
+        raised.value.evidence == "1 value of rag_documents.text_config (dropped by revision 20261121121000)"
     )
     assert migrations.status(old_database).current == head
     migrations.downgrade(old_database, OLD, allow_data_loss=True)
