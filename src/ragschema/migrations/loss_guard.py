@@ -31,6 +31,11 @@ from ragschema.planning.losses import Destroyed, StepLoss, count_losses, find_ir
 from ragschema.revisions.docstrings import read_deletion
 from ragschema.sql.losses import ends_transaction, find_losses
 
+_REMEDY = (
+    "To destroy it all the same: `rag migrate --allow-data-loss`, `rag migrate rollback ... --allow-data-loss`,"
+    " or `alembic -x allow-data-loss=yes ...`."
+)
+
 _SAVEPOINT = "ragschema_guard"
 _RUNS = 5  # of one revision: each finds what the one before it could not know
 
@@ -39,16 +44,9 @@ def refuse_data_loss(connection: sa.Connection, losses: Sequence[StepLoss]) -> N
     """Refuse, before anything runs, what the steps' texts say they destroy."""
     evidence = [*map(str, count_losses(connection, losses)), *find_irreversible(connection, losses)]
     if evidence:
-        raise _refusal("This would destroy data, so nothing was changed.", evidence)
-
-
-def _refusal(fact: str, evidence: Iterable[str]) -> DataLossRefused:
-    return DataLossRefused(
-        fact,
-        "To destroy it all the same: `rag migrate --allow-data-loss`, `rag migrate rollback ... --allow-data-loss`,"
-        " or `alembic -x allow-data-loss=yes ...`.",
-        "\n".join(evidence),
-    )
+        raise DataLossRefused(
+            "This would destroy data, so nothing was changed.", _REMEDY, "\n".join(evidence)
+        )
 
 
 class LossGuard:
@@ -163,9 +161,10 @@ class LossGuard:
     def _refuse_irreversible(self, statement: str) -> None:
         losses = [StepLoss(self._revision, loss, statement, True) for loss in find_losses(statement)]
         if evidence := find_irreversible(self._connection, losses):
-            raise _refusal(
+            raise DataLossRefused(
                 f"Revision {self._revision} was stopped before it destroys data in an autocommit block, where"
                 " nothing can be rolled back; what it did before stays.",
+                _REMEDY,
                 self._with_deletion(evidence),
             )
 
@@ -266,8 +265,9 @@ class LossGuard:
         self._driver.rollback()
         stays = "; what it did before an autocommit block stays" if self._has_committed else ""
         if losses:
-            raise _refusal(
+            raise DataLossRefused(
                 f"Revision {self._revision} destroys data, so it was rolled back{stays}.",
+                _REMEDY,
                 self._with_deletion(map(str, losses)),
             )
         raise RevisionRefused(
@@ -277,7 +277,7 @@ class LossGuard:
             "\n".join(f"dropped or written anew: {label}" for label in labels),
         )
 
-    def _with_deletion(self, evidence: Iterable[str]) -> list[str]:
-        """Add what the revision's docstring declares."""
-        declared = f"revision {self._revision} says: {self._deletion}" if self._deletion else ""
-        return [*evidence, *filter(None, [declared])]
+    def _with_deletion(self, evidence: Iterable[str]) -> str:
+        """Return the evidence, and what the revision's docstring declares."""
+        declared = [f"revision {self._revision} says: {self._deletion}"] if self._deletion else []
+        return "\n".join([*evidence, *declared])

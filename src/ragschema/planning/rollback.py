@@ -11,7 +11,7 @@ from ragschema.database.connections import opened
 from ragschema.database.drivers import driver_of, engine_on
 from ragschema.database.options import Options
 from ragschema.errors import PlanStale, UsageError
-from ragschema.planning.losses import count_losses, read_losses_of
+from ragschema.planning.losses import StepLoss, count_losses, find_irreversible, read_losses_of
 from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
 from ragschema.revisions.scripts import script_directory
 from ragschema.state.status import read_current
@@ -84,7 +84,7 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
                 Reversal(
                     each,
                     next(known.summary for known in manifest.revisions if known.revision == each),
-                    tuple(map(str, count_losses(connection, read_losses_of(scripts[each], "downgrade")))),
+                    _describe(connection, read_losses_of(scripts[each], "downgrade")),
                 )
                 for each in doomed
             )
@@ -96,6 +96,10 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
             reversals,
             backup_command(at.database, at.schemas.target),
         )
+
+
+def _describe(connection: sa.Connection, losses: Sequence[StepLoss]) -> tuple[str, ...]:
+    return (*map(str, count_losses(connection, losses)), *find_irreversible(connection, losses))
 
 
 def check_rollback(foreseen: Rollback, connection: sa.Connection, schema: str) -> None:
