@@ -15,7 +15,7 @@ from psycopg.rows import dict_row, tuple_row
 
 import servers
 from conftest import DatabaseAt, connect, made_database, run_psql
-from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES
+from drifts import DRIFTS, FIXTURE_DRIFTS, FIXTURES, SEARCH_PATH
 from ragschema import migrations
 from ragschema.database.server import Connection
 from ragschema.database.settings import Database
@@ -76,7 +76,7 @@ def run_script(connection: Connection, script: str) -> None:
 
 
 def found(drift: Drift) -> dict[str, str | None]:
-    return {difference.object: difference.found for difference in drift.differences}
+    return {difference.object: difference.found for difference in (*drift.differences, *drift.misplaced)}
 
 
 @pytest.mark.parametrize("name", DRIFTS)
@@ -86,7 +86,11 @@ def test_a_manual_drift_is_found_and_named(connection: Connection, name: str) ->
     drift = find_drift(connection, "public", HEAD)
     assert found(drift) == objects
     assert not drift.is_clean
-    assert {d.object: d.expected for d in drift.differences} == {o: expected(HEAD).get(o) for o in objects}
+    assert {d.object: d.expected for d in drift.differences} == {
+        o: expected(HEAD).get(o) for o in objects if o not in {d.object for d in drift.misplaced}
+    }
+    assert {d.expected for d in drift.misplaced} <= {SEARCH_PATH}
+    assert drift.count == len(objects)
 
 
 @pytest.mark.parametrize("name", FIXTURE_DRIFTS)
@@ -96,8 +100,9 @@ def test_a_drift_of_what_no_revision_has_yet_is_found_and_named(connection: Conn
     made = {"1": read_catalogue(connection, "public")}
     run_script(connection, script)
     drift = compare(read_catalogue(connection, "public"), "1", made)
-    assert [difference.object for difference in drift.differences] == [named]
-    assert drift.differences[0].expected == made["1"][named]
+    assert list(found(drift)) == [named]
+    [difference] = (*drift.differences, *drift.misplaced)
+    assert str(difference.expected) in made["1"][named]
 
 
 def test_a_clean_database_has_no_drift(connection: Connection) -> None:
@@ -207,6 +212,8 @@ NOTES = {
         "ALTER TABLE rag_jobs ADD n bigint NOT NULL GENERATED ALWAYS AS IDENTITY",
         "column rag_jobs.n",
     ),
+    "row security": ("ALTER TABLE rag_chunks ENABLE ROW LEVEL SECURITY", "row-security rag_chunks"),
+    "policy": ("CREATE POLICY mine ON rag_chunks FOR SELECT USING (true)", "policy rag_chunks.mine"),
     "comment": ("COMMENT ON COLUMN rag_chunks.content IS 'text'", "comment rag_chunks.content"),
     "autovacuum": (
         "ALTER TABLE rag_chunks SET (autovacuum_analyze_scale_factor = 0.01)",
@@ -295,7 +302,14 @@ def test_the_role_may_keep_pgvector_in_a_schema_of_its_search_path(anywhere: Dat
             assert find_drift(connection, "public", HEAD) == Drift(HEAD)
         with connect(database) as connection:
             connection.execute("SET search_path TO public, extensions")
-            assert list(found(find_drift(connection, "public", HEAD))) == ["extension vector"]
+            drift = find_drift(connection, "public", HEAD)
+            assert drift.is_clean
+            assert [(note.object, note.found) for note in drift.notes] == [
+                (
+                    "extension vector",
+                    'installed in schema extensions, off the search_path "$user", public',
+                )
+            ]
 
 
 SETTINGS = {
@@ -337,10 +351,11 @@ def test_a_role_that_may_only_read_sees_the_same(connection: Connection) -> None
     drift = find_drift(connection, "public", HEAD)
     functions = {name for name in expected(HEAD) if name.startswith("function ")}  # whose path names public
     assert set(found(drift)) == {
-        *("column rag_chunks.id", "extension vector", "row-security rag_chunks"),
+        *("column rag_chunks.id", "row-security rag_chunks"),
         *functions,
     }
-    assert drift.notes[0].found == (
+    assert [note.object for note in drift.notes] == ["extension vector", "index rag_chunks.mine"]
+    assert drift.notes[1].found == (
         "CREATE INDEX mine ON rag_chunks USING hnsw ((embedding::real[]::vector(768)) vector_l2_ops)"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -9,14 +10,17 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from checkouts import ADD_COLUMN, in_the_way, rows, use_checkout, wait_until
 from conftest import ROOT, Command, connect
-from ragschema import migrations
+from ragschema import create_async_engine, create_engine, hybrid_search, jobs, migrations
 from ragschema.database import poolers
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
@@ -168,3 +172,110 @@ def test_behind_a_session_pooler_the_blocker_is_named(
         wait_until(lambda: f"Waiting for pid {pid} (a reader at lunch)" in caplog.text, "the blocker's name")
     upgrading.join()
     assert migrations.status(database).state == "OK"
+
+
+def enqueue_and_search(pooled: Database, times: int, **options: Any) -> None:
+    """Do in a service's way, over and over, what a pooler may tear: enqueue, claim, search, publish."""
+    engine = create_engine(pooled.libpq_url(), **options)
+    for number in range(times):
+        with engine.begin() as first, engine.begin() as second:  # two, so that the pooler hands out others
+            for name, each in (("first", first), ("second", second)):
+                jobs.enqueue(each, "embed", {"number": number}, dedupe_key=f"{name} {number}")
+                each.execute(hybrid_search(None, "words", limit=1)).all()
+        with engine.begin() as claiming:
+            [job] = jobs.claim(claiming, "worker", ["embed"])
+            assert jobs.complete(claiming, job)
+    engine.dispose()
+
+
+async def enqueue_in_asyncio(pooled: Database, times: int, **options: Any) -> None:
+    engine = create_async_engine(pooled.libpq_url(), **options)
+    try:
+        for number in range(times):
+            async with engine.begin() as connection, engine.begin() as other:
+                await connection.run_sync(jobs.enqueue, "asyncio", {"number": number})
+                await other.run_sync(jobs.enqueue, "asyncio", {"number": number})
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.parametrize("options", [{}, {"pooler": True}], ids=["found out", "said"])
+def test_a_service_enqueues_and_searches_behind_a_transaction_pooler(
+    transaction_pooler: Mapping[str, str], database: Database, options: dict[str, Any]
+) -> None:
+    pooled = behind(transaction_pooler, database)
+    for _ in range(2):  # another service finds server connections that the first has used
+        enqueue_and_search(pooled, 8, **options)
+        asyncio.run(enqueue_in_asyncio(pooled, 8, **options))
+    with connect(database) as connection:
+        assert rows(connection, "SELECT count(*) FROM rag_jobs WHERE job_type = 'asyncio'") == [32]
+        assert rows(connection, "SELECT count(*) FROM rag_jobs WHERE status = 'completed'") == [16]
+
+
+async def enqueue_until_it_fails(pooled: Database) -> None:
+    for _ in range(4):
+        await enqueue_in_asyncio(pooled, 12, pooler=False)
+
+
+def test_without_it_a_transaction_pooler_tears_prepared_statements_apart(
+    transaction_pooler: Mapping[str, str], database: Database
+) -> None:
+    """What `pooler` is for: if this no longer fails, it can go."""
+    pooled = behind(transaction_pooler, database)
+    enqueue_and_search(pooled, 12)
+    with pytest.raises((OperationalError, ProgrammingError), match="prepared statement"):
+        asyncio.run(enqueue_until_it_fails(pooled))
+
+
+def test_workers_behind_a_transaction_pooler_find_jobs_by_looking(
+    transaction_pooler: Mapping[str, str], database: Database
+) -> None:
+    engine = create_engine(behind(transaction_pooler, database).libpq_url())
+    done: list[object] = []
+    stopping = threading.Event()
+    working = threading.Thread(
+        target=jobs.work,
+        args=(engine, {"embed": lambda job: done.append(job.payload)}),
+        kwargs={"poll": timedelta(seconds=0.1), "stopping": stopping},
+    )
+    working.start()
+    with engine.begin() as connection:
+        for number in range(12):
+            jobs.enqueue(connection, "embed", number)  # type: ignore[arg-type]  # any JSON
+    wait_until(lambda: len(done) == 12, "the jobs")
+    stopping.set()
+    working.join()
+    engine.dispose()
+    assert sorted(done) == list(range(12))  # type: ignore[type-var]
+
+
+@pytest.mark.usefixtures("_short_probe")
+def test_health_says_what_services_need_behind_a_pooler(
+    transaction_pooler: Mapping[str, str],
+    session_pooler: Mapping[str, str],
+    database: Database,
+    run: Command,
+) -> None:
+    for pooler, code in ((transaction_pooler, 78), (session_pooler, 0)):
+        result = run("rag", "migrate", "health", DATABASE_URL=behind(pooler, database).libpq_url())
+        assert result.returncode == code, result.stdout
+        assert "prepare_threshold=None" in result.stdout
+        assert "create_engine(pooler=True)" in result.stdout
+    assert (
+        "prepare_threshold" not in run("rag", "migrate", "health", DATABASE_URL=database.libpq_url()).stdout
+    )
+
+
+def test_health_looks_at_the_pooler_of_services_beside_the_server_of_migrations(
+    transaction_pooler: Mapping[str, str], database: Database, run: Command
+) -> None:
+    result = run(
+        "rag",
+        "migrate",
+        "health",
+        DATABASE_URL=behind(transaction_pooler, database).libpq_url(),
+        RAG_MIGRATION_DATABASE_URL=database.libpq_url(),
+    )
+    assert result.returncode == 0, result.stdout
+    assert "connection\tdirect" in result.stdout
+    assert "prepare_threshold=None" in result.stdout

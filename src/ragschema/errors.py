@@ -64,6 +64,12 @@ class DataLossRefused(RagSchemaError):
     """A step would destroy rows or values, and was not told that it may."""
 
 
+class RowsHidden(RagSchemaError):
+    """Row security hides rows from the role that is to count, change or judge them."""
+
+    exit_code = 78
+
+
 class UnmanagedDatabase(RagSchemaError):
     """The database has our tables, but no version row says which revision they are."""
 

@@ -151,7 +151,7 @@ def _problems_of_database(target: Target) -> tuple[list[Problem], bool]:
         return problems, False
     drift = migrations.verify(options)
     remedy = "Run `rag migrate verify`, and mend it in SQL."
-    problems += [Problem("database", None, f"Drift: {each}", remedy) for each in drift.differences]
+    problems += [Problem("database", None, f"Drift: {each}", remedy) for each in drift.lines()]
     return problems, not drift.is_clean
 
 

@@ -35,7 +35,7 @@ def status(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Say where the database stands: state, current revision, head, and what is pending."""
+    """Say where the database stands: state, current revision, head, what is pending. Exit 4 where it is broken."""
     from ragschema import migrations
     from ragschema.cli.quick import status_rows
 
@@ -47,6 +47,8 @@ def status(
         print_table(("", "", ""), status_rows(replace(found, backup=None) if is_cut else found))
         if is_cut:
             typer.echo(f"backup: {found.backup}")
+    if found.state == "BROKEN":
+        raise typer.Exit(DRIFT)
     if exit_code and found.state != "OK":
         raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
 
@@ -115,12 +117,12 @@ def verify(
             typer.echo(f"note: {note}")
         for repaired in drift.repaired_later:
             typer.echo(f"repaired by a later revision: {repaired}")
-        for difference in drift.differences:
-            typer.echo(f"drift: {difference}")
+        for line in drift.lines():
+            typer.echo(f"drift: {line}")
         typer.echo(f"{drift.summary.capitalize()} from revision {drift.revision}.")
         if data:
             _show_broken(broken)
-    if drift.differences or broken:
+    if drift.count or broken:
         raise typer.Exit(DRIFT)
 
 

@@ -51,6 +51,9 @@ def status_rows(found: Status) -> list[tuple[str, str, str]]:
         for each in found.elsewhere
     ]
     rows += [("written by", f"ragschema {found.written_by}", "")] if found.written_by else []
+    if found.soundness is not None and not found.soundness.is_sound:
+        rows += [("broken", fault, "") for fault in found.soundness.faults()]
+        rows.append(("broken", "to mend it", found.soundness.remedy()))
     rows += [("invalid index", name, "run `rag migrate repair`") for name in found.invalid_indexes]
     rows += [("edited", revision, "its file is not what was applied") for revision in found.edited]
     if found.last_failure is not None:

@@ -69,7 +69,7 @@ def init(
 @app.command(rich_help_panel=CHANGE)
 @takes_target
 def repair(target: Target, json: Json = False, debug: Debug = False) -> None:
-    """Heal invalid indexes and unvalidated constraints of our tables, concurrently."""
+    """Heal functions made for another schema, invalid indexes, unvalidated constraints; reads and writes go on."""
     from ragschema.migrations.repair import repair as heal
 
     healed = heal(target.options())
@@ -77,11 +77,14 @@ def repair(target: Target, json: Json = False, debug: Debug = False) -> None:
         print_json(healed)
         return
     for what, names in (
+        ("moved to this schema", healed.moved),
         ("rebuilt", healed.rebuilt),
         ("dropped", healed.dropped),
         ("validated", healed.validated),
     ):
         for name in names:
             typer.echo(f"{what} {name}")
-    if not (healed.rebuilt or healed.dropped or healed.validated):
-        typer.echo("Nothing to do: no invalid index, no unvalidated constraint.")
+    if not (healed.moved or healed.rebuilt or healed.dropped or healed.validated):
+        typer.echo(
+            "Nothing to do: no invalid index, no unvalidated constraint, no function of another schema."
+        )

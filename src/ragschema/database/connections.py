@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from ragschema.database import session
 from ragschema.database.login_refusals import explain_refusal
 from ragschema.database.options import Options
 from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
@@ -31,7 +32,7 @@ from ragschema.database.server import (
 )
 from ragschema.database.settings import Database
 from ragschema.database.sqlstates import is_connection_lost, is_lock_conflict
-from ragschema.errors import ConfigurationError, DatabaseUnreachable, LockNotObtained, RagSchemaError
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
 
 log = logging.getLogger(__name__)
 
@@ -254,20 +255,15 @@ def _with_defaults(parameters: Mapping[str, str], end: float | None) -> dict[str
 
 
 def apply_settings(connection: Connection, options: Options) -> None:
-    """Set what every migration obeys: by statements, because poolers refuse startup options.
+    """Set what every migration and every look obeys, the role last.
 
     Raises:
         ConfigurationError: The role to set does not exist or may not be set, or a setting is refused.
     """
-    settings = options.server_settings | ({"role": options.role} if options.role else {})
-    for name, value in settings.items():
-        try:
-            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-        except psycopg.Error as exc:
-            raise ConfigurationError(
-                f"The server refuses to set {name} to {value}.",
-                f"Correct the option that says so: {exc.diag.message_primary}.",
-            ) from exc
+    session.apply(
+        connection,
+        session.PINNED | options.server_settings | ({"role": options.role} if options.role else {}),
+    )
 
 
 def set_search_path(connection: Connection, schemas: Schemas) -> None:

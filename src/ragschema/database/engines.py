@@ -13,36 +13,74 @@ from sqlalchemy.orm import Session, sessionmaker
 
 import ragschema.embeddings.column_type  # noqa: F401  first: engines made after it bind embeddings in binary
 from ragschema.database.connections import reachable
+from ragschema.database.session import FORMATS
 from ragschema.database.settings import Database, find_database
 
 _until_exit = ExitStack()
 atexit.register(_until_exit.close)
 
 
-def create_engine(database_url: str | None = None, **options: Any) -> sa.Engine:
+def create_engine(
+    database_url: str | None = None, *, pooler: bool | None = None, **options: Any
+) -> sa.Engine:
     """Create an engine for the database that `find_database` finds.
 
-    Where that is the embedded server, it is started and runs until the process ends.
+    Where that is the embedded server, it is started and runs until the process ends. Its connections read
+    dates, intervals and texts whatever the role's or the database's settings are.
 
     Args:
         database_url: A PostgreSQL URL; the settings decide by default.
+        pooler: Whether a pooler such as pgbouncer stands before the server: then nothing is prepared, because
+            the next transaction may be another server connection's. By default each new connection finds out.
         options: Passed to `sqlalchemy.create_engine`.
 
     Raises:
         ConfigurationError: No database is set, or a setting cannot be used.
     """
-    return sa.create_engine(_reachable_until_exit(database_url).url(), **options)
+    engine = sa.create_engine(_reachable_until_exit(database_url).url(), **options)
+    _prepare_connections_of(engine, pooler)
+    return engine
 
 
-def create_async_engine(database_url: str | None = None, **options: Any) -> AsyncEngine:
+def create_async_engine(
+    database_url: str | None = None, *, pooler: bool | None = None, **options: Any
+) -> AsyncEngine:
     """Create an async engine; see `create_engine`."""
-    return sa_create_async_engine(_reachable_until_exit(database_url).url(), **options)
+    engine = sa_create_async_engine(_reachable_until_exit(database_url).url(), **options)
+    _prepare_connections_of(engine.sync_engine, pooler)
+    return engine
 
 
-def session_factory(database_url: str | None = None, **options: Any) -> sessionmaker[Session]:
+def session_factory(
+    database_url: str | None = None, *, pooler: bool | None = None, **options: Any
+) -> sessionmaker[Session]:
     """Return a factory of sessions on `create_engine`: ``with session_factory().begin() as session: ...``."""
-    return sessionmaker(create_engine(database_url, **options))
+    return sessionmaker(create_engine(database_url, pooler=pooler, **options))
 
 
 def _reachable_until_exit(database_url: str | None) -> Database:
     return _until_exit.enter_context(reachable(find_database(database_url)))
+
+
+def _prepare_connections_of(engine: sa.Engine, pooler: bool | None) -> None:
+    """Make each new connection of an engine one that our code can read, and a pooler can share."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_backend_pid(), current_setting('array_nulls')")
+        pid, array_nulls = cursor.fetchone()
+        if pooler or (pooler is None and pid != driver.info.backend_pid):  # a pooler tells another number
+            driver.prepare_threshold = None
+        odd = {name: value for name, value in FORMATS.items() if not _is_so(driver, name, value)}
+        if array_nulls == "off":
+            odd["array_nulls"] = "on"
+        for name, value in odd.items():  # a pooler keeps what the server reports for each of its clients
+            cursor.execute(f"SET {name} = '{value}'")
+        cursor.close()
+        connection.commit()
+
+
+def _is_so(driver: Any, name: str, value: str) -> bool:
+    return (driver.info.parameter_status(name) or "").startswith(value)

@@ -14,7 +14,7 @@ from ragschema.database.server import Connection, check_schema_name
 from ragschema.database.settings import Database, database_of_url, find_database, search_database
 from ragschema.database.strangers import refuse_misspelt
 
-_MIGRATION_URL = "RAG_MIGRATION_DATABASE_URL"
+MIGRATION_URL = "RAG_MIGRATION_DATABASE_URL"
 _SCHEMA = "RAG_SCHEMA"
 
 
@@ -99,10 +99,10 @@ def find_options(
     if not isinstance(database, Database):
         if database is not None:
             database = find_database(database)
-        elif url := environment.get(_MIGRATION_URL):
+        elif url := environment.get(MIGRATION_URL):
             database = database_of_url(url)
         else:
-            refuse_misspelt(environment, "RAG", (_MIGRATION_URL,))
+            refuse_misspelt(environment, "RAG", (MIGRATION_URL,))
             database = search_database(environment)
     if schema is None and (setting := environment.get(_SCHEMA)) is not None:
         schema = setting.value

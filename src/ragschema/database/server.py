@@ -53,10 +53,14 @@ class Schemas:
     extension: Extension
 
     @property
+    def names(self) -> list[str]:
+        """Our schema, then pgvector's where that is another."""
+        return list(dict.fromkeys([self.target, self.extension.schema or "public"]))
+
+    @property
     def search_path(self) -> str:
         """The search_path that a migration runs with: our schema, then pgvector's."""
-        names = dict.fromkeys([self.target, self.extension.schema or "public"])
-        return ", ".join(sql.Identifier(name).as_string() for name in names)
+        return ", ".join(sql.Identifier(name).as_string() for name in self.names)
 
 
 def find_extension(connection: Connection) -> Extension:

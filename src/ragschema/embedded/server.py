@@ -28,6 +28,9 @@ from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaE
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 120  # seconds: crash recovery may take a while
+CTYPES = ("C.UTF-8", "en_US.UTF-8", "UTF-8", "C")
+"""What tells letters from other characters, the first that the system has; in C every non-ASCII one is a letter."""
+
 LEFTOVER_TIMEOUT = 10  # seconds for the processes of a killed server to see that it is gone
 
 
@@ -203,10 +206,13 @@ def _initialise(data: Path) -> None:
     try:
         if user := server_user(data):
             os.chown(building, *user)
-        result = run_program(
-            "initdb", building, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
-            "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
-        )  # fmt: skip
+        for ctype in CTYPES:
+            result = run_program(
+                "initdb", building, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
+                "--locale=C", f"--lc-ctype={ctype}", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+            )  # fmt: skip
+            if result.returncode == 0 or "locale name" not in result.stdout:
+                break
         if result.returncode:
             raise DatabaseUnreachable(
                 f"A PostgreSQL data directory cannot be made in {data}.",

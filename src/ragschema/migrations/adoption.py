@@ -72,7 +72,7 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
         raise DriftFound(
             f"The tables are not those of {stated}, {drift.revision}: {drift.summary}.",
             "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
-            "\n".join(map(str, drift.differences)),
+            str(drift),
         )
     return Adoption(drift.revision, was_managed=False, drift=drift)
 
@@ -91,12 +91,12 @@ def _look_at_stamp(connection: Connection, schema: str, said: str, manifest: Man
     nearest = nearest_revision(connection, schema)
     if nearest.is_clean:
         return Adoption(nearest.revision, was_managed=False, drift=nearest, said=said)
-    if len(nearest.differences) < len(drift.differences):
+    if nearest.count < drift.count:
         raise DriftFound(
             f"The database says it is at {said}, and its tables are nearer to {nearest.revision}:"
             f" {nearest.summary}.",
             "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
-            "\n".join(map(str, nearest.differences)),
+            str(nearest),
         )
     return Adoption(said, was_managed=True, drift=None)
 
@@ -125,6 +125,5 @@ def refuse_wrong_stamp(connection: Connection, schema: str, revision: str | None
         raise DriftFound(
             f"The tables are not those of revision {revision}: {drift.summary}.",
             remedy,
-            "\n".join(map(str, drift.differences[:_SHOWN]))
-            + ("\n..." if len(drift.differences) > _SHOWN else ""),
+            "\n".join([*drift.lines()[:_SHOWN], *(["..."] if len(drift.lines()) > _SHOWN else [])]),
         )

@@ -22,6 +22,7 @@ from ragschema.migrations.request import (
     resolve_options,
 )
 from ragschema.revisions.manifest import describe_ids, read_manifest
+from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def upgrade(
     Raises:
         UsageError: There is no such revision.
         DatabaseAhead: The database is at a revision this package does not know.
+        DriftFound: Objects of its revision are missing, or work on another schema.
+        RowsHidden: Row security hides rows of our tables from this role.
+        ConfigurationError: The server is a standby, or this session may only read.
         LockNotObtained: Another deployer held the lock for too long, or a session the tables.
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
@@ -208,9 +212,11 @@ def _current_if_there(options: Options, revision: str, *, expand_only: bool) -> 
     target = manifest.head if revision in ("head", "heads") else revision
     with opened(options) as at:
         current = read_current(at.connection, at.schemas.target)
-    pending = manifest.after(current)
-    if current is None or pending is None or target not in manifest.checksums:
-        return None
+        pending = manifest.after(current)
+        if current is None or pending is None or target not in manifest.checksums:
+            return None
+        if not pending:
+            find_soundness(at.connection, at.schemas.target, current).refuse()
     missing = [each for each in pending if each.revision <= target]
     contracts = [each.revision for each in missing if each.deploy == "contract"]
     if contracts and not expand_only:

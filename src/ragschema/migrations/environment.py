@@ -23,6 +23,7 @@ from ragschema.database.connections import Opened, opened, prepare
 from ragschema.database.drivers import engine_on
 from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
+from ragschema.database.row_security import find_refused, rows_hidden
 from ragschema.database.server import VERSION_TABLE, Connection, check_rights
 from ragschema.database.sqlstates import is_lock_conflict
 from ragschema.errors import RagSchemaError
@@ -30,6 +31,7 @@ from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import Terminated, interruptible
+from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.run import Run
 from ragschema.migrations.watch import watching
@@ -75,6 +77,7 @@ class _Command:
         self.steps: Callable[..., Iterable[Any]] | None = options.get("fn")
         self.name: str = getattr(self.steps, "__name__", "")  # of Alembic's own function
         self.changes_the_database = "destination_rev" in options  # upgrade, downgrade, stamp
+        self.destination = options.get("destination_rev")
         revision = options.get("revision_context")  # revision, check; merge has none
         self.writes_only_a_file = "template_args" in options and not (
             revision and revision.command_args["autogenerate"]
@@ -122,11 +125,14 @@ def _change(request: Request, command: _Command) -> Result:
         if command.name == "upgrade":
             refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
+        revision = read_current(at.connection, schema)
+        is_at_head = revision in context.script.get_heads()
+        if not is_at_head or command.destination not in ("head", "heads"):
+            check_ready(at.connection, schema)
         if command.name == "do_stamp" and not request.force:
             refuse_wrong_stamp(at.connection, schema, _destination())
         schemas = prepare(at.connection, schema)
-        revision = read_current(at.connection, schema)
-        if revision not in context.script.get_heads():
+        if not is_at_head:
             check_rights(at.connection, schemas)
         steps = [] if request.allow_data_loss else _find_steps(command, revision)
         run = Run(request, schema, read_losses(steps))
@@ -149,6 +155,8 @@ def _change(request: Request, command: _Command) -> Result:
                     raise run.refusal(exc) from exc
                 if isinstance(exc, RagSchemaError | CommandError | KeyboardInterrupt):
                     raise
+                if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
+                    raise rows_hidden(hidden, run.outcome()) from exc
                 raise run.failure(exc, watch.blockers) from exc
             current = _read_current(run, connection)
             if run.applied and current is None:

@@ -43,7 +43,7 @@ def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: 
         return
     if drift.is_clean:
         return
-    evidence = "\n".join(map(str, drift.differences))
+    evidence = str(drift)
     if mode == "fail":
         raise DriftFound(
             f"The database is not what revision {revision} says: {drift.summary}.",

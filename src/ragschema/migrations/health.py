@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psycopg
 from psycopg import sql
 
-from ragschema.database.connections import Opened, connect, explained, reachable
-from ragschema.database.options import Options
-from ragschema.database.poolers import find_access, refuse_transaction_pooler
+from ragschema.database.connections import Opened, apply_settings, connect, explained, reachable
+from ragschema.database.options import MIGRATION_URL, Options
+from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
+from ragschema.database.row_security import find_hidden, remedy
 from ragschema.database.server import Connection, Schemas, check_extension, check_server, find_schemas
+from ragschema.database.settings import find_database
+from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
 from ragschema.revisions.manifest import ahead, read_manifest
 from ragschema.state.drift import find_drift
@@ -28,6 +31,20 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
 AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
 """
+
+
+_ON_PATH = """
+SELECT n.nspname IN (%s, 'public') OR quote_ident(n.nspname) = ANY (string_to_array(replace(s.reset_val, ' ', ''), ','))
+FROM pg_settings s, pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE s.name = 'search_path' AND e.extname = 'vector'
+"""
+_CHARACTERS = """
+SELECT pg_encoding_to_char(encoding)::text, datctype::text FROM pg_database WHERE datname = current_database()
+"""
+_REMEDY_OF_WORDS = (
+    "A database keeps both for ever: make one with CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'"
+    " LC_COLLATE 'C' LC_CTYPE 'C.UTF-8', and move there with pg_dump and psql: docs/search.md."
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +65,11 @@ class Check:
 
 
 def check_health(options: Options) -> list[Check]:
-    """Look at everything a migration needs; changes nothing.
+    """Look at everything a migration needs, and at what a service finds there; changes nothing.
 
     Raises:
         DatabaseUnreachable: The server does not answer.
-        ConfigurationError: It refuses this login, database or encryption.
+        ConfigurationError: It refuses this login, database or encryption, or the role may not be set.
     """
     with reachable(options.database) as database, connect(options, database) as connection, explained():
         checks = [Check("server", "ok", f"reached {database}")]
@@ -60,18 +77,79 @@ def check_health(options: Options) -> list[Check]:
         version = str(connection.info.parameter_status("server_version")).split()[0]
         checks.append(_asked("PostgreSQL", version, lambda: check_server(connection)))
         checks.append(_asked("connection", access, lambda: refuse_transaction_pooler(access)))
+        checks.extend(_check_services(options, access))
         if access == "transaction pooler":
             return checks
-        if options.role:
-            connection.execute("SELECT set_config('role', %s, false)", (options.role,))
+        apply_settings(connection, options)
+        checks.extend(_check_writing(connection))
+        checks.append(_check_words(connection))
         try:
             schemas = find_schemas(connection, options.schema)
         except ConfigurationError as exc:
             return [*checks, _refused("schema", exc)]
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
+        checks.append(_check_row_security(connection, schemas.target))
         checks.extend(_check_standing(Opened(connection, database, options, schemas, access)))
         return checks
+
+
+def _check_services(options: Options, access: Access) -> Iterator[Check]:
+    """Look at how services reach the database: they have another URL where migrations have one of their own."""
+    if options.database.source.startswith(MIGRATION_URL):
+        try:
+            with (
+                reachable(find_database()) as database,
+                connect(replace(options, database=database), database) as connection,
+            ):
+                access = find_access(connection, database.parameters)
+        except RagSchemaError as exc:
+            yield Check("services", "warning", exc.message, exc.remedy)
+            return
+    if access != "direct":
+        yield Check(
+            "services",
+            "warning",
+            f"behind a {access}: what is prepared on one server connection is not there on the next",
+            "create_engine of ragschema notices, or is told by create_engine(pooler=True); any other engine on psycopg"
+            " needs prepare_threshold=None. Workers hear of new jobs on a direct connection only.",
+        )
+
+
+def _check_writing(connection: Connection) -> Iterator[Check]:
+    obstacles = find_obstacles(connection)
+    for obstacle in obstacles:
+        yield Check("writing", "refused", obstacle.fact, obstacle.remedy)
+    if not obstacles:
+        yield Check("writing", "ok", "a primary, and this role's sessions may write")
+
+
+def _check_words(connection: Connection) -> Check:
+    """Look at what the database takes for letters: text search cuts words by it."""
+    row = connection.execute(_CHARACTERS).fetchone()
+    assert row is not None
+    encoding, ctype = row
+    finding = f"encoding {encoding}, LC_CTYPE {ctype}"
+    if encoding != "UTF8":
+        return Check(
+            "words", "warning", f"{finding}: not every character of a text can be stored", _REMEDY_OF_WORDS
+        )
+    if ctype in ("C", "POSIX"):
+        return Check(
+            "words",
+            "warning",
+            f"{finding}: every character beyond ASCII is taken for a letter, dashes and quotes too, so that words"
+            " stick together and text search misses them",
+            _REMEDY_OF_WORDS,
+        )
+    return Check("words", "ok", finding)
+
+
+def _check_row_security(connection: Connection, schema: str) -> Check:
+    hidden = find_hidden(connection, schema)
+    if not hidden:
+        return Check("row security", "ok", "no row of our tables is hidden from this role")
+    return Check("row security", "refused", "; ".join(map(str, hidden)), remedy(hidden))
 
 
 def _asked(name: str, found: str, question: object) -> Check:
@@ -103,7 +181,20 @@ def _check_extension(connection: Connection, schemas: Schemas) -> Check:
             "An administrator of the database runs: CREATE EXTENSION vector WITH SCHEMA public;",
         )
     found = f"{extension.installed} in schema {extension.schema}"
+    if warning is None and not _may(connection, _ON_PATH, schemas.target):
+        return Check(
+            "pgvector",
+            "warning",
+            f"{found}, which is not on this role's search_path: our functions find it, a service's own"
+            " statements do not",
+            _path_remedy(connection, schemas),
+        )
     return Check("pgvector", "warning" if warning else "ok", found, warning or "")
+
+
+def _path_remedy(connection: Connection, schemas: Schemas) -> str:
+    role = sql.Identifier(connection.info.user).as_string()
+    return f"For each role of a service: ALTER ROLE {role} SET search_path = {schemas.search_path};"
 
 
 def _check_rights(connection: Connection, schemas: Schemas) -> Iterator[Check]:
@@ -143,9 +234,15 @@ def _check_rights(connection: Connection, schemas: Schemas) -> Iterator[Check]:
 
 
 def _check_standing(at: Opened) -> Iterator[Check]:
-    status = read_status(at, read_manifest())
+    try:
+        status = read_status(at, read_manifest())
+    except RagSchemaError as exc:
+        yield Check("revision", "refused", exc.message, exc.remedy)
+        return
     yield _check_state(status)
-    if status.state in ("OK", "PENDING") and status.current is not None:
+    if (soundness := status.soundness) is not None and soundness.is_sound:
+        yield Check("functions", "ok", f"all work on schema {soundness.schema}")
+    if status.current is not None and (status.pending or status.current == status.head):
         drift = find_drift(at.connection, at.schemas.target, status.current)
         yield Check(
             "drift",
@@ -164,6 +261,8 @@ def _check_standing(at: Opened) -> Iterator[Check]:
 def _check_state(status: Status) -> Check:
     if status.state == "OK":
         return Check("revision", "ok", f"at head {status.head}")
+    if status.state == "BROKEN" and status.soundness is not None:
+        return Check("functions", "refused", "; ".join(status.soundness.faults()), status.soundness.remedy())
     if status.state == "AHEAD":
         return _refused("revision", ahead(str(status.current)))
     if status.state == "UNMANAGED":

@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ragschema.database.connections import opened
+from ragschema.database.row_security import HIDDEN, is_refusal, read_hidden, refuse_hidden, rows_hidden
 from ragschema.database.server import VERSION_TABLE
-from ragschema.errors import DatabaseUnreachable, UnmanagedDatabase, UsageError
+from ragschema.errors import DatabaseUnreachable, RowsHidden, UnmanagedDatabase, UsageError
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Revision, ahead, read_manifest
 from ragschema.state import attempts as history_table
 from ragschema.state.attempts import Entry
 from ragschema.state.drift import Drift, find_drift
 from ragschema.state.elsewhere import describe, find_elsewhere
+from ragschema.state.soundness import question, read_answer
 from ragschema.state.status import Status, behind, read_current, read_status, require_current
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
 
     Raises:
         UsageError: The database is at a revision that does not keep these rules yet.
+        RowsHidden: Row security hides rows of our tables from this role.
     """
     from ragschema.schema.row_rules import SINCE, BrokenDocument, broken_documents
 
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at:
+        refuse_hidden(at.connection, at.schemas.target)
         current = read_current(at.connection, at.schemas.target)
         if SINCE in {revision.revision for revision in manifest.after(current) or ()}:
             raise UsageError(
@@ -103,6 +107,8 @@ def wait(
         DatabaseUnreachable: It still does not answer.
         ConfigurationError: It refuses this login, database or encryption, which no waiting heals.
         DatabaseAhead: It is at a revision this package does not know.
+        DriftFound: Objects of its revision are missing, or work on another schema.
+        RowsHidden: Row security hides the revision from this role.
     """
     deadline = time.monotonic() + timeout
     options = replace(resolve_options(database, schema), deadline=deadline)
@@ -115,6 +121,8 @@ def wait(
         else:
             if found.state == "AHEAD":
                 raise ahead(str(found.current))
+            if found.soundness is not None:
+                found.soundness.refuse()
             missing = {revision.revision for revision in found.pending}
             if not missing if minimum is None else found.current is not None and minimum not in missing:
                 return found
@@ -133,7 +141,7 @@ def wait(
 
 
 def assert_current(connection: sa.Connection, minimum: str | None = None) -> str:
-    """Assert that a service's database is new enough for it; one SELECT, no Alembic.
+    """Assert that a service's database is new enough for it, and whole; two SELECTs, no Alembic.
 
     Args:
         connection: A SQLAlchemy connection, or a session's ``session.connection()``.
@@ -145,21 +153,47 @@ def assert_current(connection: sa.Connection, minimum: str | None = None) -> str
 
     Raises:
         PendingRevisions: The database is older, or not migrated at all.
+        DriftFound: Objects of its revision are missing, or work on another schema.
+        RowsHidden: Row security hides the revision from this role.
     """
     from sqlalchemy.exc import ProgrammingError
 
-    needed = minimum or read_manifest().head
+    manifest = read_manifest()
+    needed = minimum or manifest.head
     try:
         found = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
     except ProgrammingError as exc:
+        if is_refusal(exc.orig):  # by the service's own row_security = off
+            raise RowsHidden(
+                f"Row security hides the row of {VERSION_TABLE} from this role, so its revision is not known.",
+                "Run `rag migrate health` as this role: it names the policy, and the way out.",
+            ) from exc
         if getattr(exc.orig, "sqlstate", None) != "42P01":  # undefined_table: not migrated at all
             raise
         found = None
+    else:
+        if found is None and (error := _hidden_version(connection)) is not None:
+            raise error
     if found is None or str(found) < needed:  # ids are UTC timestamps: text order is time order
         raise behind(
             found, needed, "Run `rag migrate` before the service, or `rag migrate wait` in its start-up."
         )
+    row = connection.exec_driver_sql(question(_SCHEMA_OF_THE_VERSION).decode()).one_or_none()
+    read_answer(row, "of the search_path", str(found)).refuse()
     return str(found)
+
+
+_SCHEMA_OF_THE_VERSION = (
+    f"(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    f" WHERE c.oid = to_regclass('{VERSION_TABLE}'))"
+)
+
+
+def _hidden_version(connection: sa.Connection) -> RowsHidden | None:
+    """Return the error that says from whom the version table's row is hidden; None where it is from nobody."""
+    rows = connection.exec_driver_sql(HIDDEN.replace("%(schema)s", _SCHEMA_OF_THE_VERSION))
+    hidden = [each for each in read_hidden(rows) if each.table == VERSION_TABLE]
+    return rows_hidden(hidden) if hidden else None
 
 
 def history(database: DatabaseArgument = None, *, schema: str | None = None) -> list[HistoryEntry]:

@@ -13,6 +13,7 @@ from ragschema.database.connections import connect, explained, opened, prepare, 
 from ragschema.database.options import Options
 from ragschema.database.server import VERSION_TABLE, Connection, check_rights
 from ragschema.database.settings import Database
+from ragschema.database.write_access import check_writable
 from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreachable
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.revisions.manifest import read_manifest
@@ -46,6 +47,7 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         connection = at.connection
         refuse_second_set(at, read_manifest())
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
+        check_writable(connection)
         schemas = prepare(connection, at.schemas.target)
         check_rights(connection, schemas)
         table = sql.Identifier(schemas.target, VERSION_TABLE)

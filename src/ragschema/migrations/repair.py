@@ -1,4 +1,4 @@
-"""Repair of what failed builds left: invalid indexes, unvalidated constraints."""
+"""Repair of what failed builds left, and of functions that were made for another schema."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from psycopg import sql
 
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
-from ragschema.database.server import Connection
+from ragschema.database.server import Connection, Schemas
+from ragschema.database.write_access import check_writable
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.state.soundness import find_soundness
 from ragschema.state.status import find_invalid_indexes
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,17 @@ SELECT to_regclass(%s) IS NULL AND EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'is_current' AND NOT attisdropped
 )
 """
+_SIGNATURES = """
+SELECT format('%%I.%%I(%%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), p.proname::text
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.proname = ANY (%(functions)s) AND p.prokind = 'f' ORDER BY 2
+"""
+_TRIGGERS = """
+SELECT t.tgname::text, c.relname::text, p.proname::text, pg_get_triggerdef(t.oid)
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE n.nspname = %(schema)s AND c.relname || '.' || t.tgname = ANY (%(triggers)s) ORDER BY 2, 1
+"""
 _LEFT_BY_REINDEX = ("_ccnew", "_ccold")  # suffixes of what an interrupted REINDEX CONCURRENTLY leaves
 
 
@@ -37,17 +50,20 @@ class Repair:
         rebuilt: Indexes built again, concurrently; the vector index also where a load that deferred it has died.
         dropped: Left-overs of an interrupted REINDEX CONCURRENTLY.
         validated: Constraints validated, as ``table.constraint``.
+        moved: Functions and triggers that worked on another schema, and work on their own now.
     """
 
     rebuilt: tuple[str, ...]
     dropped: tuple[str, ...]
     validated: tuple[str, ...]
+    moved: tuple[str, ...] = ()
 
 
 def repair(options: Options) -> Repair:
-    """Heal invalid indexes and unvalidated constraints of ours; an index being built is not touched.
+    """Heal functions made for another schema, invalid indexes and unvalidated constraints of ours.
 
-    Rebuilds with REINDEX CONCURRENTLY and validates under SHARE UPDATE EXCLUSIVE: reads and writes go on.
+    The functions, and triggers that call another schema's, change in one transaction. An index being built is not
+    touched. Rebuilds with REINDEX CONCURRENTLY and validates under SHARE UPDATE EXCLUSIVE: reads and writes go on.
 
     Raises:
         RagSchemaError: psycopg's own error where a constraint does not hold for the rows.
@@ -56,6 +72,8 @@ def repair(options: Options) -> Repair:
         connection = at.connection
         schema = at.schemas.target
         take_deployer_lock(connection, schema, wait=options.lock_wait)
+        check_writable(connection)
+        moved = _move(connection, at.schemas)
         connection.execute("SELECT set_config('lock_timeout', '0', false)")  # it would leave invalid indexes
         rebuilt, dropped, validated = [], [], []
         for index in find_invalid_indexes(connection, schema):
@@ -77,7 +95,29 @@ def repair(options: Options) -> Repair:
                 )
             )
             validated.append(f"{table}.{constraint}")
-        return Repair(tuple(rebuilt), tuple(dropped), tuple(validated))
+        return Repair(tuple(rebuilt), tuple(dropped), tuple(validated), tuple(moved))
+
+
+def _move(connection: Connection, schemas: Schemas) -> list[str]:
+    """Make functions and triggers work on the schema they stand in, in one transaction; return their names."""
+    astray = [each.object.partition(" ") for each in find_soundness(connection, schemas.target, None).astray]
+    functions = [name for kind, _, name in astray if kind == "function"]
+    triggers = [name for kind, _, name in astray if kind == "trigger"]
+    path = sql.SQL(", ").join(map(sql.Identifier, [*schemas.names, "pg_temp"]))
+    with connection.transaction():
+        parameters = {"schema": schemas.target, "functions": functions, "triggers": triggers}
+        for signature, name in connection.execute(_SIGNATURES, parameters).fetchall():
+            log.info("Making %s work on schema %s", name, schemas.target)
+            statement = sql.SQL("ALTER FUNCTION {} SET search_path = {}")
+            connection.execute(statement.format(sql.SQL(signature), path))
+        for trigger, table, function, definition in connection.execute(_TRIGGERS, parameters).fetchall():
+            log.info("Making trigger %s of %s call the function of schema %s", trigger, table, schemas.target)
+            on = sql.Identifier(schemas.target, table)
+            connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(trigger), on))
+            own = sql.Identifier(schemas.target, function).as_string()
+            begin, _, end = definition.rpartition(" EXECUTE FUNCTION ")
+            connection.execute(f"{begin} EXECUTE FUNCTION {own}({end.partition('(')[2]}".encode())
+    return [*functions, *triggers]
 
 
 def _build_deferred(connection: Connection, schema: str) -> list[str]:

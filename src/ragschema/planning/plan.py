@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from ragschema.database.connections import Opened, opened
 from ragschema.database.drivers import driver_of
 from ragschema.database.options import Options
+from ragschema.database.row_security import refuse_hidden
 from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.document import Plan
 from ragschema.revisions.manifest import Manifest, Revision, read_manifest, unknown_revision
 from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current, refuse_unmanaged
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
         UnmanagedDatabase: The database has our tables and no version row.
         DatabaseAhead: It is at a revision this package does not know.
         LockNotObtained: The size of a table cannot be read.
+        RowsHidden: Row security hides rows of our tables from this role.
+        DriftFound: A function works on another schema than its own.
     """
     manifest = read_manifest()
     options = replace(options, application_name="ragschema plan")
@@ -51,6 +55,8 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
         pending = list(takewhile(lambda each: not expand_only or each.deploy == "expand", chosen))
         left = [each.revision for each in chosen[len(pending) :]]
         notes = [f"Ends before the contract revision {left[0]}."] if left else []
+        refuse_hidden(connection, at.schemas.target)  # it counts rows, and a part of them says nothing
+        find_soundness(connection, at.schemas.target, None if pending else current).refuse()
         if not pending and current is None:
             raise UsageError("There is no revision to plan.", "Leave out --to and --expand-only.")
         plan = Plan(

@@ -1,20 +1,23 @@
 """Drift: how a database differs from what the revision it is at made.
 
-What counts. Missing or changed objects of ours are drift, and so are constraints, policies, rules, row
-security, storage parameters and required columns that somebody added to our tables: they make a service's
-statements fail or find less. Notes are what somebody added that refuses nothing: indexes, triggers, comments,
-columns that may be left out; and autovacuum's settings, changed or added. But what a later revision will itself
-create is drift, because that revision will fail on it; an index is not, because a concurrent build may have been
-interrupted. Everything else in the schema is foreign and not mentioned.
+What counts. Missing or changed objects of ours are drift, and so are constraints, rules, storage parameters and
+required columns that somebody added to our tables: they make a service's statements fail or find less. Notes are
+what somebody added that refuses nothing: indexes, triggers, comments, columns that may be left out; autovacuum's
+settings, changed or added; pgvector in a schema that the role's search_path lacks, because functions name it
+themselves; row security and policies that hide no row from the owner and from the role that looks, as some
+platforms turn them on for every table. Forced, or hiding rows from that role, they are drift.
+But what a later revision will itself create is drift, because that revision will fail on it; an index is not,
+because a concurrent build may have been interrupted. Everything else in the schema is foreign and not mentioned.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ragschema.database.row_security import find_hidden
 from ragschema.database.server import Connection
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
@@ -59,6 +62,8 @@ class Drift:
     Attributes:
         revision: The revision.
         differences: Drift, sorted by object.
+        misplaced: Functions that differ in nothing but their search_path: drift that has one cause, a schema that
+            was renamed or copied; ``expected`` and ``found`` are the two paths.
         notes: What somebody added to our tables that refuses nothing; not drift.
         repaired_later: What a later revision repairs by itself: ids with the default ``uuid_generate_v4()``,
             and the extension uuid-ossp, which stays but is needed no more; not drift.
@@ -66,19 +71,48 @@ class Drift:
 
     revision: RevisionId
     differences: tuple[Difference, ...] = ()
+    misplaced: tuple[Difference, ...] = ()
     notes: tuple[Difference, ...] = ()
     repaired_later: tuple[Difference, ...] = ()
 
     @property
     def is_clean(self) -> bool:
         """Whether there is no drift; there may be notes."""
-        return not self.differences
+        return self.count == 0
+
+    @property
+    def count(self) -> int:
+        """How many objects differ."""
+        return len(self.differences) + len(self.misplaced)
 
     @property
     def summary(self) -> str:
         """How much drift there is: ``2 objects differ``."""
-        count = len(self.differences)
-        return f"{counted(count, 'object')} {'differs' if count == 1 else 'differ'}" if count else "no drift"
+        verb = "differs" if self.count == 1 else "differ"
+        return f"{counted(self.count, 'object')} {verb}" if self.count else "no drift"
+
+    def lines(self) -> list[str]:
+        """Return a text for each difference, and one for all functions that have the same wrong search_path."""
+        return [*map(_misplaced_line, self._by_path().items()), *map(str, self.differences)]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _by_path(self) -> dict[tuple[str | None, str | None], list[str]]:
+        paths: dict[tuple[str | None, str | None], list[str]] = {}
+        for each in self.misplaced:
+            name = each.object.removeprefix("function ").partition("(")[0]
+            paths.setdefault((each.found, each.expected), []).append(name)
+        return paths
+
+
+def _misplaced_line(entry: tuple[tuple[str | None, str | None], list[str]]) -> str:
+    (found, wanted), names = entry
+    made = "was" if len(names) == 1 else "were"
+    return (
+        f"{counted(len(names), 'function')} {made} made for another schema: the search_path is {found},"
+        f" and should be {wanted}. Run `rag migrate repair`. Named {', '.join(names)}."
+    )
 
 
 def find_drift(connection: Connection, schema: str, revision: str) -> Drift:
@@ -96,7 +130,8 @@ def find_drift(connection: Connection, schema: str, revision: str) -> Drift:
         UsageError: The expected catalogue of the revision is not known.
     """
     expected(revision)
-    return compare(read_catalogue(connection, schema), revision)
+    found = read_catalogue(connection, schema)
+    return compare(found, revision, hidden=_find_hidden(connection, schema, found))
 
 
 def nearest_revision(connection: Connection, schema: str) -> Drift:
@@ -105,10 +140,23 @@ def nearest_revision(connection: Connection, schema: str) -> Drift:
     Of revisions with the same catalogue it is the oldest: what the later ones do to data may be missing. Reads
     only, takes no lock.
     """
-    return nearest(read_catalogue(connection, schema))
+    found = read_catalogue(connection, schema)
+    return nearest(found, hidden=_find_hidden(connection, schema, found))
 
 
-def nearest(found: Catalogue, catalogues: Mapping[str, Mapping[str, str]] | None = None) -> Drift:
+def _find_hidden(connection: Connection, schema: str, found: Catalogue) -> frozenset[str]:
+    """Return the tables of which row security hides rows from this connection's role."""
+    if not any(name.startswith("row-security ") for name in found):
+        return frozenset()
+    return frozenset(hidden.table for hidden in find_hidden(connection, schema))
+
+
+def nearest(
+    found: Catalogue,
+    catalogues: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    hidden: Collection[str] = (),
+) -> Drift:
     """Compare a catalogue with every revision's, and return the nearest; see `nearest_revision` and `compare`."""
     catalogues = read_fingerprints() if catalogues is None else catalogues
     known = {name for catalogue in catalogues.values() for name in catalogue}
@@ -118,11 +166,16 @@ def nearest(found: Catalogue, catalogues: Mapping[str, Mapping[str, str]] | None
         wanted = catalogues[drift.revision]
         return not drift.is_clean, sum(wanted.get(name) != found.get(name) for name in known)
 
-    return min((compare(found, revision, catalogues) for revision in catalogues), key=distance)
+    drifts = (compare(found, revision, catalogues, hidden=hidden) for revision in catalogues)
+    return min(drifts, key=distance)
 
 
 def compare(
-    found: Catalogue, revision: str, catalogues: Mapping[str, Mapping[str, str]] | None = None
+    found: Catalogue,
+    revision: str,
+    catalogues: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    hidden: Collection[str] = (),
 ) -> Drift:
     """Compare a catalogue with the expected one of a revision.
 
@@ -130,21 +183,40 @@ def compare(
         found: The catalogue of a database.
         revision: A key of ``catalogues``.
         catalogues: The expected catalogue of every revision, oldest first; the shipped ones by default.
+        hidden: The tables of which row security hides rows from the role that looks.
     """
     catalogues = read_fingerprints() if catalogues is None else catalogues
     wanted, order = catalogues[revision], list(catalogues)
     later = {name for after in order[order.index(revision) + 1 :] for name in catalogues[after]}
-    groups: dict[_Group, list[Difference]] = {"differences": [], "notes": [], "repaired_later": []}
+    groups: dict[_Group, list[Difference]] = {
+        name: [] for name in ("differences", "misplaced", "notes", "repaired_later")
+    }
     for name in sorted({*wanted, *found}):
         difference = Difference(name, wanted.get(name), found.get(name))
-        if difference.expected != difference.found and (
-            group := _group(difference, wanted, found, later, is_repaired_later=revision < UUID_REPAIR)
+        if difference.expected == difference.found:
+            continue
+        if (paths := _only_path_differs(difference)) is not None:
+            groups["misplaced"].append(paths)
+        elif group := _group(
+            difference, wanted, found, later, hidden, is_repaired_later=revision < UUID_REPAIR
         ):
             groups[group].append(difference)
     return Drift(revision, **{group: tuple(members) for group, members in groups.items()})
 
 
-_Group = Literal["differences", "notes", "repaired_later"]
+_Group = Literal["differences", "misplaced", "notes", "repaired_later"]
+_PATH = re.compile(r"\n SET search_path TO (.*)(?=\n)")
+
+
+def _only_path_differs(difference: Difference) -> Difference | None:
+    """Return the two search_paths of a function that differs in nothing else."""
+    if not difference.object.startswith("function ") or None in (difference.expected, difference.found):
+        return None
+    expected_, found = difference.expected or "", difference.found or ""
+    if _PATH.sub("", expected_, count=1) != _PATH.sub("", found, count=1):
+        return None
+    paths = [match[1] if (match := _PATH.search(text)) else "the caller's" for text in (expected_, found)]
+    return Difference(difference.object, *paths)
 
 
 def _group(
@@ -152,6 +224,7 @@ def _group(
     wanted: Mapping[str, str],
     found: Mapping[str, str],
     later: set[str],
+    hidden: Collection[str],
     *,
     is_repaired_later: bool,
 ) -> _Group | None:
@@ -160,6 +233,8 @@ def _group(
     table = f"table {name.partition('.')[0]}"
     if kind == "parameter" and "autovacuum_" in name and table in found and table in wanted:
         return "notes"  # an operator knows the load
+    if difference.object == "extension vector" and None not in (difference.found, difference.expected):
+        return "notes"  # the functions name its schema themselves
     if difference.found is None:
         return None if kind in _STANDING_ON_TABLES and table not in found else "differences"
     if difference.object == "extension uuid-ossp":
@@ -171,6 +246,9 @@ def _group(
         return None if kind in _STANDING_ON_TABLES and table not in wanted else "differences"
     if kind not in _STANDING_ON_TABLES or table not in wanted:
         return None
+    if kind in ("row-security", "policy"):
+        is_forced = "forced" in found.get(f"row-security {table.removeprefix('table ')}", "")
+        return "differences" if is_forced or table.removeprefix("table ") in hidden else "notes"
     return "notes" if _refuses_nothing(kind, difference.found) else "differences"
 
 

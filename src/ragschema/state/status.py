@@ -7,17 +7,20 @@ from typing import Literal
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from ragschema.database.backup import backup_command
 from ragschema.database.connections import Opened
+from ragschema.database.row_security import find_hidden, is_refusal, rows_hidden
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import PendingRevisions, RagSchemaError, UnmanagedDatabase
 from ragschema.revisions.manifest import Manifest, Revision, RevisionId
 from ragschema.state import attempts
 from ragschema.state.attempts import Entry
 from ragschema.state.elsewhere import Elsewhere, find_elsewhere
+from ragschema.state.soundness import Soundness, find_soundness
 
-State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY"]
+State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY", "BROKEN"]
 
 # Of another role's build the progress view shows only the pid; pg_locks says which table it works on.
 _OUR_INDEXES = """
@@ -45,7 +48,8 @@ class Status:
 
     Attributes:
         state: OK at head; PENDING before it; AHEAD at a revision this package does not know; UNMANAGED with
-            our tables but no version row; EMPTY with neither.
+            our tables but no version row; EMPTY with neither; BROKEN where objects of its revision are missing,
+            or work on another schema.
         current: The revision the database is at, or None.
         head: The revision this package ends at.
         pending: The revisions between, in the order they will run.
@@ -55,6 +59,7 @@ class Status:
         last_failure: The last attempt, where it failed.
         elsewhere: Other schemas of the database with our tables, where no schema was named and this one is EMPTY.
         backup: The command that backs the tables up, without a password; None where there are none.
+        soundness: What is missing, and what works on another schema.
     """
 
     state: State
@@ -67,6 +72,7 @@ class Status:
     last_failure: Entry | None = field(default=None)
     backup: str | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
+    soundness: Soundness | None = None
 
 
 def read_current(connection: Connection, schema: str) -> str | None:
@@ -74,6 +80,7 @@ def read_current(connection: Connection, schema: str) -> str | None:
 
     Raises:
         RagSchemaError: The version table has several rows, or this role may not read it.
+        RowsHidden: Row security hides its row from this role.
     """
     table = sql.Identifier(schema, VERSION_TABLE)
     try:
@@ -81,6 +88,8 @@ def read_current(connection: Connection, schema: str) -> str | None:
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
     except psycopg.errors.InsufficientPrivilege as exc:
+        if is_refusal(exc):
+            return _read_what_is_shown(connection, schema)
         if not _exists(connection, schema, VERSION_TABLE):
             return None
         raise RagSchemaError(
@@ -90,6 +99,21 @@ def read_current(connection: Connection, schema: str) -> str | None:
             .format(sql.Identifier(schema), table, user=sql.Identifier(connection.info.user))
             .as_string(),
         ) from exc
+    return _only(rows)
+
+
+def _read_what_is_shown(connection: Connection, schema: str) -> str | None:
+    """Read the version table as row security shows it: a policy may show its row to a service's role."""
+    table = sql.Identifier(schema, VERSION_TABLE)
+    with connection.transaction():
+        connection.execute("SET LOCAL row_security = on")
+        rows = connection.execute(sql.SQL("SELECT version_num FROM {}").format(table)).fetchall()
+    if rows:
+        return _only(rows)
+    raise rows_hidden([each for each in find_hidden(connection, schema) if each.table == VERSION_TABLE])
+
+
+def _only(rows: list[TupleRow]) -> str | None:
     if len(rows) > 1:
         raise RagSchemaError(
             f"{VERSION_TABLE} has {len(rows)} rows: {', '.join(row[0] for row in rows)}.",
@@ -163,8 +187,13 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
     current = read_current(at.connection, schema)
     entries = attempts.read(at.connection, schema)
     pending = manifest.after(current)
+    soundness = (  # before head, what is missing may be what a failed migration left: verify says
+        None if current is None else find_soundness(at.connection, schema, None if pending else current)
+    )
     state: State
-    if current is None:
+    if soundness is not None and not soundness.is_sound:
+        state = "BROKEN"
+    elif current is None:
         state = "UNMANAGED" if has_our_tables(at.connection, schema) else "EMPTY"
     elif pending is None:
         state = "AHEAD"
@@ -181,6 +210,7 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
         last_failure=entries[-1] if entries and not entries[-1].succeeded else None,
         elsewhere=find_elsewhere(at, manifest) if state == "EMPTY" else (),
         backup=None if state == "EMPTY" else backup_command(at.database, schema),
+        soundness=soundness,
     )
 
 

@@ -1,0 +1,108 @@
+"""Settings of a session that our own code needs, whatever the role, the database or the environment says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import psycopg
+
+from ragschema.database.server import Connection
+from ragschema.errors import ConfigurationError
+
+FORMATS = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "standard_conforming_strings": "on",
+}
+"""What the driver reads, and the server reports unasked: ``parameter_status`` has it of every connection."""
+
+PINNED = FORMATS | {
+    "DateStyle": "ISO, MDY",
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    # a statement that would see less than all rows is refused by the server
+    "row_security": "off",
+    # a role's timeouts are for its service: a look at every row, or an index build, takes what it takes
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+}
+"""What migrations and looks at a database run with."""
+
+_SET = """
+SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+WHERE current_setting(name, true) IS DISTINCT FROM value AND current_setting(name, true) IS NOT NULL
+"""
+_STORED = """
+SELECT r.rolname::text, d.datname::text FROM pg_db_role_setting s
+LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
+CROSS JOIN LATERAL unnest(s.setconfig) AS config
+WHERE lower(split_part(config, '=', 1)) = lower(%(name)s)
+AND (s.setrole = 0 OR r.rolname = session_user) AND (s.setdatabase = 0 OR d.datname = current_database())
+ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1
+"""
+_SERVER = "SELECT source, sourcefile FROM pg_settings WHERE lower(name) = lower(%s)"
+
+
+def apply(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Set what is not so yet, in one statement; what this server does not know is left out.
+
+    By a statement, because poolers refuse startup options.
+
+    Raises:
+        ConfigurationError: The server refuses one of them; it says which, and where its present value is from.
+    """
+    try:
+        connection.execute(_SET.encode(), (list(settings), list(settings.values())))
+    except psycopg.Error:
+        for name, value in settings.items():
+            _apply_one(connection, name, value)
+
+
+def _apply_one(connection: Connection, name: str, value: str) -> None:
+    try:
+        connection.execute(_SET.encode(), ([name], [value]))
+    except psycopg.Error as exc:
+        raise ConfigurationError(
+            f"The server refuses to set {name} to {value}.",
+            f"Correct the option that says so: {exc.diag.message_primary}.",
+            f"{name} is {_read(connection, name)}, {find_source(connection, name)}" if name != "role" else "",
+        ) from exc
+
+
+def find_source(connection: Connection, name: str) -> str:
+    """Say where the value comes from that a setting had when the session began."""
+    stored = connection.execute(_STORED.encode(), {"name": name}).fetchone()
+    if stored is not None:
+        return f"from {alter_of(*stored)} SET {name}"
+    row = connection.execute(_SERVER.encode(), (name,)).fetchone()
+    source, file = row or ("default", None)
+    if source in ("client", "session", "environment variable"):
+        return "from the connection's own options (the URL or PGOPTIONS)"
+    return f"from {file or 'the server itself'} ({source})"
+
+
+def find_remedy(connection: Connection, name: str) -> str:
+    """Return how to undo a setting that comes from a role or a database; empty for another source."""
+    stored = connection.execute(_STORED.encode(), {"name": name}).fetchone()
+    return f"{alter_of(*stored)} RESET {name};" if stored is not None else ""
+
+
+def alter_of(role: str | None, database: str | None) -> str:
+    """Return the statement's beginning that stores settings of a role, a database, or one in the other."""
+    from psycopg import sql
+
+    names = [None if name is None else sql.Identifier(name).as_string() for name in (role, database)]
+    if names[0] is None:
+        return f"ALTER DATABASE {names[1]}" if names[1] else "ALTER ROLE ALL"
+    return f"ALTER ROLE {names[0]}" + (f" IN DATABASE {names[1]}" if names[1] else "")
+
+
+def _read(connection: Connection, name: str) -> str:
+    row = connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone()
+    return str(row[0]) if row else "unknown"
