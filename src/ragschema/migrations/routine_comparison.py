@@ -18,6 +18,7 @@ from alembic.util import PriorityDispatchResult
 from sqlalchemy import Connection
 
 from ragschema.database.drivers import driver_of
+from ragschema.models import Base
 from ragschema.schema.routines import Routine, create_routines, newest_routines
 from ragschema.state.catalogue import Catalogue, read_catalogue
 
@@ -60,7 +61,7 @@ def compare_routines(context: AutogenContext, upgrade_ops: UpgradeOps, *_: Any) 
     assert connection is not None
     found = _read(connection)
     with connection.begin_nested() as savepoint:
-        create_routines(connection)
+        create_routines(connection, Base.metadata)
         expected = _read(connection)
         savepoint.rollback()
     changed = {name.split("(")[0] for name in expected if expected[name] != found.get(name)}
