@@ -341,7 +341,7 @@ def test_a_good_revision_has_no_problem(versions: Path) -> None:
 def test_the_template_untouched_has_every_problem(versions: Path) -> None:
     """So that a new field of the template is checked too."""
     template = (ROOT / "alembic/script.py.mako").read_text()
-    docstring = template[: template.index("# Before")].replace("${message}", "A title")
+    docstring = template[template.index('"""') : template.index("# Answer")].replace("${message}", "A title")
     add(versions, (REVISION[: REVISION.index("import")], docstring))
     assert messages(checks.validate(versions)) == [
         f"{NEW}:1 Why is still the template's text.",

@@ -24,6 +24,9 @@ from ragschema.state.catalogue import Catalogue, read_catalogue
 
 log = logging.getLogger(__name__)
 
+SILENCED = ("ragschema.operations", "ragschema.backfill", "ragschema.database.connections")
+"""Loggers that would tell of the steps of a scratch server as if they were the reader's own."""
+
 _EXTENSIONS = """
 SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname <> 'plpgsql'
