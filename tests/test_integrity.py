@@ -85,6 +85,7 @@ def messages(problems: list[Problem]) -> list[str]:
 # The package as it is
 
 
+@pytest.mark.author
 def test_the_packaged_revisions_are_valid() -> None:
     assert checks.validate() == []
 

@@ -224,6 +224,7 @@ def test_a_second_version_replaces_the_first(tmp_path: Path, monkeypatch: pytest
     assert found.sql.endswith("-- 10")
 
 
+@pytest.mark.author
 def test_every_file_is_one_statement_that_works_in_every_schema() -> None:
     for path in routine_paths():
         text = path.read_text()
