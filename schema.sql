@@ -1012,7 +1012,7 @@ CREATE TRIGGER rag_chunks_inserted AFTER INSERT ON public.rag_chunks FOR EACH RO
 
 CREATE TRIGGER rag_chunks_moved AFTER UPDATE OF version_id ON public.rag_chunks FOR EACH ROW WHEN ((old.version_id <> new.version_id)) EXECUTE FUNCTION public.rag_chunk_moved();
 
-CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN ((((((((new.id IS DISTINCT FROM old.id) OR (new.document_id IS DISTINCT FROM old.document_id)) OR (new.version_number IS DISTINCT FROM old.version_number)) OR (new.source_hash IS DISTINCT FROM old.source_hash)) OR (new.chunker_version IS DISTINCT FROM old.chunker_version)) OR (new.embedder_version IS DISTINCT FROM old.embedder_version)) OR (new.created_at IS DISTINCT FROM old.created_at))) EXECUTE FUNCTION public.rag_refuse_version_change();
+CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN (((to_jsonb(new.*) - '{title,url}'::text[]) IS DISTINCT FROM (to_jsonb(old.*) - '{title,url}'::text[]))) EXECUTE FUNCTION public.rag_refuse_version_change();
 
 CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config ON public.rag_documents DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.rag_documents_changed();
 

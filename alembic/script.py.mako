@@ -1,32 +1,34 @@
+<%!
+    from ragschema.migrations.drafts import body, imports, offered_operations
+%>\
+<%
+    up, down = body(upgrades, "upgrade"), body(downgrades, "downgrade")
+    imported = imports(up, down)
+%>\
 """${message}
 
-Why: one or two sentences a reader in three years will need.
+Why: what was wrong or missing, and why this mends it? One or two sentences for a reader in three years.
 
-Locks: the lock level on each existing table, and for how long (a catalogue change, a scan, a rewrite).
-Data: which rows it reads or writes, or "none".
-Deploy: expand (before the code that needs it) or contract (after the last code that used it is gone).
-Downgrade: what is lost, or "nothing".
+Locks: which lock on which existing table, and for how long: a catalogue change, a scan, a rewrite?
+Data: which rows does it read or write, or none?
+Deploy: expand (goes before the code that needs it) or contract (after the last code that used what goes)?
+Downgrade: what does it lose, or nothing?
 """
 
-# Before you commit this revision:
-#   - autogenerate drafts, you rewrite: order, literal names, locks; import nothing from ragschema
-#   - downgrade mirrors upgrade in reverse; where it cannot, raise and say what to do instead, never `pass`
-#   - one statement per op.execute; no `public.` and no SET: names resolve in the schema being migrated
-#   - CREATE INDEX CONCURRENTLY and ADD VALUE stand alone, in `with op.get_context().autocommit_block():`
+# Answer the five questions above, then delete these lines; CONTRIBUTING.md leads through the rest.
+#   - order the statements yourself; literal names; downgrade mirrors upgrade in reverse, never `pass`
+#   - on a table with rows use these, which hold no lock for long and can be run again:
+${offered_operations()}
+#   - constraints there: NOT VALID here, validate_constraint in the next revision
 #   - ADD COLUMN with a volatile default or GENERATED STORED rewrites the table; constants and now() do not
-#   - constraints on a table with rows: NOT VALID here, VALIDATE CONSTRAINT in the next revision
+#   - a function or trigger: the next version of its file in alembic/routines
+#   - one statement per op.execute; no `public.` and no SET: names resolve in the schema being migrated
 #   - once landed a revision is frozen: correct it with a new one
-# Then delete these lines, and run the tests.
 
-import sqlalchemy as sa
-from alembic import op
-from pgvector.sqlalchemy import VECTOR
-% for line in (imports or "").splitlines():
-% if "VECTOR" not in line:
-${line}
+% if imported:
+${imported}
+
 % endif
-% endfor
-
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
@@ -34,8 +36,8 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    ${upgrades if "(" in (upgrades or "") else 'raise RuntimeError("this upgrade is not written yet")'}
+    ${up}
 
 
 def downgrade() -> None:
-    ${downgrades if "(" in (downgrades or "") else 'raise RuntimeError("this downgrade is not written yet")'}
+    ${down}

@@ -20,8 +20,10 @@ from conftest import (
     run_psql,
 )
 from ragschema import Base, migrations
+from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import DatabaseAhead, DriftFound, UnmanagedDatabase, UsageError
+from ragschema.migrations.repair import repair
 from ragschema.revisions.manifest import read_manifest
 
 ROWS = """
@@ -251,3 +253,18 @@ def test_a_rollback_to_a_package_version_goes_to_its_head(database: Database, ru
     )
     assert unknown.returncode == 2
     assert "There is no release 9.9" in unknown.stderr
+
+
+def test_any_table_of_ours_makes_a_database_unmanaged(empty_database: Database) -> None:
+    with connect(empty_database) as connection:
+        connection.execute("CREATE TABLE rag_mine ()")
+        assert migrations.status(empty_database).state == "EMPTY"
+        connection.execute("CREATE TABLE rag_jobs ()")
+    assert migrations.status(empty_database).state == "UNMANAGED"
+    with pytest.raises(UnmanagedDatabase, match="our tables"):
+        migrations.upgrade(empty_database)
+
+
+def test_repair_builds_no_index_that_the_revision_does_not_have(database_at: DatabaseAt) -> None:
+    before = database_at("20261121121400")  # is_current is there, its indexes are not
+    assert repair(Options(before)).rebuilt == ()

@@ -20,6 +20,7 @@ from test_json import check
 # freeze: the derived files
 
 
+@pytest.mark.author
 def test_every_derived_file_is_what_the_revisions_and_the_models_say(empty_database: Database) -> None:
     texts = snapshots.derive(empty_database)
     names = {str(path.relative_to(ROOT)) for path in texts}

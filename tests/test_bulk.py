@@ -42,9 +42,11 @@ from ragschema.publishing import (
     purge_document,
     retire_document,
 )
-from ragschema.publishing.deferral import DEFERRED, VECTOR_INDEX
+from ragschema.publishing.deferral import DEFERRED
 
 shared = publishing_database
+
+VECTOR_INDEX, _ = DEFERRED
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from conftest import ROOT, clean_environment
 from ragschema.errors import ConfigurationError
 from ragschema.revisions import checks, docstrings, locations, scripts, sums
 from ragschema.revisions.checks import Problem
+from ragschema.revisions.files import helper_files
 from ragschema.revisions.sums import SumChange
 
 INITIAL = "20251225160000_initial_rag_schema.py"
@@ -84,6 +85,7 @@ def messages(problems: list[Problem]) -> list[str]:
 # The package as it is
 
 
+@pytest.mark.author
 def test_the_packaged_revisions_are_valid() -> None:
     assert checks.validate() == []
 
@@ -102,14 +104,19 @@ def test_the_wheel_carries_the_checksums(tmp_path: Path) -> None:
 
 def test_every_frozen_file_is_in_rag_sum() -> None:
     lines = (ROOT / "alembic/versions/rag.sum").read_text().splitlines()[1:]
+    names = [line.partition(" ")[0] for line in lines]
     helpers = (ROOT / "src/ragschema").glob("operations_v*/**/*.py")
     routines = (ROOT / "alembic").glob("routines/*")
     revisions = (ROOT / "alembic/versions").glob("*.py")
-    assert [line.partition(" ")[0] for line in lines] == [
-        *sorted(path.relative_to(ROOT / "src/ragschema").as_posix() for path in helpers),
-        *sorted(path.relative_to(ROOT / "alembic").as_posix() for path in routines),
-        *sorted(path.name for path in revisions),
-    ]
+    assert sorted(names) == sorted(
+        [
+            *(path.relative_to(ROOT / "src/ragschema").as_posix() for path in helpers),
+            *(path.relative_to(ROOT / "alembic").as_posix() for path in routines),
+            *(path.name for path in revisions),
+        ]
+    )
+    of_revisions = [name for name in names if name[0].isdigit()]
+    assert of_revisions == sorted(of_revisions)
 
 
 def test_checksums_are_read_without_alembic() -> None:
@@ -137,6 +144,29 @@ def test_rag_sum_is_a_chain_under_its_own_hash(versions: Path, monkeypatch: pyte
 
 def checksums(versions: Path) -> list[str]:
     return [sums.file_checksum(path) for path in sorted(versions.glob("*.py"))]
+
+
+def test_new_files_are_new_lines_at_the_end(versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever they are called: a routine's name sorts before most of those that have landed."""
+    _, *landed = (versions / "rag.sum").read_text().splitlines()
+    new = versions / "a_v1.sql"
+    new.write_text("SELECT 1\n")
+    helpers = {"routines/a_v1.sql": new, **helper_files()}
+    monkeypatch.setattr(sums, "helper_files", lambda: helpers)
+    path = add(versions)
+    assert sums.write_sum(versions).added == ["routines/a_v1.sql"]
+    _, *lines = (versions / "rag.sum").read_text().splitlines()
+    assert lines[: len(landed)] == landed
+    assert [line.partition(" ")[0] for line in lines[len(landed) :]] == [path.name, "routines/a_v1.sql"]
+    assert not sums.compare_sum(versions)
+
+
+def test_revisions_are_from_base_to_head_however_they_were_merged(versions: Path) -> None:
+    expected = (versions / "rag.sum").read_text()
+    first, *lines = expected.splitlines()
+    (versions / "rag.sum").write_text("\n".join([first, *lines[:-2], lines[-1], lines[-2]]) + "\n")
+    sums.write_sum(versions)
+    assert (versions / "rag.sum").read_text() == expected
 
 
 def test_rag_sum_is_the_same_whatever_the_line_endings(versions: Path) -> None:
@@ -312,7 +342,7 @@ def test_a_good_revision_has_no_problem(versions: Path) -> None:
 def test_the_template_untouched_has_every_problem(versions: Path) -> None:
     """So that a new field of the template is checked too."""
     template = (ROOT / "alembic/script.py.mako").read_text()
-    docstring = template[: template.index("# Before")].replace("${message}", "A title")
+    docstring = template[template.index('"""') : template.index("# Answer")].replace("${message}", "A title")
     add(versions, (REVISION[: REVISION.index("import")], docstring))
     assert messages(checks.validate(versions)) == [
         f"{NEW}:1 Why is still the template's text.",

@@ -105,6 +105,7 @@ def rules(findings: list[Finding]) -> list[tuple[str, int]]:
 # The package as it is
 
 
+@pytest.mark.author
 def test_the_packaged_revisions_have_no_findings() -> None:
     assert lint() == []
 

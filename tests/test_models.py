@@ -102,6 +102,7 @@ def test_the_database_makes_ids_and_times(session: Session) -> None:
     assert now.tzinfo is not None
 
 
+@pytest.mark.author
 def test_no_column_has_a_python_default() -> None:
     configure_mappers()
     columns = [column for table in Base.metadata.tables.values() for column in table.columns]

@@ -19,7 +19,7 @@ from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, UsageError
 from ragschema.migrations.request import Applied
 from ragschema.models import Base
-from ragschema.planning.scratch_server import scratch_server, silent
+from ragschema.planning.scratch_server import SILENCED, scratch_server, silent
 from ragschema.revisions.files import versions_directory
 from ragschema.revisions.locations import checkout
 from ragschema.revisions.manifest import package_version, read_manifest, read_releases, releases_path
@@ -27,7 +27,6 @@ from ragschema.revisions.sums import sum_texts
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.expected import COMMAND, fingerprints_path, read_fingerprints
 
-_LOGGERS = ("ragschema.operations", "ragschema.backfill", "ragschema.database.connections")
 _HEADER = f"""\
 -- The schema at head, for readers and tools; its source is the revisions in alembic/versions.
 -- Written by: {COMMAND}
@@ -65,7 +64,7 @@ def freeze(*, check: bool = False, release: bool = False) -> Freeze:
             "Derived files are written in a checkout of ragschema, and this is an installed package.",
             f"Clone the repository and run `{COMMAND}` there.",
         )
-    with scratch_server("Replaying the revisions on a scratch server") as (_, parameters), silent(*_LOGGERS):
+    with scratch_server("Replaying the revisions on a scratch server") as (_, parameters), silent(*SILENCED):
         texts = derive(Database(parameters, "the scratch server"))
     if release:
         texts[releases_path()] = releases_text()
@@ -139,5 +138,5 @@ def _replay(database: Database) -> str:
             changes[applied.revision] = {name: found.get(name) for name in differing}
             last = found
 
-        migrations.upgrade(Options(database, schema="public"), report=look)
+        migrations.upgrade(Options(database, schema="public"), report=look, show_build=lambda build: None)
     return json.dumps(changes, indent=1, ensure_ascii=False) + "\n"

@@ -25,7 +25,11 @@ def create(
     target: Target,
     message: Annotated[str, typer.Argument(help="What the revision does, in a few words.")],
     autogenerate: Annotated[
-        bool, typer.Option("--autogenerate", help="Draft it from the models and a database at head.")
+        bool,
+        typer.Option(
+            "--autogenerate",
+            help="Draft it from the models and a database at head: a scratch one where none is set.",
+        ),
     ] = False,
     json: Json = False,
     debug: Debug = False,

@@ -17,6 +17,7 @@ from ragschema.embeddings.wire import BinaryArray, BinaryVector, Vector, binds_b
 from ragschema.errors import RagSchemaError
 
 EMBEDDING_DIMENSION = 768
+"""Of the column ``rag_chunks.embedding``: what reads and writes embeddings takes it from the column's type."""
 
 
 class EmbeddingError(RagSchemaError, ValueError, DontWrapMixin):

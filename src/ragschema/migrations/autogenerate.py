@@ -17,6 +17,7 @@ from sqlalchemy.schema import SchemaItem
 
 from ragschema.migrations import routine_comparison
 from ragschema.models import Base
+from ragschema.revisions.files import revision_paths, versions_directory
 
 _OUR_ENUMS = {
     column.type.name
@@ -78,5 +79,7 @@ def _finish_directives(
 
 
 def new_revision_id() -> str:
-    """Return a revision id: 14 digits, the UTC time to the second."""
-    return datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+    """Return a revision id: 14 digits, the UTC time to the second, or what comes after the last there is."""
+    last = max((path.name[:14] for path in revision_paths(versions_directory())), default="")
+    now = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+    return now if now > last else str(int(last) + 1)

@@ -12,8 +12,9 @@ from ragschema.database.options import Options
 from ragschema.database.server import Connection, Schemas
 from ragschema.database.write_access import check_writable
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.state.expected import read_fingerprints
 from ragschema.state.soundness import find_soundness
-from ragschema.state.status import find_invalid_indexes
+from ragschema.state.status import find_invalid_indexes, read_current
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,6 @@ SELECT t.relname::text, c.conname::text FROM pg_constraint c
 JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
 WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT c.convalidated
 ORDER BY 1, 2
-"""
-_LACKS_INDEX = """
-SELECT to_regclass(%s) IS NULL AND EXISTS (
-    SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'is_current' AND NOT attisdropped
-)
 """
 _SIGNATURES = """
 SELECT format('%%I.%%I(%%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), p.proname::text
@@ -124,18 +120,15 @@ def _build_deferred(connection: Connection, schema: str) -> list[str]:
     """Build the indexes that a load has dropped and not built again; return their names."""
     from ragschema.publishing.deferral import DEFERRED, index_definition  # SQLAlchemy, for this only
 
-    table = sql.Identifier(schema, "rag_chunks").as_string()
-    missing = [
-        name
-        for name in DEFERRED
-        if _exists(connection, _LACKS_INDEX, sql.Identifier(schema, name).as_string(), table)
-    ]
+    catalogue = read_fingerprints().get(read_current(connection, schema) or "", {})
+    expected = {object_.rpartition(".")[2] for object_ in catalogue if object_.startswith("index ")}
+    missing = [name for name in DEFERRED if name in expected and not _exists(connection, schema, name)]
     for name in missing:
         log.info("Building %s", name)
         connection.execute(index_definition(name).encode())
     return missing
 
 
-def _exists(connection: Connection, query: str, *parameters: str) -> bool:
-    row = connection.execute(query.encode(), parameters).fetchone()
-    return row is not None and bool(row[0])
+def _exists(connection: Connection, schema: str, name: str) -> bool:
+    names = sql.Identifier(schema, name).as_string()
+    return connection.execute("SELECT to_regclass(%s)", (names,)).fetchone() != (None,)

@@ -24,6 +24,9 @@ from ragschema.state.catalogue import Catalogue, read_catalogue
 
 log = logging.getLogger(__name__)
 
+SILENCED = ("ragschema.operations", "ragschema.backfill", "ragschema.database.connections")
+"""Loggers that would tell of the steps of a scratch server as if they were the reader's own."""
+
 _EXTENSIONS = """
 SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname <> 'plpgsql'
@@ -58,7 +61,16 @@ def scratch_server(
         private = directory / "private"
         private.mkdir(mode=0o700)
         with silent("ragschema.embedded.server"), embedded.running(directory / "postgres") as parameters:
+            _forget_on_crash(parameters)
             yield private, parameters
+
+
+def _forget_on_crash(server: Mapping[str, str]) -> None:
+    """Let the server write without waiting for the disk: what a crash loses was never to be kept."""
+    with psycopg.connect(**dict(server), autocommit=True) as connection:  # type: ignore[arg-type]
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ragschema.embeddings.column_type import EMBEDDING_DIMENSION
 from ragschema.embeddings.wire import Vector
 from ragschema.schema.ids import IdBytes
 
@@ -22,9 +21,6 @@ _ID = [("length", ">i4"), ("value", "u1", 16)]
 _INTEGER = [("length", ">i4"), ("value", ">i4")]
 _CHUNK = np.dtype(
     [("columns", ">i2"), ("id", _ID), ("version_id", _ID), ("ordinal", _INTEGER), ("is_current", "S5")]
-)
-_EMBEDDING = np.dtype(
-    [("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("numbers", ">f4", EMBEDDING_DIMENSION)]
 )
 _NO_EMBEDDING = struct.pack(">i", -1)
 _EVENT = np.dtype(
@@ -80,9 +76,11 @@ def embedding_fields(vectors: Vector | None, count: int) -> Sequence[bytes]:
     """Return the fields of embeddings, of shape ``(count, dimension)``; None: all are to come."""
     if vectors is None:
         return [_NO_EMBEDDING] * count
-    fields = np.zeros(count, _EMBEDDING)
-    fields["length"] = 4 + 4 * EMBEDDING_DIMENSION
-    fields["dim"] = EMBEDDING_DIMENSION
+    dimension = vectors.shape[1]
+    field = [("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("numbers", ">f4", dimension)]
+    fields = np.zeros(count, field)
+    fields["length"] = 4 + 4 * dimension
+    fields["dim"] = dimension
     fields["numbers"] = vectors
     return _split(fields)
 

@@ -11,13 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from ragschema.models import Chunk
+from ragschema.models import Base, Chunk
 from ragschema.publishing.errors import PublishingError
 
 log = logging.getLogger(__name__)
 
-VECTOR_INDEX = "rag_chunks_current_embedding_idx"
-DEFERRED = (VECTOR_INDEX, "rag_chunks_current_text_idx")
+_INDEXES = {
+    str(index.name): index
+    for index in Base.metadata.tables[Chunk.__tablename__].indexes
+    if index.dialect_options["postgresql"]["using"]  # not a B-tree
+}
+DEFERRED = tuple(sorted(_INDEXES))
 """The indexes that take nearly all of a load's time: by embedding 2 ms a chunk, by words half of what is left."""
 
 
@@ -72,13 +76,12 @@ def deferred_index(
             with _autocommit(engine, settings) as connection:
                 for name, definition in definitions.items():
                     _build(connection, name, definition)
-                connection.execute(sa.text("ANALYZE rag_chunks"))
+                connection.execute(sa.text(f"ANALYZE {Chunk.__tablename__}"))
 
 
 def index_definition(name: str) -> str:
     """Return the statement that builds one of `DEFERRED` concurrently, as the models declare it."""
-    (index,) = (index for index in Chunk.__table__.indexes if index.name == name)  # type: ignore[attr-defined]
-    return _concurrently(str(CreateIndex(index).compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
+    return _concurrently(str(CreateIndex(_INDEXES[name]).compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
 
 
 def _concurrently(definition: str) -> str:

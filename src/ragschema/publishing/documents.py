@@ -24,7 +24,7 @@ class BulkDocument:
     Attributes:
         article_id: The caller's key.
         contents: The chunks' texts in order, at least one.
-        embeddings: Of shape ``(len(contents), 768)``; or None where they are to come.
+        embeddings: Of shape ``(len(contents), dimension)``; or None where they are to come.
         source_hash: Hash of the text before chunking.
         chunker_version: What cut it.
         embedder_version: What embedded it.

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import ArrayLike, NDArray
 
-from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError
+from ragschema.embeddings.column_type import Embedding, EmbeddingArray, EmbeddingError
 from ragschema.embeddings.wire import Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.errors import StalePlan
@@ -62,7 +62,7 @@ def publish(
         session: A session or connection. In async code: ``await session.run_sync(publish, plan, embeddings)``.
         plan: By `plan_version`.
         embeddings: Of ``plan.texts_to_embed``: a sequence or array in their order, or a mapping by text. Each of
-            shape ``(768,)``, or None for one to come: `pending_embeddings` lists its chunk. A mapping may hold
+            shape ``(dimension,)``, or None for one to come: `pending_embeddings` lists its chunk. A mapping may hold
             more: of texts whose rows wait for their embedding, it fills these in.
         copy_unchanged: Whether unchanged chunks are copied on the server, embedding included, so that each
             version has rows of its own: for readers that look for chunks by version_id.
@@ -95,6 +95,7 @@ def publish(
                 "url": plan.url,
                 "text_config": document.text_config,
                 "embeddings": vectors,
+                "dimension": vectors.shape[1],
                 **_rows(plan, slots, copy_unchanged=copy_unchanged),
             },
         )
@@ -137,7 +138,7 @@ RETURNING id, current_version_id, text_config
 """)
 _GIVEN = (
     "CAST((CAST(:embeddings AS real[]))"
-    f"[n.slot * {EMBEDDING_DIMENSION} + 1 : (n.slot + 1) * {EMBEDDING_DIMENSION}] AS vector)"
+    "[n.slot * CAST(:dimension AS integer) + 1 : (n.slot + 1) * CAST(:dimension AS integer)] AS vector)"
 )
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
 # pointed at the version in a statement after it, or its triggers would look at each version twice.

@@ -101,7 +101,7 @@ def hybrid_search(
     holds a common word takes 0.1 ms a chunk.
 
     Args:
-        embedding: Shape ``(768,)``, not zero; None searches by words only.
+        embedding: Shape ``(dimension,)``, not zero; None searches by words only.
         text: What the user typed, in no syntax; its first 16,384 characters count. None searches by embedding
             only.
         limit: Rows to return at most.

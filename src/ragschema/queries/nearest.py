@@ -56,7 +56,7 @@ def nearest_chunks(
     statement turns ``hnsw.iterative_scan`` on for the rest of the transaction, unless it is on already.
 
     Args:
-        embedding: Shape ``(768,)``, not zero.
+        embedding: Shape ``(dimension,)``, not zero.
         limit: Rows to return at most.
         article_ids: Only chunks of these documents. An empty sequence lets nothing through.
         document_ids: Only chunks of these documents.

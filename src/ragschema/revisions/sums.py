@@ -1,9 +1,10 @@
 """``rag.sum`` and ``HEAD``, the files beside the revisions that keep their history from changing unseen.
 
-``rag.sum`` has a line for each frozen file: the helpers that revisions import, then the revisions from base to
-head. A line's hash is the SHA-256 of the hash before it, a line feed and the file's bytes with line feeds
-as line endings; the first line is the hash of the lines below it. ``HEAD`` is the head's id on one line: two
-branches that each add a revision conflict there in git, before they become two heads.
+``rag.sum`` has a line for each frozen file: the helpers that revisions import, and the revisions from base to
+head. A new file is a new line at the end, and the lines above it stay. A line's hash is the SHA-256 of the hash
+before it, a line feed and the file's bytes with line feeds as line endings; the first line is the hash of the lines
+below it. ``HEAD`` is the head's id on one line: two branches that each add a revision conflict there in git, before
+they become two heads.
 
 Reading takes neither Alembic nor SQLAlchemy.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from ragschema.errors import ConfigurationError
@@ -60,7 +62,7 @@ def compare_sum(versions: Path | None = None) -> SumChange:
     """Compare the frozen files with ``rag.sum``."""
     versions = versions or versions_directory()
     recorded, fits = _read_sum(versions)
-    files = _frozen_files(versions)
+    files = _frozen_files(versions, recorded)
     known = [name for name in files if name in recorded]
     chained = dict(zip(recorded, ["", *recorded.values()], strict=False))
     is_chained = list(recorded) == list(files) and all(
@@ -101,7 +103,7 @@ def sum_texts(versions: Path | None = None) -> dict[str, str]:
         raise ConfigurationError(*two_heads(heads))
     lines: dict[str, str] = {}
     previous = ""
-    for name, path in _frozen_files(versions).items():
+    for name, path in _frozen_files(versions, _read_sum(versions)[0]).items():
         previous = lines[name] = _link(previous, path)
     return _texts(lines, heads[0] if heads else "")
 
@@ -128,8 +130,15 @@ def read_head(versions: Path) -> str | None:
     return path.read_text(encoding="utf-8").rstrip("\n") if path.is_file() else None
 
 
-def _frozen_files(versions: Path) -> dict[str, Path]:
-    return helper_files() | {file.path.name: file.path for file in read_revision_files(versions)}
+def _frozen_files(versions: Path, recorded: Mapping[str, str]) -> dict[str, Path]:
+    """Return the files by name: as they are recorded, as long as that is from base to head, then the others."""
+    revisions = {file.path.name: file.path for file in read_revision_files(versions)}
+    files = helper_files() | revisions
+    expected = iter(revisions)
+    kept = takewhile(
+        lambda name: name not in revisions or name == next(expected), filter(files.get, recorded)
+    )
+    return {name: files[name] for name in dict.fromkeys([*kept, *files])}
 
 
 def _read(path: Path) -> bytes:

@@ -166,7 +166,7 @@ class Chunk(Base):
     """Place within the version it was written with, from 0; its place in another one is its event's ordinal."""
     content: Mapped[str]
     embedding: Mapped[Vector | None] = mapped_column(Embedding())
-    """Shape ``(768,)``, float32, not zero; None until it has been computed."""
+    """Shape ``(EMBEDDING_DIMENSION,)``, float32, not zero; None until it has been computed."""
     created_at: Mapped[Timestamp]
     is_current: Mapped[bool] = mapped_column(server_default=false())
     """Whether it is in the manifest of its document's current version: what search reads. Kept by triggers."""

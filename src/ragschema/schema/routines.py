@@ -20,8 +20,9 @@ from ragschema.revisions.files import routine_paths
 
 _NAME = re.compile(r"(\w+)_v(\d+)")
 _KIND = re.compile(r"^CREATE (?:OR REPLACE )?(?:CONSTRAINT )?(FUNCTION|TRIGGER)\b", re.M)
-_TABLE = re.compile(r"\brag_(?:documents|document_versions|chunks|chunk_events|jobs)\b")
+_COMMENT = re.compile(r"--.*")
 _OURS = re.compile(r"\brag_\w+")
+_ON_TABLE = re.compile(r"\bON (rag_\w+)")
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,31 @@ class Routine:
         name: Its name.
         version: Counts up from 1.
         sql: The statement that creates it.
-        tables: The tables of ours that the statement names, and the functions that it calls.
+        names: The names of ours in the statement, and in those of the functions that it calls.
     """
 
     kind: Literal["function", "trigger"]
     name: str
     version: int
     sql: str
-    tables: frozenset[str]
+    names: frozenset[str]
 
     @property
     def is_for_indexes(self) -> bool:
         """Whether indexes may use it, so that it comes before the tables."""
         return self.kind == "function" and "IMMUTABLE" in self.sql
 
+    @property
+    def table(self) -> str:
+        """The table that a trigger is on."""
+        match = _ON_TABLE.search(self.sql)
+        assert match is not None, self.name
+        return match[1]
+
     def create(self, connection: Connection) -> None:
         """Create it, or replace it."""
         if self.kind == "trigger":
-            table = re.search(r"\bON (rag_\w+)", self.sql)
-            assert table is not None
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {self.name} ON {table[1]}")
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {self.name} ON {self.table}")
         connection.exec_driver_sql(self.sql.replace("%", "%%"))
 
 
@@ -63,17 +69,17 @@ def newest_routines() -> tuple[Routine, ...]:
     for routine in map(_read, routine_paths()):
         if routine.name not in newest or newest[routine.name].version < routine.version:
             newest[routine.name] = routine
-    complete = (replace(routine, tables=_find_tables(routine, newest)) for routine in newest.values())
+    complete = (replace(routine, names=_find_names(routine, newest)) for routine in newest.values())
     return tuple(sorted(complete, key=lambda routine: (routine.kind, routine.name)))
 
 
-def _find_tables(
+def _find_names(
     routine: Routine, known: dict[str, Routine], above: frozenset[str] = frozenset()
 ) -> frozenset[str]:
-    """Return the tables that a routine needs, with those of the functions it calls."""
+    """Return the names that a routine has, with those of the functions it calls."""
     above |= {routine.name}
-    called = {name for name in _OURS.findall(routine.sql) if name in known} - above
-    return routine.tables.union(*(_find_tables(known[name], known, above) for name in called))
+    called = routine.names & known.keys() - above
+    return routine.names.union(*(_find_names(known[name], known, above) for name in called))
 
 
 def _read(path: Path) -> Routine:
@@ -86,24 +92,25 @@ def _read(path: Path) -> Routine:
         name[1],
         int(name[2]),
         sql,
-        frozenset(_TABLE.findall(sql)),
+        frozenset(_OURS.findall(_COMMENT.sub("", sql))),
     )
 
 
-def create_routines(connection: Connection, *, for_indexes: bool | None = None) -> None:
+def create_routines(connection: Connection, metadata: MetaData, *, for_indexes: bool | None = None) -> None:
     """Create the functions and triggers whose tables exist, in the schema that comes first in search_path.
 
     Args:
         connection: In a transaction.
+        metadata: Has the tables that they may need.
         for_indexes: Only those that indexes use, or only the others; all by default.
     """
-    tables = set(inspect(connection).get_table_names())
+    missing = metadata.tables.keys() - set(inspect(connection).get_table_names())
     path, *schemas = connection.exec_driver_sql(_SCHEMAS).one()
     # what a migration runs with, see ragschema.operations_v2
     own_path = ", ".join([*dict.fromkeys(filter(None, schemas)), "pg_temp"])
     connection.exec_driver_sql("SELECT set_config('search_path', %s, true)", (own_path,))
     for routine in newest_routines():
-        if for_indexes in (None, routine.is_for_indexes) and routine.tables <= tables:
+        if for_indexes in (None, routine.is_for_indexes) and not routine.names & missing:
             routine.create(connection)
     connection.exec_driver_sql("SELECT set_config('search_path', %s, true)", (path,))
 
@@ -118,11 +125,11 @@ def declare(metadata: MetaData) -> None:
     """Make ``create_all`` create the functions and triggers, before or after the tables."""
 
     def before(target: MetaData, connection: Connection, **_: Any) -> None:
-        create_routines(connection, for_indexes=True)
+        create_routines(connection, target, for_indexes=True)
 
     def after(target: MetaData, connection: Connection, tables: object = (), **_: Any) -> None:
         if tables:
-            create_routines(connection, for_indexes=False)
+            create_routines(connection, target, for_indexes=False)
 
     event.listen(metadata, "before_create", before)
     event.listen(metadata, "after_create", after)

@@ -15,7 +15,7 @@ from ragschema.values import several
 from ragschema.words import counted
 
 SINCE = "20261121121400"
-"""The revision from which on the rules hold."""
+"""The revision from which on the rules hold: it marked old rows, which the catalogue does not show."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,13 @@ def read_fingerprints() -> Mapping[str, Mapping[str, str]]:
     return MappingProxyType(catalogues)
 
 
+@cache
+def our_tables() -> frozenset[str]:
+    """Return the names of the tables of all revisions."""
+    names = {name for catalogue in read_fingerprints().values() for name in catalogue}
+    return frozenset(name.removeprefix("table ") for name in names if name.startswith("table "))
+
+
 def expected(revision: str) -> Mapping[str, str]:
     """Return the expected catalogue of a revision.
 

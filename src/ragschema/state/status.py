@@ -18,6 +18,7 @@ from ragschema.revisions.manifest import Manifest, Revision, RevisionId
 from ragschema.state import attempts
 from ragschema.state.attempts import Entry
 from ragschema.state.elsewhere import Elsewhere, find_elsewhere
+from ragschema.state.expected import our_tables
 from ragschema.state.soundness import Soundness, find_soundness
 
 State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY", "BROKEN"]
@@ -123,8 +124,9 @@ def _only(rows: list[TupleRow]) -> str | None:
 
 
 def has_our_tables(connection: Connection, schema: str) -> bool:
-    """Whether the schema has the table of documents."""
-    return _exists(connection, schema, "rag_documents")
+    """Whether the schema has a table of any of our revisions."""
+    statement = "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s) LIMIT 1"
+    return connection.execute(statement, (schema, sorted(our_tables()))).fetchone() is not None
 
 
 def require_current(connection: Connection, schema: str) -> str:
