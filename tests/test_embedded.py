@@ -554,9 +554,10 @@ def test_root_runs_a_copy_of_programs_that_the_servers_user_cannot_pass_to(
     monkeypatch.setattr(places, "STATE", tmp_path / "state")
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    installed = programs.program("postgres").parents[1]
-    subprocess.run(["cp", "-a", installed, private / "pginstall"], check=True)
-    programs_there = private / "pginstall" / "bin"
+    package = programs.program("postgres").parents[2]
+    for directory in (package, package.with_name(f"{package.name}.libs")):
+        subprocess.run(["cp", "-a", directory, private], check=True)
+    programs_there = private / package.name / "pginstall" / "bin"
     (programs_there / "initdb").chmod(0o700)  # as with a umask of 077
     data = tmp_path / "data"
     data.mkdir()

@@ -99,14 +99,14 @@ def reachable_program(executable: Path, ids: tuple[int, int]) -> Path:
     """
     if find_blocked(executable, ids) is None and _allows(executable, ids, stat.S_IXUSR):
         return executable
-    installed, status = executable.parents[1], executable.with_name("postgres").stat()
+    installed, status = executable.parents[2], executable.with_name("postgres").stat()  # the package
     name = f"{installed} {status.st_size} {status.st_mtime_ns}"
     place = STATE / f"programs-{_digest(name)}"
     if not place.is_dir():
         _make_state()
         log.info("Copying PostgreSQL to %s: uid %s, which runs the server, cannot pass to it", place, ids[0])
         _copy_programs(installed, place)
-    return place / executable.relative_to(installed)
+    return place / executable.relative_to(installed.parent)
 
 
 def find_blocked(path: Path, ids: tuple[int, int]) -> Path | None:
@@ -163,13 +163,17 @@ def _make_state() -> None:
         )
 
 
-def _copy_programs(installed: Path, place: Path) -> None:
-    """Copy programs, readable to all, at once: a killed run leaves no half of them in their place."""
+def _copy_programs(package: Path, place: Path) -> None:
+    """Copy a package and the libraries that its wheel keeps beside it, readable to all.
+
+    At once: a killed run leaves no half of them in their place.
+    """
     building = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=STATE))
+    unused = shutil.ignore_patterns("include", "__pycache__")
     try:
-        shutil.copytree(
-            installed, building, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include")
-        )
+        for directory in (package, package.with_name(f"{package.name}.libs")):
+            if directory.is_dir():
+                shutil.copytree(directory, building / directory.name, symlinks=True, ignore=unused)
         for path in [building, *building.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
