@@ -168,12 +168,11 @@ def _doomed() -> Path:
         ConfigurationError: It is named by a file, which may be somebody else's, or by a relative path.
     """
     from ragschema import embedded
-    from ragschema.database.environment import upwards
-    from ragschema.database.settings import find_setting
+    from ragschema.database.environment import Environment, upwards
 
     embedded.program("postgres")
     found = _data()
-    setting = find_setting("RAG_EMBEDDED_DIR")
+    setting = Environment(os.environ, Path.cwd()).get("RAG_EMBEDDED_DIR")
     if setting is None:
         places = [place / ".ragschema" / "postgres" for place in upwards(Path.cwd())]
         return next((place for place in places if place.is_dir()), places[0])

@@ -39,6 +39,18 @@ def destroy(data: Path, *, without_marker: bool = False) -> None:
         shutil.rmtree(doomed)
 
 
+def discard(data: Path) -> None:
+    """Stop the server of a data directory whose process is gone, and forget its socket; the caller deletes it.
+
+    Raises:
+        RagSchemaError: It does not stop.
+    """
+    if is_marked(data):
+        with server.transition(data):
+            server.stop_now(data)
+            shutil.rmtree(sockets.short_directory(data), ignore_errors=True)
+
+
 def check_destroyable(data: Path, *, without_marker: bool = False) -> None:
     """Refuse what `destroy` leaves alone.
 
