@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from ragschema.database.impostors import refuse_impostors
 from ragschema.database.options import Options
 from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
 from ragschema.database.server import (
@@ -86,7 +87,8 @@ def opened(options: Options) -> Iterator[Opened]:
 
     Raises:
         DatabaseUnreachable: The server does not answer, or refuses this login.
-        ConfigurationError: It is too old, a transaction pooler, or it is not clear which schema is meant.
+        ConfigurationError: It is too old, a transaction pooler, or it is not clear which schema is meant; or
+            functions of others in the schema could be called for PostgreSQL's own.
         RagSchemaError: The server refused a statement of ours.
     """
     with held_reachable(options) as held:
@@ -100,6 +102,7 @@ def opened(options: Options) -> Iterator[Opened]:
             check_server(connection)
             apply_settings(connection, options)
             schemas = find_schemas(connection, options.schema)
+            refuse_impostors(connection, schemas)
             set_search_path(connection, schemas)
             yield Opened(connection, database, options, schemas, access)
 
