@@ -54,6 +54,18 @@ def use_documents(connection: Connection) -> None:
     attempt(connection, "UPDATE rag_documents SET text_config = 'english'")
     attempt(connection, "UPDATE rag_document_versions SET source_hash = 'other'")
     attempt(connection, f"DELETE FROM rag_chunks WHERE id = '{chunks[1]}'")
+    [(other,)] = attempt(
+        connection,
+        "WITH d AS (INSERT INTO rag_documents (article_id) VALUES ('b') RETURNING id)"
+        " INSERT INTO rag_document_versions"
+        " (document_id, version_number, source_hash, chunker_version, embedder_version)"
+        " SELECT id, 1, 'h', 'c', 'e' FROM d RETURNING id",
+    )
+    attempt(connection, event.format(other, chunks[2], 0, "added"))
+    attempt(connection, "UPDATE rag_chunk_events SET event_type = 'added' WHERE ordinal = 2")
+    attempt(connection, f"UPDATE rag_chunk_events SET version_id = '{other}' WHERE ordinal = 2")
+    attempt(connection, f"UPDATE rag_chunks SET version_id = '{second}'")
+    attempt(connection, f"UPDATE rag_chunks SET version_id = '{other}'")
     attempt(connection, "DELETE FROM rag_chunk_events")
     attempt(connection, "SELECT rag_text_vector('english', 'text')")
 

@@ -1,4 +1,4 @@
-"""Where root keeps the data and the programs of a server that does not run as root.
+"""Places where root keeps the data and the programs of a server that does not run as root.
 
 PostgreSQL refuses to run as root, so the server runs as ``postgres`` or ``nobody``. Where that user cannot pass
 through the directories above the data, as through /root, the data goes below /var/lib/ragschema, and a symbolic

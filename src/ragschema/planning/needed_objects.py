@@ -1,4 +1,4 @@
-"""What a rehearsal needs of the target's schema: our tables, what stands on them, and what all of it stands on."""
+"""Objects that a rehearsal needs of the target: our tables, what stands on them, and what all that stands on."""
 
 from __future__ import annotations
 
