@@ -24,7 +24,7 @@ CREATE FUNCTION public.rag_chunk_deleted() RETURNS trigger
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-  UPDATE rag_chunk_events SET chunk_id = NULL WHERE chunk_id = OLD.id AND event_type = 'deleted';
+  UPDATE rag_chunk_events SET chunk_id = NULL WHERE chunk_id = OLD.id AND event_type OPERATOR(pg_catalog.=) 'deleted';
   RETURN OLD;
 END
 $$;
@@ -142,7 +142,7 @@ BEGIN
   IF octet_length(error) <= 16000 OR char_length(error) <= 16000 THEN
     RETURN error;
   END IF;
-  RETURN left(error, 7900) || format(E'\n[... %s characters cut ...]\n', char_length(error) - 15800)
+  RETURN left(error, 7900) || E'\n[... ' || (char_length(error) - 15800)::text || E' characters cut ...]\n'
     || right(error, 7900);
 END
 $$;
@@ -157,14 +157,14 @@ DECLARE
 BEGIN
   IF TG_OP = 'UPDATE' THEN
     before := OLD.status;
-    IF before = 'completed' AND NEW.status <> 'completed'
-      OR before = 'failed' AND NEW.status IN ('processing', 'completed')
+    IF before OPERATOR(pg_catalog.=) 'completed' AND NEW.status OPERATOR(pg_catalog.<>) 'completed'
+      OR before OPERATOR(pg_catalog.=) 'failed' AND NEW.status OPERATOR(pg_catalog.=) ANY ('{processing,completed}')
     THEN
       RAISE EXCEPTION 'job % is %, so it cannot become %', OLD.id, before, NEW.status USING
         ERRCODE = 'check_violation',
         TABLE = 'rag_jobs',
-        HINT = CASE before
-          WHEN 'completed' THEN 'Insert a new job for the same work.'
+        HINT = CASE
+          WHEN before OPERATOR(pg_catalog.=) 'completed' THEN 'Insert a new job for the same work.'
           ELSE 'Set it to new first, or call rag_jobs_retry.' END;
     END IF;
     IF NEW.attempts < OLD.attempts THEN
@@ -181,33 +181,36 @@ BEGIN
     NEW.updated_at := coalesce(NEW.updated_at, written_at);
   END IF;
 
-  IF NEW.status IN ('completed', 'failed') AND NEW.enqueued_again THEN
+  IF NEW.status OPERATOR(pg_catalog.=) ANY ('{completed,failed}') AND NEW.enqueued_again THEN
     NEW.status := 'new';  -- the newest payload has not run yet
     NEW.attempts_before := NEW.attempts;
     NEW.progress := NULL;
-  ELSIF NEW.status = 'new' AND before = 'processing' THEN
+  ELSIF NEW.status OPERATOR(pg_catalog.=) 'new' AND before OPERATOR(pg_catalog.=) 'processing' THEN
     IF NEW.enqueued_again THEN
       NEW.attempts_before := NEW.attempts;
       NEW.progress := NULL;
     ELSIF NEW.attempts - NEW.attempts_before >= NEW.max_attempts THEN
       NEW.status := 'failed';
-      NEW.error_message := coalesce(NEW.error_message, format('given back after attempt %s, the last', NEW.attempts));
+      NEW.error_message := coalesce(
+        NEW.error_message, 'given back after attempt ' || NEW.attempts::text || ', the last'
+      );
     END IF;
-  ELSIF NEW.status = 'new' AND before = 'failed' THEN
+  ELSIF NEW.status OPERATOR(pg_catalog.=) 'new' AND before OPERATOR(pg_catalog.=) 'failed' THEN
     NEW.attempts_before := NEW.attempts;
-  ELSIF before = 'new' AND NEW.status IN ('processing', 'completed')
-    OR before IS NULL AND NEW.status = 'processing'
+  ELSIF before OPERATOR(pg_catalog.=) 'new' AND NEW.status OPERATOR(pg_catalog.=) ANY ('{processing,completed}')
+    OR before IS NULL AND NEW.status OPERATOR(pg_catalog.=) 'processing'
   THEN
     IF before IS NULL OR NEW.attempts = OLD.attempts THEN
       NEW.attempts := greatest(NEW.attempts, NEW.attempts_before) + 1;
     END IF;
     NEW.started_at := written_at;
     IF before IS NULL OR NEW.worker IS NOT DISTINCT FROM OLD.worker THEN
-      NEW.worker := coalesce(nullif(current_setting('application_name'), ''), 'session') || ' ' || pg_backend_pid();
+      NEW.worker := coalesce(nullif(current_setting('application_name'), ''), 'session') || ' '
+        || pg_backend_pid()::text;
     END IF;
   END IF;
 
-  IF NEW.status = 'processing' THEN
+  IF NEW.status OPERATOR(pg_catalog.=) 'processing' THEN
     NEW.lease_expires_at := coalesce(
       NEW.lease_expires_at,
       written_at + coalesce(nullif(current_setting('rag_jobs.lease', true), ''), '1 hour')::interval
@@ -216,7 +219,8 @@ BEGIN
   ELSE
     NEW.lease_expires_at := NULL;
     NEW.enqueued_again := false;
-    NEW.finished_at := CASE WHEN NEW.status <> 'new' THEN coalesce(NEW.finished_at, written_at) END;
+    NEW.finished_at := CASE WHEN NEW.status OPERATOR(pg_catalog.<>) 'new'
+      THEN coalesce(NEW.finished_at, written_at) END;
   END IF;
   RETURN NEW;
 END
@@ -246,7 +250,7 @@ BEGIN
     lease_expires_at = NULL,
     error_message = rag_job_error('cancelled' || coalesce(': ' || reason, '')),
     updated_at = cancelled_at
-  WHERE j.id = rag_jobs_cancel.id AND j.status IN ('new', 'processing');
+  WHERE j.id = rag_jobs_cancel.id AND j.status OPERATOR(pg_catalog.=) ANY ('{new,processing}');
   RETURN FOUND;
 END
 $$;
@@ -256,7 +260,7 @@ CREATE FUNCTION public.rag_jobs_channel() RETURNS text
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-  RETURN ('rag_jobs_' || current_schema())::name::text;
+  RETURN ('rag_jobs_' || current_schema()::text)::name::text;
 END
 $$;
 
@@ -350,7 +354,7 @@ BEGIN
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF date_part('epoch', claimed_at)
-    > coalesce(nullif(current_setting('rag_jobs.leases_seen_at', true), ''), '0')::float8 + 1
+    > coalesce(nullif(current_setting('rag_jobs.leases_seen_at', true), ''), '0')::float8 + 1::float8
   THEN
     PERFORM rag_jobs_release_expired(job_types);
     has_released := true;
@@ -358,26 +362,27 @@ BEGIN
   LOOP
     IF job_types IS NULL THEN
       WITH RECURSIVE waiting (job_type) AS (
-        (SELECT job_type FROM rag_jobs WHERE status = 'new' ORDER BY job_type LIMIT 1)
+        (SELECT job_type FROM rag_jobs WHERE status OPERATOR(pg_catalog.=) 'new' ORDER BY job_type LIMIT 1)
         UNION ALL
         SELECT (
-          SELECT j.job_type FROM rag_jobs j WHERE j.status = 'new' AND j.job_type > waiting.job_type
+          SELECT j.job_type FROM rag_jobs j
+          WHERE j.status OPERATOR(pg_catalog.=) 'new' AND j.job_type > waiting.job_type
           ORDER BY j.job_type LIMIT 1
         )
         FROM waiting WHERE waiting.job_type IS NOT NULL
       )
-      SELECT array_agg(job_type) FROM waiting WHERE job_type IS NOT NULL INTO types;
+      SELECT pg_catalog.array_agg(job_type) FROM waiting WHERE job_type IS NOT NULL INTO types;
     END IF;
     lane := -2147483649;
-    WHILE wanted > 0 AND cardinality(types) > 0 LOOP
-      IF cardinality(types) = 1 THEN
+    WHILE wanted > 0 AND pg_catalog.cardinality(types) > 0 LOOP
+      IF pg_catalog.cardinality(types) = 1 THEN
         turn := types;
       ELSE
-        SELECT heads.priority, array_agg(t.job_type ORDER BY random())
-        FROM unnest(types) AS t (job_type)
+        SELECT heads.priority, pg_catalog.array_agg(t.job_type ORDER BY random())
+        FROM pg_catalog.unnest(types) AS t (job_type)
         CROSS JOIN LATERAL (
           SELECT priority FROM rag_jobs
-          WHERE job_type = t.job_type AND status = 'new' AND priority > lane
+          WHERE job_type = t.job_type AND status OPERATOR(pg_catalog.=) 'new' AND priority > lane
           ORDER BY priority LIMIT 1
         ) AS heads
         GROUP BY heads.priority ORDER BY heads.priority LIMIT 1
@@ -385,11 +390,11 @@ BEGIN
         EXIT WHEN NOT FOUND;
       END IF;
       wanted_before := wanted;
-      WHILE wanted > 0 AND cardinality(turn) > 0 LOOP
+      WHILE wanted > 0 AND pg_catalog.cardinality(turn) > 0 LOOP
         filled := '{}';
-        FOR place IN 1 .. cardinality(turn) LOOP
+        FOR place IN 1 .. pg_catalog.cardinality(turn) LOOP
           EXIT WHEN wanted = 0;
-          quota := ceil(wanted::float8 / (cardinality(turn) - place + 1));
+          quota := ceil(wanted::float8 / (pg_catalog.cardinality(turn) - place + 1)::float8);
           LOOP
             BEGIN
               PERFORM set_config('lock_timeout', '100ms', true);
@@ -405,13 +410,13 @@ BEGIN
                   WHERE id = ANY (ARRAY(
                     SELECT due.id FROM (
                       SELECT priority, run_at FROM rag_jobs
-                      WHERE job_type = turn[place] AND status = 'new' AND priority > lane
+                      WHERE job_type = turn[place] AND status OPERATOR(pg_catalog.=) 'new' AND priority > lane
                       ORDER BY priority, run_at LIMIT 1
                     ) AS first
                     CROSS JOIN LATERAL (
                       SELECT id FROM rag_jobs
-                      WHERE job_type = turn[place] AND status = 'new' AND priority = first.priority
-                        AND run_at BETWEEN first.run_at AND claimed_at
+                      WHERE job_type = turn[place] AND status OPERATOR(pg_catalog.=) 'new'
+                        AND priority = first.priority AND run_at BETWEEN first.run_at AND claimed_at
                       ORDER BY run_at LIMIT quota
                       FOR NO KEY UPDATE SKIP LOCKED
                     ) AS due
@@ -428,14 +433,15 @@ BEGIN
           END LOOP;
           wanted := wanted - claimed;
           IF claimed = quota THEN
-            filled := filled || turn[place];
+            filled := pg_catalog.array_append(filled, turn[place]);
           END IF;
         END LOOP;
         turn := filled;
       END LOOP;
       IF wanted = wanted_before THEN
-        IF cardinality(types) = 1 THEN
-          SELECT priority FROM rag_jobs WHERE job_type = types[1] AND status = 'new' AND priority > lane
+        IF pg_catalog.cardinality(types) = 1 THEN
+          SELECT priority FROM rag_jobs
+          WHERE job_type = types[1] AND status OPERATOR(pg_catalog.=) 'new' AND priority > lane
           ORDER BY priority LIMIT 1 INTO head;
           EXIT WHEN NOT FOUND;
         END IF;
@@ -492,7 +498,7 @@ BEGIN
     WHERE j.id = mine.id AND j.attempts = mine.attempt AND j.lease_expires_at IS NOT NULL AND j.dedupe_key IS NULL
     RETURNING j.id;
   GET DIAGNOSTICS completed = ROW_COUNT;
-  IF completed = cardinality(rag_jobs_complete_many.ids) THEN
+  IF completed = pg_catalog.cardinality(rag_jobs_complete_many.ids) THEN
     RETURN;
   END IF;
   FOR job IN
@@ -515,7 +521,7 @@ BEGIN
       updated_at = completed_at
     FROM locked
     WHERE j.id = locked.id
-    RETURNING j.id, j.job_type, j.status = 'new' AND j.run_at <= completed_at AS is_due
+    RETURNING j.id, j.job_type, j.status OPERATOR(pg_catalog.=) 'new' AND j.run_at <= completed_at AS is_due
   LOOP
     IF job.is_due AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
       PERFORM pg_notify(rag_jobs_channel(), job.job_type);
@@ -567,7 +573,9 @@ DECLARE
   due_types text[];
   ids uuid[];
 BEGIN
-  IF (SELECT max(octet_length(term)) FROM unnest(job_types || dedupe_keys) AS term) > 2000 THEN
+  IF 2000 < (
+    SELECT max(octet_length(term)) FROM pg_catalog.unnest(pg_catalog.array_cat(job_types, dedupe_keys)) AS term
+  ) THEN
     RAISE EXCEPTION 'a job_type or dedupe_key is longer than 2,000 bytes'
       USING ERRCODE = 'string_data_right_truncation', HINT = 'Let it be a name or a hash; the rest is payload.';
   END IF;
@@ -590,21 +598,23 @@ BEGIN
     SELECT new_id, job_type, payload, coalesce(priority, 0), coalesce(run_at, enqueued_at),
       coalesce(max_attempts, 10), dedupe_key, enqueued_at, enqueued_at
     FROM last
-    ON CONFLICT (job_type, dedupe_key) WHERE dedupe_key IS NOT NULL AND status IN ('new', 'processing')
+    ON CONFLICT (job_type, dedupe_key)
+    WHERE dedupe_key IS NOT NULL AND status OPERATOR(pg_catalog.=) ANY ('{new,processing}')
     DO UPDATE SET
       payload = excluded.payload,
       priority = excluded.priority,
       -- no time given: keeps its place
-      run_at = CASE WHEN j.status = 'new' AND excluded.run_at = excluded.updated_at
+      run_at = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' AND excluded.run_at = excluded.updated_at
         THEN least(j.run_at, excluded.run_at) ELSE excluded.run_at END,
-      max_attempts = CASE j.status WHEN 'new' THEN excluded.max_attempts
+      max_attempts = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN excluded.max_attempts
         ELSE greatest(excluded.max_attempts, j.attempts - j.attempts_before) END,
-      attempts_before = CASE j.status WHEN 'new' THEN j.attempts ELSE j.attempts_before END,
-      progress = CASE j.status WHEN 'new' THEN NULL ELSE j.progress END,
-      error_message = CASE j.status WHEN 'new' THEN NULL ELSE j.error_message END,
-      enqueued_again = j.status = 'processing',
+      attempts_before = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN j.attempts ELSE j.attempts_before END,
+      progress = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.progress END,
+      error_message = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.error_message END,
+      enqueued_again = j.status OPERATOR(pg_catalog.=) 'processing',
       updated_at = excluded.updated_at
-    RETURNING j.id, j.job_type, j.dedupe_key, j.status = 'new' AND j.run_at <= enqueued_at AS is_due
+    RETURNING j.id, j.job_type, j.dedupe_key,
+      j.status OPERATOR(pg_catalog.=) 'new' AND j.run_at <= enqueued_at AS is_due
   )
   SELECT
     ARRAY(
@@ -616,9 +626,9 @@ BEGIN
   INTO ids, due_types;
   PERFORM set_config('rag_jobs.notify', coalesce(notifying, ''), true);
   IF notify AND notifying IS DISTINCT FROM 'off' THEN
-    PERFORM pg_notify(rag_jobs_channel(), due.job_type) FROM unnest(due_types) AS due (job_type);
+    PERFORM pg_notify(rag_jobs_channel(), due.job_type) FROM pg_catalog.unnest(due_types) AS due (job_type);
   END IF;
-  RETURN QUERY SELECT unnest(ids);
+  RETURN QUERY SELECT pg_catalog.unnest(ids);
 END
 $$;
 
@@ -647,8 +657,8 @@ BEGIN
     job.run_at := failed_at + coalesce(
       retry_in,
       -- 9 doublings pass the hour
-      least(10 * 2 ^ least(job.attempts - job.attempts_before - 1, 9), 3600)
-        * (0.5 + random() / 2) * interval '1 second'
+      least(10::float8 * 2::float8 ^ least(job.attempts - job.attempts_before - 1, 9)::float8, 3600)
+        * (1::float8 + random()) / 2::float8 * interval '1 second'
     );
   ELSE
     job.status := 'failed';
@@ -665,7 +675,7 @@ BEGIN
     error_message = rag_job_error(error),
     updated_at = failed_at
   WHERE j.id = job.id;
-  IF job.status = 'new' AND job.run_at <= failed_at
+  IF job.status OPERATOR(pg_catalog.=) 'new' AND job.run_at <= failed_at
     AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off'
   THEN
     PERFORM pg_notify(rag_jobs_channel(), job.job_type);
@@ -705,12 +715,12 @@ BEGIN
   IF dry_run THEN
     SELECT count(*) FROM rag_jobs AS j INTO pruned
     WHERE j.finished_at < finished_before
-      AND (rag_jobs_prune.status IS NULL OR j.status = rag_jobs_prune.status);
+      AND (rag_jobs_prune.status IS NULL OR j.status OPERATOR(pg_catalog.=) rag_jobs_prune.status);
   ELSE
     DELETE FROM rag_jobs AS d WHERE d.id = ANY (ARRAY(
       SELECT j.id FROM rag_jobs AS j
       WHERE j.finished_at < finished_before
-        AND (rag_jobs_prune.status IS NULL OR j.status = rag_jobs_prune.status)
+        AND (rag_jobs_prune.status IS NULL OR j.status OPERATOR(pg_catalog.=) rag_jobs_prune.status)
       ORDER BY j.finished_at LIMIT batch
       FOR UPDATE SKIP LOCKED
     ));
@@ -738,7 +748,7 @@ BEGIN
       WITH expired AS MATERIALIZED (
         SELECT id, enqueued_again OR attempts - attempts_before < max_attempts AS is_to_run
         FROM rag_jobs
-        WHERE status = 'processing' AND lease_expires_at <= released_at
+        WHERE status OPERATOR(pg_catalog.=) 'processing' AND lease_expires_at <= released_at
           AND (job_types IS NULL OR job_type = ANY (job_types))
         LIMIT 1000
         FOR NO KEY UPDATE SKIP LOCKED
@@ -750,7 +760,8 @@ BEGIN
           progress = CASE WHEN NOT enqueued_again THEN progress END,
           enqueued_again = false,
           lease_expires_at = NULL,
-          error_message = format('the lease of attempt %s, worker %s, ran out', attempts, worker),
+          error_message = 'the lease of attempt ' || attempts::text || ', worker ' || coalesce(worker, '')
+            || ', ran out',
           updated_at = released_at
         FROM expired
         WHERE rag_jobs.id = expired.id
@@ -779,10 +790,13 @@ BEGIN
   UPDATE rag_jobs AS j SET
     status = 'new',
     run_at = retried_at,
-    attempts_before = CASE j.status WHEN 'failed' THEN j.attempts ELSE j.attempts_before END,
+    attempts_before = CASE WHEN j.status OPERATOR(pg_catalog.=) 'failed' THEN j.attempts ELSE j.attempts_before END,
     finished_at = NULL,
     updated_at = retried_at
-  WHERE j.id = rag_jobs_retry.id AND (j.status = 'failed' OR j.status = 'new' AND j.run_at > retried_at)
+  WHERE j.id = rag_jobs_retry.id AND (
+      j.status OPERATOR(pg_catalog.=) 'failed'
+      OR j.status OPERATOR(pg_catalog.=) 'new' AND j.run_at > retried_at
+    )
   RETURNING j.job_type INTO retried_type;
   IF retried_type IS NULL THEN
     RETURN false;
@@ -812,13 +826,13 @@ BEGIN
     FROM (
       SELECT j.job_type, count(*) AS waiting, count(*) FILTER (WHERE j.run_at <= seen_at) AS due,
         0 AS processing, 0 AS expired, 0 AS failed, min(j.run_at) FILTER (WHERE j.run_at <= seen_at) AS oldest
-      FROM rag_jobs j WHERE j.status = 'new' GROUP BY j.job_type
+      FROM rag_jobs j WHERE j.status OPERATOR(pg_catalog.=) 'new' GROUP BY j.job_type
       UNION ALL
       SELECT j.job_type, 0, 0, count(*), count(*) FILTER (WHERE j.lease_expires_at <= seen_at), 0, NULL
-      FROM rag_jobs j WHERE j.status = 'processing' GROUP BY j.job_type
+      FROM rag_jobs j WHERE j.status OPERATOR(pg_catalog.=) 'processing' GROUP BY j.job_type
       UNION ALL
       SELECT j.job_type, 0, 0, 0, 0, count(*), NULL
-      FROM rag_jobs j WHERE j.status = 'failed' GROUP BY j.job_type
+      FROM rag_jobs j WHERE j.status OPERATOR(pg_catalog.=) 'failed' GROUP BY j.job_type
     ) AS counted
     GROUP BY counted.job_type
     ORDER BY counted.job_type;
@@ -843,7 +857,7 @@ CREATE FUNCTION public.rag_refuse_version_change() RETURNS trigger
 BEGIN
   RAISE EXCEPTION 'version % of document % is immutable', OLD.version_number, OLD.document_id
     USING ERRCODE = 'integrity_constraint_violation',
-      DETAIL = format('Version id %s; only title and url may be corrected.', OLD.id),
+      DETAIL = 'Version id ' || OLD.id::text || '; only title and url may be corrected.',
       HINT = 'Publish a new version of the document.',
       TABLE = TG_TABLE_NAME;
 END
@@ -864,7 +878,7 @@ BEGIN
   IF EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = current_version) THEN
     manifest := ARRAY(
       SELECT e.chunk_id FROM rag_chunk_events e
-      WHERE e.version_id = current_version AND e.event_type <> 'deleted'
+      WHERE e.version_id = current_version AND e.event_type OPERATOR(pg_catalog.<>) 'deleted'
     );
   ELSE
     manifest := ARRAY(SELECT c.id FROM rag_chunks c WHERE c.version_id = current_version);

@@ -52,6 +52,7 @@ __all__ = [
     "make_by_hand",
     "make_engine",
     "make_template",
+    "passable_directory",
     "read_rows",
     "run_directory",
     "run_psql",
@@ -95,6 +96,7 @@ def pytest_configure() -> None:
         if not psutil.pid_exists(int(abandoned.name.removeprefix(_PREFIX).partition("-")[0])):
             _remove(abandoned)
     directory = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+    Path(directory).chmod(0o711)  # as root the servers run as another user
     tempfile.tempdir = directory
     os.environ |= dict.fromkeys((_DIRECTORY, "PYTEST_DEBUG_TEMPROOT", "TMPDIR"), directory)
     # Half of what a short command takes is compiling, where nothing may be written beside the sources.
@@ -138,6 +140,22 @@ def _remove(directory: Path) -> None:
 def run_directory() -> Path:
     """Return the directory that all processes of this run share."""
     return Path(os.environ[_DIRECTORY])
+
+
+@contextmanager
+def passable_directory() -> Iterator[Path]:
+    """A temporary directory that the user of an embedded server can pass through, where that is not root."""
+    with tempfile.TemporaryDirectory(prefix="rag-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory of the test's own: pytest's is closed to the servers' user."""
+    with passable_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

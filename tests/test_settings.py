@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from conftest import connect
+from conftest import connect, passable_directory
 from ragschema import embedded
 from ragschema.database.settings import Database, embedded_directory, find_database
 from ragschema.errors import ConfigurationError
@@ -316,8 +315,8 @@ def locked() -> Iterator[Mapping[str, str]]:
     """libpq keywords, password apart, of a role that needs its password, on a server of its own."""
     role, name = sql.Identifier(NASTY_USER), sql.Identifier(NASTY_NAME)
     password = sql.Literal(NASTY_PASSWORD)
-    with tempfile.TemporaryDirectory(prefix="rag-") as directory:
-        data = Path(directory) / "postgres"
+    with passable_directory() as directory:
+        data = directory / "postgres"
         with (
             embedded.running(data) as parameters,
             connect(Database(parameters, "the tests")) as connection,

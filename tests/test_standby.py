@@ -14,7 +14,8 @@ from conftest import ROOT, Command, connect, made_database, make_template
 from ragschema import migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.embedded.programs import run_program, server_user
+from ragschema.embedded.places import server_user
+from ragschema.embedded.programs import run_program
 from ragschema.errors import ConfigurationError
 from ragschema.migrations.health import check_health
 from ragschema.migrations.repair import repair

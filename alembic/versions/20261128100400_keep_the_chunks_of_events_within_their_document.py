@@ -16,7 +16,7 @@ Downgrade: drops the triggers; nothing is lost.
 from ragschema.operations_v2 import create_function, create_trigger, drop_function, drop_trigger
 
 revision = "20261128100400"
-down_revision = "20261128100100"
+down_revision = "20261128100300"
 branch_labels = None
 depends_on = None
 

@@ -55,9 +55,11 @@ def _compared_with(database: DatabaseArgument) -> Iterator[Options]:
         yield named
         return
     with (
-        scratch_server("Comparing with head, on a scratch server") as (_, parameters),
+        scratch_server("Comparing with head, on a scratch server") as server,
         silent(*SILENCED),
     ):
-        options = Options(Database(parameters, "the scratch server"), schema="public", is_announced=True)
+        options = Options(
+            Database(server.superuser, "the scratch server"), schema="public", is_announced=True
+        )
         upgrade(options, show_build=lambda build: None)
         yield options

@@ -64,8 +64,8 @@ def freeze(*, check: bool = False, release: bool = False) -> Freeze:
             "Derived files are written in a checkout of ragschema, and this is an installed package.",
             f"Clone the repository and run `{COMMAND}` there.",
         )
-    with scratch_server("Replaying the revisions on a scratch server") as (_, parameters), silent(*SILENCED):
-        texts = derive(Database(parameters, "the scratch server"))
+    with scratch_server("Replaying the revisions on a scratch server") as server, silent(*SILENCED):
+        texts = derive(Database(server.superuser, "the scratch server"))
     if release:
         texts[releases_path()] = releases_text()
     changed = find_stale(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from ragschema.cli.commands import Group
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, print_table, show_progress
-from ragschema.errors import DatabaseUnreachable
+from ragschema.errors import ConfigurationError, DatabaseUnreachable
 
 if TYPE_CHECKING:
     from ragschema.database.settings import Database
@@ -86,7 +87,6 @@ def url(json: Json = False, debug: Debug = False) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(arguments: Annotated[list[str] | None, typer.Argument(help="Passed to psql.")] = None) -> None:
     """Open psql on the server, which runs meanwhile; every argument but --help goes to psql."""
-    import os
     import shutil
     import signal
     import subprocess
@@ -124,16 +124,31 @@ def stop(json: Json = False, debug: Debug = False) -> None:
 
 
 @app.command()
-def destroy(yes: Yes = False, json: Json = False, debug: Debug = False) -> None:
+def destroy(
+    without_marker: Annotated[
+        bool,
+        typer.Option(
+            "--without-marker", help="Also data that an earlier ragschema made, which has no marker."
+        ),
+    ] = False,
+    yes: Yes = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Stop the server and delete its data, every row of it.
+
+    Only what ragschema made: its marker, ragschema.json, is in the data directory. RAG_EMBEDDED_DIR counts only
+    in the environment, and only as a full path; .env is not asked.
 
     --json: {"directory": PATH}
     """
     from ragschema import embedded
 
-    data = _data()
+    named = _doomed()
+    data = embedded.real_place(named)
+    embedded.check_destroyable(named, without_marker=without_marker)
     confirm(f"Delete {data} and every row in it?", yes=yes)
-    embedded.destroy(data)
+    embedded.destroy(named, without_marker=without_marker)
     if json:
         print_json({"directory": str(data)})
     else:
@@ -144,6 +159,30 @@ def _data() -> Path:
     from ragschema.database.settings import embedded_directory
 
     return embedded_directory()
+
+
+def _doomed() -> Path:
+    """Return the data directory that was named for `destroy`, links and all.
+
+    Raises:
+        ConfigurationError: It is named by a file, which may be somebody else's, or by a relative path.
+    """
+    from ragschema import embedded
+    from ragschema.database.environment import Environment, upwards
+
+    embedded.program("postgres")
+    found = _data()
+    setting = Environment(os.environ, Path.cwd()).get("RAG_EMBEDDED_DIR")
+    if setting is None:
+        places = [place / ".ragschema" / "postgres" for place in upwards(Path.cwd())]
+        return next((place for place in places if place.is_dir()), places[0])
+    named = Path(setting.value).expanduser()
+    if setting.file is not None or not named.is_absolute() or ".." in named.parts:
+        raise ConfigurationError(
+            f"{setting.source} is {setting.value}: what is destroyed is named in the environment, as a full path.",
+            f"Nothing was deleted. If you mean it: `RAG_EMBEDDED_DIR={found} rag db destroy`.",
+        )
+    return named
 
 
 def _database(data: Path) -> Database:

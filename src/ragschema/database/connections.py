@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ragschema.database import session
+from ragschema.database.impostors import refuse_impostors
 from ragschema.database.login_refusals import explain_refusal
 from ragschema.database.options import Options
 from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
@@ -106,7 +107,7 @@ def opened(options: Options) -> Iterator[Opened]:
     Raises:
         DatabaseUnreachable: The server does not answer.
         ConfigurationError: It refuses this login, is too old or a transaction pooler, or it is not clear which
-            schema is meant.
+            schema is meant; or functions of others in the schema could be called for PostgreSQL's own.
         LockNotObtained: A statement met a lock, or a deadlock.
         RagSchemaError: The server refused a statement of ours.
     """
@@ -121,6 +122,7 @@ def opened(options: Options) -> Iterator[Opened]:
             check_server(connection)
             apply_settings(connection, options)
             schemas = find_schemas(connection, options.schema)
+            refuse_impostors(connection, schemas)
             set_search_path(connection, schemas)
             yield Opened(connection, database, options, schemas, access)
 

@@ -12,17 +12,17 @@ import fcntl
 import glob
 import logging
 import os
-import re
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ragschema.embedded import sockets
-from ragschema.embedded.programs import program, run_program, server_user
+from ragschema.embedded import places, sockets
+from ragschema.embedded.data_directory import check_directory, mark
+from ragschema.embedded.places import server_user
+from ragschema.embedded.programs import program, run_program
 from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaError
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ LEFTOVER_TIMEOUT = 10  # seconds for the processes of a killed server to see tha
 
 
 @contextmanager
-def running(data: Path, *, makes: bool = True) -> Iterator[Mapping[str, str]]:
+def running(data: Path, *, makes: bool = True, password: str | None = None) -> Iterator[Mapping[str, str]]:
     """Run the server of a data directory while the block runs; yield libpq keywords to reach it.
 
     Other processes may use the same server at the same time.
@@ -43,6 +43,8 @@ def running(data: Path, *, makes: bool = True) -> Iterator[Mapping[str, str]]:
     Args:
         data: The data directory; an absolute path.
         makes: Whether to make the data directory if it is new.
+        password: The superuser's, for a new data directory where every login needs a password; it is kept
+            nowhere. By default nobody needs one, because nobody else may enter the directory.
 
     Raises:
         ConfigurationError: The extra is not installed, the directory cannot hold a server, or there is none
@@ -55,60 +57,45 @@ def running(data: Path, *, makes: bool = True) -> Iterator[Mapping[str, str]]:
             f"There is no embedded server in {data}, and no setting names another database.",
             "Make one there with `rag migrate`, or set DATABASE_URL to the server that is meant.",
         )
-    with _transition(data):
-        _ensure_running(data)
-        users = _lock(_beside(data, "users"), fcntl.LOCK_SH)
+    with checked(data):
+        data = places.settle(data)
+    with transition(data):
+        _ensure_running(data, password)
+        users = _lock(beside(data, "users"), fcntl.LOCK_SH)
     try:
         yield parameters(data)
     finally:
-        with _transition(data):
+        with transition(data):
             os.close(users)
             if not _is_used(data) and not _is_kept(data):
-                _stop(data)
+                stop_now(data)
 
 
 def start(data: Path) -> None:
     """Start the server and keep it running until `stop`."""
-    with _transition(data):
+    program("postgres")
+    with checked(data):
+        data = places.settle(data)
+    with transition(data):
         _ensure_running(data)
-        _beside(data, "kept").write_text(str(_postmaster_pid(data)))
+        beside(data, "kept").write_text(str(_postmaster_pid(data)))
 
 
 def stop(data: Path) -> bool:
     """Stop the server, whoever uses it; return whether it was running."""
     program("postgres")
-    with _checked(data):
+    data = places.real_place(data)
+    with checked(data):
         if not data.exists():
             return False
-    with _transition(data):
-        _beside(data, "kept").unlink(missing_ok=True)
-        return _stop(data)
-
-
-def destroy(data: Path) -> None:
-    """Stop the server and delete its data directory, every row in it included.
-
-    Raises:
-        ConfigurationError: The directory does not hold a PostgreSQL server.
-    """
-    program("postgres")
-    nothing = ConfigurationError(f"There is no embedded server in {data}.", "Nothing was deleted.")
-    with _checked(data):
-        if not data.exists():
-            raise nothing
-    with _transition(data):
-        if not (data / "PG_VERSION").is_file():
-            raise nothing
-        _stop(data)
-        shutil.rmtree(sockets.short_directory(data), ignore_errors=True)
-        _beside(data, "kept").unlink(missing_ok=True)
-        doomed = _make_directory_beside(data)
-        data.rename(doomed)  # at once: a killed run leaves no half of a data directory in its place
-        shutil.rmtree(doomed)
+    with transition(data):
+        beside(data, "kept").unlink(missing_ok=True)
+        return stop_now(data)
 
 
 def parameters(data: Path) -> Mapping[str, str]:
     """Return the libpq keywords of the server; it need not be running."""
+    data = places.real_place(data)
     return {
         "host": str(sockets.socket_directory(data)),
         "port": "5432",
@@ -134,25 +121,26 @@ def is_running(data: Path) -> bool:
     program("postgres")
     import psutil
 
+    data = places.real_place(data)
     pid = _postmaster_pid(data)
     if pid is None:
         return False
     try:
-        process = psutil.Process(pid)
-        return process.name() == "postgres" and str(data) in process.cmdline()
+        process = psutil.Process(pid)  # works in its data directory, however that was named at its start
+        return process.name() == "postgres" and (str(data) in process.cmdline() or process.cwd() == str(data))
     except psutil.NoSuchProcess:  # or a zombie
         return False
     except psutil.AccessDenied:  # some systems hide another user's command line
         return True
 
 
-def _ensure_running(data: Path) -> None:
+def _ensure_running(data: Path, password: str | None = None) -> None:
     deadline = time.monotonic() + START_TIMEOUT
-    while not (is_running(data) and _pid_file(data)[7:8] == ["ready"]):
+    while not (is_running(data) and pid_file(data)[7:8] == ["ready"]):
         if not is_running(data):
-            _check_directory(data)
+            check_directory(data)
             if not (data / "PG_VERSION").is_file():
-                _initialise(data)
+                _initialise(data, password)
             _start(data)
         elif time.monotonic() > deadline:
             raise _not_started(data, "It runs, but does not get ready.")
@@ -197,20 +185,27 @@ def _not_started(data: Path, evidence: str) -> DatabaseUnreachable:
     )
 
 
-def _initialise(data: Path) -> None:
+def _initialise(data: Path, password: str | None) -> None:
     """Make a data directory beside its place and move it there: a killed run leaves no half of one."""
     log.debug("Making a new PostgreSQL data directory in %s", data)
     for leftover in data.parent.glob(glob.escape(f".{data.name}.ragschema-") + "*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    building = _make_directory_beside(data)
+    building = make_directory_beside(data)
     try:
         if user := server_user(data):
             os.chown(building, *user)
         for ctype in CTYPES:
-            result = run_program(
-                "initdb", building, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync",
-                "--locale=C", f"--lc-ctype={ctype}", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
-            )  # fmt: skip
+            with tempfile.TemporaryFile("w+") as secret:  # without a name: nobody finds it after a kill -9
+                secret.write(password or "")
+                secret.seek(0)
+                login = (
+                    ["--auth=trust"] if password is None else ["--auth=scram-sha-256", "--pwfile=/dev/stdin"]
+                )
+                result = run_program(
+                    "initdb", building, "-U", "postgres", *login, "--encoding=UTF8", "--no-sync",
+                    "--locale=C", f"--lc-ctype={ctype}", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
+                    standard_input=secret,
+                )  # fmt: skip
             if result.returncode == 0 or "locale name" not in result.stdout:
                 break
         if result.returncode:
@@ -219,39 +214,18 @@ def _initialise(data: Path) -> None:
                 "Set RAG_EMBEDDED_DIR to a directory on a local disk, or DATABASE_URL to a server.",
                 result.stdout.strip(),
             )
+        mark(building)
         building.rename(data)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
 
 
-def _make_directory_beside(data: Path) -> Path:
+def make_directory_beside(data: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{data.name}.ragschema-", dir=data.parent))
 
 
-def _check_directory(data: Path) -> None:
-    if re.search(r'["$`\\\n]', str(data)):
-        raise ConfigurationError(
-            f"The embedded server cannot live in {data}: its path has a quote, $ or backslash.",
-            "Set RAG_EMBEDDED_DIR to a plain path.",
-        )
-    version = data / "PG_VERSION"
-    if not version.is_file():
-        if data.exists() and any(data.iterdir()):
-            raise ConfigurationError(
-                f"{data} is not empty and holds no PostgreSQL server.",
-                "Set RAG_EMBEDDED_DIR to a new directory.",
-            )
-        return
-    installed = re.search(r"\d+", subprocess.check_output([program("postgres"), "-V"], text=True))
-    if installed and version.read_text().strip() != installed[0]:
-        raise ConfigurationError(
-            f"{data} was made by PostgreSQL {version.read_text().strip()}; installed is {installed[0]}.",
-            "Set RAG_EMBEDDED_DIR to a new directory, or delete this one with `rag db destroy`.",
-        )
-
-
-def _stop(data: Path) -> bool:
+def stop_now(data: Path) -> bool:
     """Stop the server; return whether it was running."""
     if not is_running(data):
         return False
@@ -268,7 +242,7 @@ def _stop(data: Path) -> bool:
     return True
 
 
-def _pid_file(data: Path) -> list[str]:
+def pid_file(data: Path) -> list[str]:
     """Return the lines of the server's own pid file: its pid is the first, its state the eighth."""
     try:
         return [line.strip() for line in (data / "postmaster.pid").read_text(errors="replace").splitlines()]
@@ -277,21 +251,21 @@ def _pid_file(data: Path) -> list[str]:
 
 
 def _postmaster_pid(data: Path) -> int | None:
-    first = "".join(_pid_file(data)[:1])
+    first = "".join(pid_file(data)[:1])
     return int(first) if first.isdecimal() else None
 
 
 def _is_kept(data: Path) -> bool:
-    mark = _beside(data, "kept")
+    mark = beside(data, "kept")
     return mark.is_file() and mark.read_text() == str(_postmaster_pid(data))
 
 
-def _beside(data: Path, suffix: str) -> Path:
+def beside(data: Path, suffix: str) -> Path:
     return data.with_name(f"{data.name}.{suffix}")
 
 
 @contextmanager
-def _checked(data: Path) -> Iterator[None]:
+def checked(data: Path) -> Iterator[None]:
     """Say what to do where the system refuses what the server needs of its directory."""
     try:
         yield
@@ -303,12 +277,11 @@ def _checked(data: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _transition(data: Path) -> Iterator[None]:
+def transition(data: Path) -> Iterator[None]:
     """Hold the right to start or stop the server."""
     program("postgres")
-    with _checked(data):
-        data.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(_beside(data, "lock"), fcntl.LOCK_EX)
+    with checked(data):
+        descriptor = _lock(beside(data, "lock"), fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -327,7 +300,7 @@ def _lock(path: Path, operation: int) -> int:
 
 def _is_used(data: Path) -> bool:
     try:
-        os.close(_lock(_beside(data, "users"), fcntl.LOCK_EX | fcntl.LOCK_NB))
+        os.close(_lock(beside(data, "users"), fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
         return True
     return False

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from ragschema.embedded.programs import server_user
+from ragschema.embedded.places import server_user
 from ragschema.errors import ConfigurationError
 
 PATH_LIMIT = 107  # bytes: sun_path of a Unix socket address, less its closing NUL

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from ragschema.database.connections import Opened, apply_settings, connect, explained, reachable
+from ragschema.database.impostors import refuse_impostors
 from ragschema.database.options import MIGRATION_URL, Options
 from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
 from ragschema.database.row_security import find_hidden, remedy
@@ -17,6 +18,7 @@ from ragschema.database.server import Connection, Schemas, check_extension, chec
 from ragschema.database.settings import find_database
 from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
+from ragschema.migrations.exposure import find_exposures
 from ragschema.revisions.manifest import ahead, read_manifest
 from ragschema.state.drift import find_drift
 from ragschema.state.elsewhere import describe
@@ -87,9 +89,12 @@ def check_health(options: Options) -> list[Check]:
             schemas = find_schemas(connection, options.schema)
         except ConfigurationError as exc:
             return [*checks, _refused("schema", exc)]
+        if (impostors := _asked("others", "", lambda: refuse_impostors(connection, schemas))).verdict != "ok":
+            return [*checks, impostors]  # what follows could run them
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
         checks.append(_check_row_security(connection, schemas.target))
+        checks.extend(_check_others(connection, schemas))
         checks.extend(_check_standing(Opened(connection, database, options, schemas, access)))
         return checks
 
@@ -231,6 +236,14 @@ def _check_rights(connection: Connection, schemas: Schemas) -> Iterator[Check]:
         )
     else:
         yield Check("tables", "ok", "this role may alter them")
+
+
+def _check_others(connection: Connection, schemas: Schemas) -> Iterator[Check]:
+    exposures = find_exposures(connection, schemas)
+    for each in exposures:
+        yield Check("others", "warning", each.finding, each.remedy)
+    if not exposures:
+        yield Check("others", "ok", "may neither create in the schema nor set triggers on our tables")
 
 
 def _check_standing(at: Opened) -> Iterator[Check]:

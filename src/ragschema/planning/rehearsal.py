@@ -23,7 +23,9 @@ from ragschema.database.server import Connection
 from ragschema.database.sqlstates import server_message
 from ragschema.errors import RagSchemaError
 from ragschema.planning.effects import MODES, is_framing, stronger
-from ragschema.planning.scratch_server import copy_schema, scratch_database, scratch_server, silent
+from ragschema.planning.needed_objects import find_needed
+from ragschema.planning.scratch_schema import copy_schema, scratch_database
+from ragschema.planning.scratch_server import scratch_server, silent
 from ragschema.words import counted
 
 _TABLES = """
@@ -82,10 +84,12 @@ class Rehearsal:
     Attributes:
         revisions: Those that ran, in order, up to and including one that failed.
         difference: Why the scratch schema is not a copy of the target's, but what our revisions make.
+        left_out: What of the target's schema the copy does not have.
     """
 
     revisions: list[Rehearsed]
     difference: str | None
+    left_out: str | None
 
 
 def rehearse(at: Opened, applied: Sequence[Script], pending: Sequence[Script]) -> Rehearsal:
@@ -101,13 +105,14 @@ def rehearse(at: Opened, applied: Sequence[Script], pending: Sequence[Script]) -
     Raises:
         RagSchemaError: There is no server to rehearse on, or no schema like the target's can be made there.
     """
-    with scratch_server() as (directory, server):
-        with scratch_database(server, "copy", at) as scratch:
-            difference = copy_schema(at, scratch, directory)
+    needed = find_needed(at)
+    with scratch_server() as server:
+        with scratch_database(server, "copy", at, needed.extensions) as scratch:
+            difference = copy_schema(at, scratch, server, needed)
             if difference is None:
-                return Rehearsal(_run(at, scratch, [], pending), None)
-        with scratch_database(server, "replay", at) as scratch:
-            return Rehearsal(_run(at, scratch, applied, pending, difference), difference)
+                return Rehearsal(_run(at, scratch, [], pending), None, needed.describe())
+        with scratch_database(server, "replay", at, needed.extensions) as scratch:
+            return Rehearsal(_run(at, scratch, applied, pending, difference), difference, None)
 
 
 def _run(

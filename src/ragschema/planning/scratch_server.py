@@ -1,39 +1,61 @@
-"""A scratch server that lives as long as a plan is made, and a copy of a schema on it. No row is copied."""
+"""A scratch server that lives as long as a plan is made: in a temporary directory, and nobody else's.
+
+What runs there was written by whoever may create in the target's schema, and the server runs as the user who plans.
+So every login needs a password, the superuser's is known to this process alone, and no superuser enters a database
+once a part of the target's schema is in it. A killed plan leaves its server behind: the next one removes it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import logging
+import os
+import secrets
+import shutil
 import signal
-import subprocess
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from ragschema import embedded
-from ragschema.database.connections import Opened, set_search_path
-from ragschema.database.server import Connection
-from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.errors import RagSchemaError
 
 log = logging.getLogger(__name__)
 
 SILENCED = ("ragschema.operations", "ragschema.backfill", "ragschema.database.connections")
 """Loggers that would tell of the steps of a scratch server as if they were the reader's own."""
 
-_EXTENSIONS = """
-SELECT e.extname::text, n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-WHERE e.extname <> 'plpgsql'
+ROLE = "ragschema_rehearsal"
+_PREFIX = "ragschema-plan-"
+_LOCK = "lock"  # held by the process that uses the directory, for as long as that lives
+# sees rows as a migration does; nothing else that an owner of tables may not do
+_CREATE_ROLE = """
+CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS PASSWORD {}
 """
-_ROLES = "SELECT rolname::text FROM pg_roles WHERE rolname !~ '^pg_'"
-_LOCK_WAIT = 2000  # milliseconds that pg_dump waits for ACCESS SHARE on a table
-_UUID_OSSP = "CREATE FUNCTION {}.uuid_generate_v4() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'"
+
+
+@dataclass(frozen=True)
+class ScratchServer:
+    """A running scratch server.
+
+    Attributes:
+        private: A directory that only this process's user may enter.
+        superuser: libpq keywords of its superuser, for databases that have nothing of the target yet.
+        role: libpq keywords of `ROLE`, which restores and rehearses, but for the database.
+    """
+
+    private: Path
+    superuser: Mapping[str, str] = field(repr=False)
+    role: Mapping[str, str] = field(repr=False)
 
 
 def is_installed() -> bool:
@@ -42,10 +64,8 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def scratch_server(
-    purpose: str = "Rehearsing on a scratch server",
-) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """Run an embedded server in a temporary directory; yield a private directory and libpq keywords.
+def scratch_server(purpose: str = "Rehearsing on a scratch server") -> Iterator[ScratchServer]:
+    """Run a scratch server while the block runs; those that killed processes left are removed first.
 
     Args:
         purpose: Logged.
@@ -54,113 +74,82 @@ def scratch_server(
         ConfigurationError: The extra is not installed, or the server cannot run here.
         DatabaseUnreachable: It does not start.
     """
-    with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="ragschema-plan-") as name:
+    remove_dead()
+    with _ended_by_sigterm(), _locked_directory() as directory:
         log.info(purpose)
-        directory = Path(name).resolve()
-        directory.chmod(0o711)  # the server runs as another user where we are root
         private = directory / "private"
         private.mkdir(mode=0o700)
-        with silent("ragschema.embedded.server"), embedded.running(directory / "postgres") as parameters:
-            _forget_on_crash(parameters)
-            yield private, parameters
+        passwords = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        with (
+            silent("ragschema.embedded.server"),
+            embedded.running(directory / "postgres", password=passwords[0]) as parameters,
+        ):
+            superuser = {**parameters, "password": passwords[0]}
+            with psycopg.connect(**superuser, autocommit=True) as admin:  # type: ignore[arg-type]
+                _forget_on_crash(admin)
+                admin.execute(sql.SQL(_CREATE_ROLE).format(sql.Identifier(ROLE), sql.Literal(passwords[1])))
+            yield ScratchServer(private, superuser, {**parameters, "user": ROLE, "password": passwords[1]})
 
 
-def _forget_on_crash(server: Mapping[str, str]) -> None:
+def remove_dead() -> None:
+    """Stop and remove the scratch servers of ours whose process is gone."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            continue
+        try:
+            lock = _lock(directory)
+        except OSError:  # its process lives; or it has only just been made
+            continue
+        try:
+            with silent("ragschema.embedded.server"):
+                embedded.discard(directory.resolve() / "postgres")
+            shutil.rmtree(directory, ignore_errors=True)
+        except RagSchemaError as exc:
+            log.warning("A scratch server in %s was left by a killed plan: %s", directory, exc.message)
+        finally:
+            os.close(lock)
+
+
+def _forget_on_crash(admin: psycopg.Connection[Any]) -> None:
     """Let the server write without waiting for the disk: what a crash loses was never to be kept."""
-    with psycopg.connect(**dict(server), autocommit=True) as connection:  # type: ignore[arg-type]
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
-        connection.execute("SELECT pg_reload_conf()")
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        admin.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+    admin.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager
-def scratch_database(server: Mapping[str, str], name: str, at: Opened) -> Iterator[Connection]:
-    """Make a database with the target's roles, schema and extensions, and yield a connection to it."""
-    with psycopg.connect(**dict(server), autocommit=True) as admin:  # type: ignore[arg-type]
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        for (role,) in at.connection.execute(_ROLES).fetchall():
-            _try(admin, sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-    parameters: dict[str, str] = {**server, "dbname": name}
-    with psycopg.connect(**parameters, autocommit=True) as connection:  # type: ignore[arg-type]
-        extensions: dict[str, str] = dict(at.connection.execute(_EXTENSIONS).fetchall())
-        extensions.setdefault("vector", at.schemas.extension.schema or "public")
-        for schema in {at.schemas.target, *extensions.values()}:
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
-        for extension, schema in extensions.items():
-            create = sql.SQL("CREATE EXTENSION {} WITH SCHEMA {}")
-            names = sql.Identifier(extension), sql.Identifier(schema)
-            if not _try(connection, create.format(*names)) and extension == "uuid-ossp":
-                _try(connection, sql.SQL(_UUID_OSSP).format(names[1]))  # which the embedded server lacks
-        set_search_path(connection, at.schemas)
-        yield connection
-
-
-def copy_schema(at: Opened, scratch: Connection, directory: Path) -> str | None:
-    """Copy the target's schema with pg_dump; return what went wrong, or None where the copy is true.
-
-    Reads only; takes ACCESS SHARE on the tables of the schema.
-    """
-    dump = directory / f"{scratch.info.dbname}.sql"
-    schema = '"' + at.schemas.target.replace('"', '""') + '"'
-    arguments = ["--schema-only", "--no-owner", "--no-privileges", "--no-tablespaces", "--no-password"]
-    arguments += [f"--schema={schema}", "--strict-names", f"--lock-wait-timeout={_LOCK_WAIT}"]
-    arguments += [f"--role={at.options.role}"] if at.options.role else []
-    done = _run("pg_dump", *arguments, f"--file={dump}", f"--dbname={_conninfo(at, directory)}")
-    if done.returncode:
-        return _first_line(done.stderr)
-    url = make_conninfo("", host=scratch.info.host, port=scratch.info.port, user=scratch.info.user)
-    _run("psql", "-X", "-q", f"--file={dump}", f"--dbname={url} dbname={scratch.info.dbname}")
-    found = _comparable(read_catalogue(scratch, at.schemas.target))
-    wanted = _comparable(read_catalogue(at.connection, at.schemas.target))
-    if different := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
-        return f"the copy differs in {different[0]}" + (
-            f" and {len(different) - 1} more" * (len(different) > 1)
-        )
-    return None
-
-
-def _comparable(catalogue: Catalogue) -> Catalogue:
-    """Return what pg_dump copies: an invalid index it leaves out, extensions are made before."""
-    return {
-        name: text
-        for name, text in catalogue.items()
-        if not name.startswith("extension ") and not (name.startswith("index ") and text.endswith(" INVALID"))
-    }
-
-
-def _conninfo(at: Opened, directory: Path) -> str:
-    """Return how to reach the target, without its password: that goes into a file only we can read."""
-    parameters = {name: text for name, text in at.database.parameters.items() if name != "sslpassword"}
-    if password := parameters.pop("password", None):
-        file = directory / "pgpass"
-        file.touch(mode=0o600)
-        escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-        file.write_text(f"*:*:*:*:{escaped}\n", encoding="utf-8")
-        parameters["passfile"] = str(file)
-    return make_conninfo("", **parameters)
-
-
-def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [embedded.program(name), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0] or "pg_dump failed"
-
-
-def _try(connection: Connection, statement: sql.Composed) -> bool:
+def _locked_directory() -> Iterator[Path]:
+    """Make a temporary directory that says by a lock that its process lives."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        try:
+            lock = _lock(directory, os.O_CREAT | os.O_EXCL)
+            break
+        except OSError:  # another process takes it for a dead one's at this moment, and removes it
+            shutil.rmtree(directory, ignore_errors=True)
     try:
-        connection.execute(statement)
-    except psycopg.Error:
-        return False
-    return True
+        directory.chmod(0o711)  # the server runs as another user where we are root
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(directory: Path, flags: int = 0) -> int:
+    """Take the lock of a scratch directory.
+
+    Raises:
+        OSError: Another process has it, or there is none.
+    """
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_NOFOLLOW | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (directory / _LOCK).stat()  # was it removed meanwhile?
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def _try_to_rehearse(
         reason = exc.message if isinstance(exc, RagSchemaError) else str(exc)
         return None, [f"Found by static analysis, because there was no rehearsal: {reason}"]
     if rehearsal.difference is None:
-        return rehearsal, []
+        return rehearsal, [rehearsal.left_out] if rehearsal.left_out else []
     note = (
         "Rehearsed on the schema that our revisions make, because the target's could not be copied:"
         f" {rehearsal.difference}."
