@@ -34,7 +34,7 @@ ASKED: dict[str, Callable[[Database], object]] = {
     "upgrade": migrations.upgrade,
     "plan": migrations.plan,
     "verify": migrations.verify,
-    "wait": lambda database: migrations.wait(database, timeout=0),
+    "wait": lambda database: migrations.wait(database, timeout=30),
 }
 
 
