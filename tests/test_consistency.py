@@ -12,6 +12,7 @@ from conftest import Command, DatabaseAt, connect
 from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.errors import UsageError
+from ragschema.words import counted
 
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a'), ('b');
@@ -76,7 +77,7 @@ def test_what_breaks_the_rules_is_named(
     assert [(broken.article_id, len(broken.chunk_ids)) for broken in named] == [("a", count)]
     shown = run("rag", "migrate", "verify", "--data", DATABASE_URL=url)
     assert shown.returncode == 4
-    assert f"broken: a: {count} chunks {problem}" in shown.stdout
+    assert f"broken: a: {counted(count, 'chunk')} {problem}" in shown.stdout
     assert "The rules are broken in 1 document." in shown.stdout
     printed = json.loads(run("rag", "migrate", "verify", "--data", "--json", DATABASE_URL=url).stdout)
     assert [broken["problem"] for broken in printed["broken_documents"]] == [each.problem for each in found]

@@ -21,7 +21,7 @@ from ragschema.migrations.request import Applied
 from ragschema.models import Base
 from ragschema.planning.scratch_server import SILENCED, scratch_server, silent
 from ragschema.revisions.files import versions_directory
-from ragschema.revisions.locations import checkout
+from ragschema.revisions.locations import require_checkout
 from ragschema.revisions.manifest import package_version, read_manifest, read_releases, releases_path
 from ragschema.revisions.sums import sum_texts
 from ragschema.state.catalogue import Catalogue, read_catalogue
@@ -59,11 +59,7 @@ def freeze(*, check: bool = False, release: bool = False) -> Freeze:
         UsageError: This version is released already, at another head.
         RagSchemaError: A revision fails.
     """
-    if checkout() is None:
-        raise ConfigurationError(
-            "Derived files are written in a checkout of ragschema, and this is an installed package.",
-            f"Clone the repository and run `{COMMAND}` there.",
-        )
+    require_checkout("Derived files", COMMAND)
     with scratch_server("Replaying the revisions on a scratch server") as server, silent(*SILENCED):
         texts = derive(Database(server.superuser, "the scratch server"))
     if release:

@@ -9,13 +9,8 @@ import typer
 
 from ragschema.cli import author, db, inspect, jobs, migrate, output, plan, upkeep  # noqa: F401  they fill migrate.app
 from ragschema.cli.commands import Group, show_alike
+from ragschema.cli.exit_codes import EXIT_CODES
 from ragschema.errors import RagSchemaError
-
-EXIT_CODES = """\
-Exit codes: 0 ok; 1 failed; 2 wrong usage; 3 revisions pending; 4 drift; 5 lint findings or hazards;
-6 the database is ahead of this package; 69 database unreachable; 75 a lock was not obtained, run again later;
-78 a setting is missing or refused; 130, 143 interrupted.
-"""
 
 app = typer.Typer(
     name="rag",

@@ -8,15 +8,13 @@ import typer
 
 from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.commands import WRITE
+from ragschema.cli.exit_codes import DRIFT, FAILED, FINDINGS
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.revisions.checks import Problem
-
-DRIFT = 4
-LINT = 5
 
 
 @app.command(rich_help_panel=WRITE)
@@ -88,7 +86,7 @@ def freeze(
         typer.echo("Nothing to do: the derived files fit the revisions and the models.")
     if frozen.changed and check:
         typer.echo("Run `uv run rag migrate freeze`, and review what it changes.", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 @app.command("syntax-check", rich_help_panel=WRITE)
@@ -109,7 +107,7 @@ def validate(target: Target, json: Json = False, debug: Debug = False) -> None:
     if _names_a_database(target):
         found, has_drift = _problems_of_database(target)
         problems += found
-    _report(problems, json=json, code=DRIFT if has_drift else 1)
+    _report(problems, json=json, code=DRIFT if has_drift else FAILED)
 
 
 @app.command(rich_help_panel=WRITE)
@@ -129,7 +127,7 @@ def lint(
             typer.echo(f"{finding}\n")
         typer.echo(f"{counted(len(findings), 'finding')}." if findings else "No findings.")
     if findings:
-        raise typer.Exit(LINT)
+        raise typer.Exit(FINDINGS)
 
 
 def _problems_of_files() -> list[Problem]:
@@ -163,7 +161,7 @@ def _names_a_database(target: Target) -> bool:
     return target != Target() or target.options().database.embedded is None
 
 
-def _report(problems: list[Problem], *, json: bool, code: int = 1) -> None:
+def _report(problems: list[Problem], *, json: bool, code: int = FAILED) -> None:
     if json:
         print_json({"problems": problems})
     else:

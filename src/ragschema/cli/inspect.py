@@ -11,6 +11,7 @@ import typer
 from ragschema.cli import output
 from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import LOOK
+from ragschema.cli.exit_codes import AHEAD, DRIFT, PENDING, REFUSED
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json, print_table
 from ragschema.words import counted
@@ -18,9 +19,6 @@ from ragschema.words import counted
 if TYPE_CHECKING:
     from ragschema.schema.row_rules import BrokenDocument
 
-PENDING = 3
-DRIFT = 4
-REFUSED = 78
 
 _SHOWN = 50  # broken documents
 
@@ -50,7 +48,7 @@ def status(
     if found.state == "BROKEN":
         raise typer.Exit(DRIFT)
     if exit_code and found.state != "OK":
-        raise typer.Exit(6 if found.state == "AHEAD" else PENDING)
+        raise typer.Exit(AHEAD if found.state == "AHEAD" else PENDING)
 
 
 @app.command(rich_help_panel=LOOK)

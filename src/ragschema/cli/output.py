@@ -14,6 +14,7 @@ from uuid import UUID
 
 import typer
 
+from ragschema.cli.exit_codes import INTERRUPTED
 from ragschema.errors import RagSchemaError, UsageError
 
 _is_debugging = False
@@ -148,5 +149,5 @@ def confirm(question: str, *, yes: bool) -> None:
     except typer.Abort as exc:
         if isinstance(exc.__context__, KeyboardInterrupt):  # Ctrl-C is no answer
             typer.echo(err=True)
-            raise typer.Exit(130) from exc
+            raise typer.Exit(INTERRUPTED) from exc
         raise

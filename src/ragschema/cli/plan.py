@@ -9,6 +9,7 @@ import typer
 
 from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.commands import LOOK
+from ragschema.cli.exit_codes import FINDINGS
 from ragschema.cli.migrate import app
 from ragschema.cli.output import Debug, Json, print_json
 from ragschema.words import counted
@@ -16,7 +17,6 @@ from ragschema.words import counted
 if TYPE_CHECKING:
     from ragschema.planning.document import Plan, StatementPlan
 
-HAZARDS = 5
 _WIDTH = 100  # characters of a statement that are shown
 
 
@@ -56,7 +56,7 @@ def plan(
     else:
         _print(found)
     if fail_on_hazards and found.hazards_count:
-        raise typer.Exit(HAZARDS)
+        raise typer.Exit(FINDINGS)
 
 
 def _print(found: Plan) -> None:

@@ -10,11 +10,12 @@ from ragschema.database.options import Options
 from ragschema.database.server import Connection
 from ragschema.errors import DriftFound
 from ragschema.revisions.manifest import Manifest, RevisionId, read_manifest, unknown_revision
-from ragschema.state.drift import Drift, find_drift, nearest_revision
+from ragschema.state.drift import Drift, drift_found, find_drift, nearest_revision
 from ragschema.state.status import has_our_tables, read_current, require_our_tables
 
 BASELINE_SETTING = "MIGRATE_BASELINE_VERSION"
 
+_MEND = "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again."
 _SHOWN = 20  # differences of a stamp that is refused
 
 
@@ -68,12 +69,8 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
             else nearest_revision(at.connection, schema)
         )
     if not drift.is_clean:
-        stated = "the baseline" if baseline is not None else "the nearest revision"
-        raise DriftFound(
-            f"The tables are not those of {stated}, {drift.revision}: {drift.summary}.",
-            "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
-            str(drift),
-        )
+        stated = "the baseline," if baseline is not None else "the nearest revision,"
+        raise drift_found(drift, _MEND, stated=stated)
     return Adoption(drift.revision, was_managed=False, drift=drift)
 
 
@@ -95,7 +92,7 @@ def _look_at_stamp(connection: Connection, schema: str, said: str, manifest: Man
         raise DriftFound(
             f"The database says it is at {said}, and its tables are nearer to {nearest.revision}:"
             f" {nearest.summary}.",
-            "Nothing was stamped. Mend the differences below in SQL, then run `rag migrate adopt` again.",
+            _MEND,
             str(nearest),
         )
     return Adoption(said, was_managed=True, drift=None)
@@ -122,8 +119,4 @@ def refuse_wrong_stamp(connection: Connection, schema: str, revision: str | None
         return
     drift = find_drift(connection, schema, revision)
     if not drift.is_clean:
-        raise DriftFound(
-            f"The tables are not those of revision {revision}: {drift.summary}.",
-            remedy,
-            "\n".join([*drift.lines()[:_SHOWN], *(["..."] if len(drift.lines()) > _SHOWN else [])]),
-        )
+        raise drift_found(drift, remedy, shown=_SHOWN)

@@ -11,11 +11,11 @@ from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.drivers import driver_of
 from ragschema.database.sqlstates import is_undefined
-from ragschema.errors import DriftFound, RagSchemaError, RevisionRefused
+from ragschema.errors import RagSchemaError, RevisionRefused
 from ragschema.migrations.request import CheckDrift
 from ragschema.planning.prechecks import find_in_the_way
 from ragschema.revisions.manifest import ahead
-from ragschema.state.drift import find_drift
+from ragschema.state.drift import drift_found, find_drift
 from ragschema.words import counted
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,10 @@ def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: 
         return
     if drift.is_clean:
         return
-    evidence = str(drift)
+    found = drift_found(drift, "Nothing was changed. Mend the differences below, or add --check-drift=warn.")
     if mode == "fail":
-        raise DriftFound(
-            f"The database is not what revision {revision} says: {drift.summary}.",
-            "Nothing was changed. Mend the differences below, or add --check-drift=warn.",
-            evidence,
-        )
-    log.warning("Drift: the database is not what revision %s says.\n%s", revision, evidence)
+        raise found
+    log.warning("Drift: %s\n%s", found.message, found.evidence)
 
 
 def precheck(step: RevisionStep, connection: sa.Connection, *, is_first_look: bool = False) -> None:

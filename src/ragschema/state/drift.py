@@ -19,6 +19,7 @@ from typing import Literal
 
 from ragschema.database.row_security import find_hidden
 from ragschema.database.server import Connection
+from ragschema.errors import DriftFound
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.expected import expected, read_fingerprints
@@ -112,6 +113,26 @@ def _misplaced_line(entry: tuple[tuple[str | None, str | None], list[str]]) -> s
     return (
         f"{counted(len(names), 'function')} {made} made for another schema: the search_path is {found},"
         f" and should be {wanted}. Run `rag migrate repair`. Named {', '.join(names)}."
+    )
+
+
+def drift_found(
+    drift: Drift, remedy: str, *, stated: str = "revision", shown: int | None = None
+) -> DriftFound:
+    """Return the error of tables that are not those of a revision.
+
+    Args:
+        drift: The comparison with it.
+        remedy: What to do.
+        stated: What that revision is: ``the nearest revision,``.
+        shown: How many lines of it are shown; all by default.
+    """
+    lines = drift.lines()[:shown]
+    more = ["..."] if len(lines) < len(drift.lines()) else []
+    return DriftFound(
+        f"The tables are not those of {stated} {drift.revision}: {drift.summary}.",
+        remedy,
+        "\n".join(lines + more),
     )
 
 
