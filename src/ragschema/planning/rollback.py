@@ -79,6 +79,7 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         scripts = (
             {script.revision: script for script in script_directory().walk_revisions()} if doomed else {}
         )
+        at.connection.autocommit = False
         with engine_on(at.connection).connect() as connection:
             reversals = tuple(
                 Reversal(
