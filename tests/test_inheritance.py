@@ -264,7 +264,7 @@ def looks_work(database: Database, run: Command) -> None:
         ("verify", 0),
         ("history", 0),
         ("plan", 0),
-        ("wait --timeout 0s", 3),
+        ("wait --timeout 2s", 3),
         ("health", 78),
     ):
         result = run("rag", "migrate", *command.split(), DATABASE_URL=url)

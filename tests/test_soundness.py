@@ -76,7 +76,7 @@ def test_a_clone_whose_functions_work_on_production_is_refused_and_healed(
         said = result.stdout + result.stderr
         assert result.returncode == code, said
         assert "production" in said
-        assert "rag_jobs_cancel" in said or "24 functions" in said
+        assert f"{FUNCTIONS} functions" in said
         assert "rag migrate repair" in said
         assert "BEGIN" not in said, "no body is printed"
         assert run("rag", "migrate", *arguments, "--schema", "production", DATABASE_URL=url).returncode == 0

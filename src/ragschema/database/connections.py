@@ -22,6 +22,7 @@ from ragschema.database.impostors import refuse_impostors
 from ragschema.database.login_refusals import explain_refusal
 from ragschema.database.options import Options
 from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
+from ragschema.database.row_security import is_refusal
 from ragschema.database.server import (
     Connection,
     Schemas,
@@ -33,7 +34,7 @@ from ragschema.database.server import (
 )
 from ragschema.database.settings import Database
 from ragschema.database.sqlstates import is_connection_lost, is_lock_conflict
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError, RowsHidden
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def explained() -> Iterator[None]:
     Raises:
         DatabaseUnreachable: The connection was lost.
         LockNotObtained: A statement met a lock, or a deadlock.
+        RowsHidden: Row security would have hidden rows from a statement.
         RagSchemaError: The server refused a statement of ours.
     """
     try:
@@ -152,6 +154,12 @@ def explained() -> Iterator[None]:
         if is_lock_conflict(exc):
             raise LockNotObtained(
                 "A statement waited too long for a lock.", "Run the same command again.", message
+            ) from exc
+        if is_refusal(driver_error):
+            raise RowsHidden(
+                "Row security hides rows from this role.",
+                "Run `rag migrate health` as this role: it names the tables, the policies and the way out.",
+                message,
             ) from exc
         raise RagSchemaError(
             "The server refused a statement.",

@@ -10,6 +10,7 @@ from ragschema.database.backup import backup_command
 from ragschema.database.connections import opened
 from ragschema.database.drivers import driver_of, engine_on
 from ragschema.database.options import Options
+from ragschema.database.row_security import refuse_hidden
 from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.losses import StepLoss, count_losses, find_irreversible, read_losses_of
 from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
@@ -68,9 +69,11 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
     Raises:
         UsageError: There is no such revision.
         DatabaseAhead: The database is at a revision this package does not know.
+        RowsHidden: Row security hides rows of our tables from this role.
     """
     manifest = read_manifest()
     with opened(options) as at:
+        refuse_hidden(at.connection, at.schemas.target)
         current = read_current(at.connection, at.schemas.target)
         manifest.pending(current)  # refuses a revision that is not known
         applied = _applied(manifest, current)
