@@ -403,6 +403,7 @@ def test_the_alembic_version_of_another_package_is_untouched_by_everything(
             preparation.prepare_database(Options(empty_database))
             migrations.upgrade(empty_database)
             migrations.downgrade(empty_database, "-1")
+            migrations.upgrade(empty_database)
             migrations.stamp(empty_database, HEAD, force=True)
             migrations.verify(empty_database)
             repair.repair(Options(empty_database))
