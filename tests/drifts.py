@@ -339,10 +339,10 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "trigger function replaced": (
         HEAD["function rag_touch_updated_at()"]
         .replace(SEARCH_PATH, "public, pg_temp")
-        .replace("now()", "NULL"),
+        .replace("BEGIN\n", "BEGIN\n  NULL;\n"),
         {
             "function rag_touch_updated_at()": HEAD["function rag_touch_updated_at()"].replace(
-                "now()", "NULL"
+                "BEGIN\n", "BEGIN\n  NULL;\n"
             ),
         },
     ),

@@ -316,7 +316,7 @@ def test_the_merge_command_works_without_a_database_and_its_revision_is_valid(ve
         Problem(merge.name, None, "It is not in rag.sum.", "Run `rag migrate hash`.")
     ]
     text = merge.read_text()
-    text = text[text.index("import sqlalchemy") :].replace(
+    text = text[text.index("\nrevision = ") :].replace(
         'raise RuntimeError("this upgrade is not written yet")', "pass"
     )
     text = text.replace('raise RuntimeError("this downgrade is not written yet")', "pass")

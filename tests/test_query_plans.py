@@ -21,6 +21,7 @@ import query_data
 from conftest import connect, made_database, make_engine
 from publishing import publish_texts
 from ragschema import (
+    Base,
     Chunk,
     DocumentVersion,
     chunk_history,
@@ -357,7 +358,7 @@ def test_no_publishing_reads_a_table_from_end_to_end(session: Session) -> None:
 def assert_nothing_large_was_read_whole(session: Session) -> None:
     """Look at what the transaction read; rag_documents, 25 pages, may be read whole for ten of its rows."""
     session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-    read = text("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0")
+    read = text("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_tup_read > 0")
     assert set(session.scalars(read)) <= {"rag_documents"}
 
 
@@ -375,14 +376,8 @@ UNINDEXED_FOREIGN_KEYS = text(
 
 
 def test_every_foreign_key_has_an_index_on_its_columns(session: Session) -> None:
-    keys = text("SELECT conname FROM pg_constraint WHERE contype = 'f' ORDER BY conname")
-    assert session.scalars(keys).all() == [
-        "fk_current_version",
-        "rag_chunk_events_chunk_id_fkey",
-        "rag_chunk_events_version_id_fkey",
-        "rag_chunks_version_id_fkey",
-        "rag_document_versions_document_id_fkey",
-    ]
+    keys = session.scalars(text("SELECT conname FROM pg_constraint WHERE contype = 'f'")).all()
+    assert len(keys) == sum(len(table.foreign_key_constraints) for table in Base.metadata.tables.values())
     assert session.scalars(UNINDEXED_FOREIGN_KEYS).all() == []
     session.execute(text("DROP INDEX rag_chunk_events_chunk_id_idx"))
     session.execute(text("DROP INDEX rag_documents_current_version_id_id_idx"))

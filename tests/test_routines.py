@@ -58,42 +58,47 @@ CREATE OR REPLACE FUNCTION rag_chunk_deleted() RETURNS trigger LANGUAGE plpgsql 
 AS $$ BEGIN RETURN OLD; END $$
 """
 
+NEWEST = {routine.name: routine for routine in newest_routines()}
+
+
+def create(name: str) -> str:
+    """Return the call that creates the newest version of a routine."""
+    return f'create_{NEWEST[name].kind}("{name}", {NEWEST[name].version})'
+
+
 DIFFERENCES = {
-    "function replaced": (REPLACED, ['create_function("rag_chunk_deleted", 1)']),
+    "function replaced": (REPLACED, [create("rag_chunk_deleted")]),
     "function without its search_path": (
         "ALTER FUNCTION rag_set_current_chunks(uuid) RESET search_path",
-        ['create_function("rag_set_current_chunks", 1)'],
+        [create("rag_set_current_chunks")],
     ),
     "function with its owner's rights": (
         "ALTER FUNCTION rag_touch_updated_at() SECURITY DEFINER",
-        ['create_function("rag_touch_updated_at", 1)'],
+        [create("rag_touch_updated_at")],
     ),
     "function dropped": (
         "DROP FUNCTION rag_set_current_chunks(uuid)",
-        ['create_function("rag_set_current_chunks", 1)'],
+        [create("rag_set_current_chunks")],
     ),
     "trigger dropped": (
         "DROP TRIGGER rag_chunks_deleted ON rag_chunks",
-        ['create_trigger("rag_chunks_deleted", 1)'],
+        [create("rag_chunks_deleted")],
     ),
     "trigger disabled": (
         "ALTER TABLE rag_documents DISABLE TRIGGER rag_documents_touch_updated_at",
         [
             'drop_trigger("rag_documents_touch_updated_at", "rag_documents")',
-            'create_trigger("rag_documents_touch_updated_at", 1)',
+            create("rag_documents_touch_updated_at"),
         ],
     ),
     "trigger at another time": (
         "DROP TRIGGER rag_chunks_inserted ON rag_chunks; CREATE TRIGGER rag_chunks_inserted"
         " AFTER UPDATE ON rag_chunks FOR EACH ROW EXECUTE FUNCTION rag_chunk_inserted()",
-        ['drop_trigger("rag_chunks_inserted", "rag_chunks")', 'create_trigger("rag_chunks_inserted", 1)'],
+        ['drop_trigger("rag_chunks_inserted", "rag_chunks")', create("rag_chunks_inserted")],
     ),
     "function and trigger dropped": (
         "DROP FUNCTION rag_documents_changed() CASCADE",
-        [
-            'create_function("rag_documents_changed", 2)',
-            'create_trigger("rag_documents_set_current_chunks", 1)',
-        ],
+        [create("rag_documents_changed"), create("rag_documents_set_current_chunks")],
     ),
 }
 
@@ -130,10 +135,7 @@ def test_a_draft_imports_what_it_calls_and_writes_the_way_back(database: Databas
     )
     assert "import sqlalchemy" not in imported
     upgrade, _, downgrade = functions.partition("def downgrade() -> None:")
-    assert lines_of(upgrade) == [
-        'create_function("rag_documents_changed", 2)',
-        'create_trigger("rag_documents_set_current_chunks", 1)',
-    ]
+    assert lines_of(upgrade) == [create("rag_documents_changed"), create("rag_documents_set_current_chunks")]
     assert lines_of(downgrade) == [
         'drop_trigger("rag_documents_set_current_chunks", "rag_documents")',
         'drop_function("rag_documents_changed()")',
@@ -160,15 +162,15 @@ def test_the_way_back_of_a_changed_routine_is_the_version_before(
 def test_a_function_with_other_arguments_is_dropped_first(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = next(routine for routine in newest_routines() if routine.name == "rag_jobs_retry")
+    old = NEWEST["rag_jobs_retry"]
     sql = old.sql.replace("(id uuid)", "(id uuid, at timestamptz)")
     assert sql != old.sql
-    new = Routine("function", old.name, 2, sql, old.names)
+    new = Routine("function", old.name, old.version + 1, sql, old.names)
     monkeypatch.setattr("ragschema.migrations.routine_comparison.newest_routines", lambda: (new,))
     monkeypatch.setattr(routines, "newest_routines", lambda: (new,))
     assert offered(database) == [
         'drop_function("rag_jobs_retry(uuid)")',
-        'create_function("rag_jobs_retry", 2)',
+        f'create_function("rag_jobs_retry", {new.version})',
     ]
 
 
@@ -206,12 +208,12 @@ def test_looking_for_differences_changes_nothing(database: Database) -> None:
 
 
 def test_the_newest_version_of_a_file_counts(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {routine.name: routine for routine in newest_routines()}
-    old = versions["rag_touch_updated_at"]
-    new = Routine("function", old.name, 2, old.sql.replace("now()", "clock_timestamp()"), old.names)
+    old = NEWEST["rag_touch_updated_at"]
+    changed = old.sql.replace("BEGIN\n", "BEGIN\n  NULL;\n", 1)
+    new = Routine("function", old.name, old.version + 1, changed, old.names)
     monkeypatch.setattr("ragschema.migrations.routine_comparison.newest_routines", lambda: (new,))
     monkeypatch.setattr(routines, "newest_routines", lambda: (new,))
-    assert offered(database) == ['create_function("rag_touch_updated_at", 2)']
+    assert offered(database) == [f'create_function("rag_touch_updated_at", {new.version})']
 
 
 def test_a_second_version_replaces_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

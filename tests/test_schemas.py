@@ -403,11 +403,9 @@ def test_the_alembic_version_of_another_package_is_untouched_by_everything(
             preparation.prepare_database(Options(empty_database))
             migrations.upgrade(empty_database)
             migrations.downgrade(empty_database, "-1")
-            before_head = migrations.status(empty_database).current
-            assert before_head is not None
+            migrations.upgrade(empty_database)
             migrations.stamp(empty_database, HEAD, force=True)
             migrations.verify(empty_database)
-            migrations.stamp(empty_database, before_head)
             repair.repair(Options(empty_database))
             migrations.downgrade(empty_database, "base")
             alembic("upgrade", "head")

@@ -1,7 +1,8 @@
 """Autogenerate for functions and triggers: what the models need, compared with what the database has.
 
-Both sides are read from the catalogue, the models' after what else is drafted was run and they were created, in a
-savepoint that is rolled back. What only the database has is left alone: somebody made it.
+Both sides are read from the catalogue, the models' after creating what they have more than the database: enums,
+columns, tables, then the routines that use them, in a savepoint that is rolled back. What only the database has is left
+alone: somebody made it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations
-from alembic.operations.ops import MigrateOperation, OpContainer, UpgradeOps
+from alembic.operations.ops import AddColumnOp, MigrateOperation, OpContainer, UpgradeOps
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Enum
 
 from ragschema.database.drivers import driver_of
 from ragschema.models import Base
@@ -121,10 +122,7 @@ def compare_routines(context: AutogenContext, upgrade_ops: UpgradeOps, *_: Any) 
     assert context.migration_context is not None
     found, before = _read(connection), _read_signatures(connection)
     with connection.begin_nested() as savepoint:
-        create_routines(connection, Base.metadata, for_indexes=True)
-        operations = Operations(context.migration_context)
-        for operation in _flat(upgrade_ops.ops):
-            operations.invoke(operation)
+        _create_missing(connection, Operations(context.migration_context), upgrade_ops)
         create_routines(connection, Base.metadata)
         expected, after = _read(connection), _read_signatures(connection)
         savepoint.rollback()
@@ -162,6 +160,18 @@ def _draft(
     if former and len(before) == 1:  # other arguments; of several it is not known which is ours
         return [DropRoutine(routine, former, before[0]), create]
     return [create]
+
+
+def _create_missing(connection: Connection, operations: Operations, upgrade_ops: UpgradeOps) -> None:
+    """Create the enums, columns and tables that routines may need: those that the models have and nobody else."""
+    for table in Base.metadata.tables.values():
+        for column in table.columns:
+            if isinstance(column.type, Enum):
+                column.type.create(connection, checkfirst=True)
+    for operation in _flat(upgrade_ops.ops):
+        if isinstance(operation, AddColumnOp):
+            operations.invoke(operation)
+    Base.metadata.create_all(connection)
 
 
 def _flat(operations: Iterable[MigrateOperation]) -> Iterable[MigrateOperation]:
