@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
+import pgvector
 import pgvector.psycopg
 import pgvector.sqlalchemy
 import psycopg
@@ -115,7 +116,7 @@ ACCEPTED = {
     "every second": NUMBERS[:2].reshape(-1)[::2],
     "reversed": FIRST[::-1],
     "a column": np.asfortranarray(NUMBERS)[1],
-    "smallest and largest": [float(np.finfo(np.float32).smallest_subnormal), 3.4028234e38, 0, -0.0] * 192,
+    "smallest and largest": [float(np.finfo(np.float32).smallest_subnormal), 1e18, 0, -0.0] * 192,
     "below float32": [0.5, *[1e-60] * 767],
 }
 
@@ -710,3 +711,36 @@ def test_the_benchmark_runs(run: Command) -> None:
     result = run("python", "-W", "error", str(script), "--rows", "20", "--rounds", "1")
     assert result.returncode == 0, result.stderr
     assert [line.split(":")[0] for line in result.stdout.splitlines()[-4:]] == ["| insert"] * 3 + ["| read"]
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e20, 1e-21, 1e-25])
+def test_a_length_whose_square_is_no_float32_is_refused(scale: float) -> None:
+    """Such a vector has distance 1 or NaN to itself in pgvector."""
+    vector = FIRST * np.float32(scale)
+    with pytest.raises(EmbeddingError, match="Divide it by its length"):
+        Embedding().check(vector)
+    with pytest.raises(EmbeddingError, match="Divide it by its length"):
+        Embedding().check_all(np.array([FIRST, vector]))
+
+
+def test_pgvectors_own_values_are_taken() -> None:
+    np.testing.assert_array_equal(Embedding().check(pgvector.Vector(FIRST)), FIRST)
+    half = pgvector.HalfVector(FIRST.astype(np.float16))
+    np.testing.assert_array_equal(Embedding().check(half), FIRST.astype(np.float16).astype(np.float32))
+
+
+def test_what_hides_numbers_is_refused() -> None:
+    masked = np.ma.masked_array(FIRST, mask=[True] + [False] * 767)
+    with pytest.raises(EmbeddingError, match="masked array"):
+        Embedding().check(masked)
+    with pytest.raises(EmbeddingError, match="masked array"):
+        Embedding().check_all(np.ma.masked_array(NUMBERS, mask=NUMBERS > 3))
+
+
+def test_a_tensor_with_a_gradient_is_told_what_to_do() -> None:
+    class Tensor:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    with pytest.raises(EmbeddingError, match=r"Tensor.*requires grad.*\n.*detach\(\)"):
+        Embedding().check(Tensor())

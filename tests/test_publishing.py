@@ -44,6 +44,7 @@ from ragschema.publishing import (
     retire_document,
 )
 from ragschema.publishing.diff import match_contents, pair_left_over
+from ragschema.publishing.texts import ARTICLE_ID_BYTES
 from ragschema.schema.ids import uuid7, uuid7_bytes, uuid7s
 from ragschema.schema.row_rules import broken_documents
 
@@ -197,18 +198,45 @@ def test_a_text_that_cannot_be_stored_is_named_by_its_place(
     assert not session.in_transaction()
 
 
-@pytest.mark.parametrize("name", ["source_hash", "title", "url"])
+@pytest.mark.parametrize(
+    "name", ["source_hash", "chunker_version", "embedder_version", "title", "url", "text_config"]
+)
 def test_a_name_that_cannot_be_stored_is_told(session: Session, article: str, name: str) -> None:
     with pytest.raises(ContentError, match=f"The {name} of article '{article}' holds a NUL byte"):
         make_plan(session, article, ["a"], **{name: "nul \0 byte"})
-    with pytest.raises(ContentError, match="The article_id"):
+    with pytest.raises(ContentError, match=f"The {name} of article '{article}' is int, not str"):
+        make_plan(session, article, ["a"], **{name: 1})
+    with pytest.raises(ContentError, match="article_id holds a NUL byte"):
         make_plan(session, f"{article}\0", ["a"])
 
 
-@pytest.mark.parametrize("contents", [[], "a string"])
-def test_contents_are_a_list_of_at_least_one(session: Session, article: str, contents: Any) -> None:
-    with pytest.raises(ContentError, match=article):
-        make_plan(session, article, contents)
+def test_what_publish_would_refuse_is_refused_before_anything_is_embedded(
+    session: Session, article: str
+) -> None:
+    longest = article + "ü" * ((ARTICLE_ID_BYTES - len(article)) // 2)
+    publish_texts(session, longest, ["a"])
+    with pytest.raises(ContentError, match="its index takes 2,600"):
+        make_plan(session, longest + "x", ["a"])
+    with pytest.raises(ContentError, match="no text search configuration 'klingon'"):
+        make_plan(session, article, ["a"], text_config="klingon")
+    with pytest.raises(ContentError, match="no text search configuration"):
+        make_plan(session, article, ["a"], text_config="a.b.c.d")
+    session.execute(sa.text("SELECT 1"))  # the transaction goes on
+    make_plan(session, article, ["a"], text_config="pg_catalog.english")
+    with pytest.raises(ContentError, match=r"The text of chunk 1 of .* is empty"):
+        make_plan(session, article, ["a", " "], refuse=lambda text: None if text.strip() else "is empty")
+
+
+def test_a_document_without_text_is_a_state_as_any_other(session: Session, article: str) -> None:
+    version = publish_texts(session, article, [])
+    assert (version.is_new, version.version_number, read_current(session, article)) == (True, 1, [])
+    assert make_plan(session, article, []).is_up_to_date
+    assert publish_texts(session, article, ["a", "b"]).added == 2
+    assert publish_texts(session, article, []).deleted == 2
+    assert read_current(session, article) == []
+    assert publish_texts(session, article, ["b"]).version_number == 4
+    session.commit()
+    assert_consistent(session)
 
 
 # Publishing

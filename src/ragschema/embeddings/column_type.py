@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pgvector
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import ColumnElement, Dialect, LargeBinary, func, type_coerce
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import UserDefinedType
 
-from ragschema.embeddings.wire import BinaryArray, BinaryVector, Vector, binds_binary, to_text
+from ragschema.embeddings.wire import BinaryArray, BinaryVector, EmbeddingLike, Vector, binds_binary, to_text
 from ragschema.errors import RagSchemaError
 
 EMBEDDING_DIMENSION = 768
@@ -50,17 +50,15 @@ class Embedding(VECTOR):
     def __init__(self, dim: int = EMBEDDING_DIMENSION) -> None:
         super().__init__(dim)
 
-    def check(self, value: ArrayLike) -> Vector:
+    def check(self, value: EmbeddingLike) -> Vector:
         """Return a value as a float32 array of shape ``(dim,)``.
 
         Raises:
             EmbeddingError: It is not one: another dimension, not real numbers, NaN or infinity, or zeros only,
-                which have no direction: a search by cosine never returns them.
+                which have no direction: a search by cosine never returns them. Or its length leaves the float32
+                that pgvector reckons with: such a vector has a distance of its own even to itself.
         """
-        try:
-            given = np.asarray(value)
-        except (TypeError, ValueError) as exc:  # a list of lists of unequal lengths, for one
-            raise self._not_numbers(type(value).__name__) from exc
+        given = self._as_array(value)
         if given.dtype.kind not in "fiu":
             raise self._not_numbers(f"{type(value).__name__} of {given.dtype}")
         if given.shape != (self.dim,):
@@ -84,9 +82,16 @@ class Embedding(VECTOR):
                 f"An embedding of {self.dim} dimensions is zero, so no search by cosine would return it.",
                 "Look at the text: models return this for one that is empty; use None for an embedding to come.",
             )
+        if not _has_length(array).all():
+            length = float(np.linalg.norm(array.astype(np.float64)))
+            raise EmbeddingError(
+                f"An embedding of {self.dim} dimensions has length {length:.3g}, whose square is no float32: distances"
+                " to it would be wrong.",
+                "Divide it by its length.",
+            )
         return array
 
-    def check_all(self, values: Sequence[ArrayLike] | NDArray[Any]) -> Vector:
+    def check_all(self, values: Sequence[EmbeddingLike] | NDArray[Any]) -> Vector:
         """Return values as a float32 array of shape ``(n, dim)``; an array is checked at once.
 
         Raises:
@@ -95,9 +100,27 @@ class Embedding(VECTOR):
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.shape[1:] == (self.dim,):
             with np.errstate(all="ignore"):
                 array = values.astype(np.float32, copy=False)
-            if np.isfinite(array).all() and array.any(axis=1).all():
+            if not np.ma.isMaskedArray(values) and np.isfinite(array).all() and _has_length(array).all():
                 return array
         return np.array([self.check(value) for value in values], np.float32).reshape(-1, self.dim)
+
+    def _as_array(self, value: EmbeddingLike) -> NDArray[Any]:
+        if isinstance(value, pgvector.Vector | pgvector.HalfVector):
+            return np.asarray(value.to_numpy())
+        if np.ma.isMaskedArray(value):
+            raise EmbeddingError(
+                "An embedding is a masked array, and what is masked would be stored as if it were a number.",
+                "Pass its data, or the values to put where it is masked: array.filled(0).",
+            )
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError) as exc:  # a list of lists of unequal lengths, for one
+            raise self._not_numbers(type(value).__name__) from exc
+        except RuntimeError as exc:  # a tensor that is on another device, or that a gradient is kept for
+            raise EmbeddingError(
+                f"An embedding of type {type(value).__name__} does not become an array: {exc}.",
+                "Pass tensor.detach().cpu().numpy().",
+            ) from exc
 
     def _not_numbers(self, what: str) -> EmbeddingError:
         return EmbeddingError(
@@ -141,6 +164,14 @@ class Embedding(VECTOR):
             return False
 
 
+def _has_length(vectors: Vector) -> NDArray[np.bool_]:
+    """Whether the squared length of vectors, of shape ``(..., dim)``, is a float32 that keeps its precision."""
+    with np.errstate(all="ignore"):
+        squares = np.einsum("...i,...i->...", vectors, vectors)
+    found: NDArray[np.bool_] = np.isfinite(squares) & (squares >= np.finfo(np.float32).tiny)
+    return found
+
+
 class EmbeddingArray(UserDefinedType[Vector]):
     """A parameter of many embeddings: their numbers, one after another, as ``real[]``.
 
@@ -156,4 +187,6 @@ class EmbeddingArray(UserDefinedType[Vector]):
     def bind_processor(self, dialect: Dialect) -> Any:
         if binds_binary(dialect):
             return BinaryArray
+        if dialect.driver == "asyncpg":  # it encodes arrays itself, from a list
+            return lambda value: value.ravel().tolist()
         return lambda value: "{" + ",".join(map(str, value.ravel().tolist())) + "}"

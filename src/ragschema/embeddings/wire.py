@@ -7,8 +7,9 @@ import struct
 from typing import TypeAlias
 
 import numpy as np
+import pgvector
 import psycopg
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 from sqlalchemy import Dialect
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 _FLOAT4_OID = 700
 
 Vector: TypeAlias = NDArray[np.float32]
+EmbeddingLike: TypeAlias = ArrayLike | pgvector.Vector | pgvector.HalfVector
+"""An embedding as callers have it: numbers, an array or tensor, or a value of pgvector's."""
 
 
 def to_text(vector: Vector) -> str:

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
-from numpy.typing import ArrayLike
 
+from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.publishing.copying import copy_documents
 from ragschema.publishing.documents import BulkDocument, CheckedDocument, check_document, describe
 from ragschema.publishing.errors import PublishingError, in_a_transaction
-from ragschema.publishing.plans import VersionPlan, plan_versions
+from ragschema.publishing.plans import VersionPlan, check_text_configs, plan_versions
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.ids import uuid7s
@@ -124,6 +124,7 @@ def _publish_batch(
 ) -> BulkLoad:
     plans = _plan(connection, batch)
     absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
+    check_text_configs(connection, {item.document.text_config for item in absent} - {"simple"})
     document_ids = _add_documents(connection, [item.document for item in absent])
     added = [item for item in absent if item.document.article_id in document_ids]
     if added:
@@ -165,7 +166,7 @@ def _publish_changed(connection: sa.Connection, items: Sequence[CheckedDocument]
     ]
 
 
-def _embeddings(item: CheckedDocument) -> dict[str, ArrayLike | None]:
+def _embeddings(item: CheckedDocument) -> dict[str, EmbeddingLike | None]:
     contents = item.document.contents
     return dict(zip(contents, [None] * len(contents) if item.vectors is None else item.vectors, strict=True))
 

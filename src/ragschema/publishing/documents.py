@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ragschema.embeddings.column_type import Embedding, EmbeddingError
-from ragschema.embeddings.wire import Vector
+from ragschema.embeddings.wire import EmbeddingLike, Vector
 from ragschema.publishing.plans import VersionPlan
 from ragschema.publishing.texts import check_names, check_texts
 from ragschema.values import several
@@ -23,7 +23,7 @@ class BulkDocument:
 
     Attributes:
         article_id: The caller's key.
-        contents: The chunks' texts in order, at least one.
+        contents: The chunks' texts in order.
         embeddings: Of shape ``(len(contents), dimension)``; or None where they are to come.
         source_hash: Hash of the text before chunking.
         chunker_version: What cut it.
@@ -35,7 +35,7 @@ class BulkDocument:
 
     article_id: str
     contents: Sequence[str]
-    embeddings: Sequence[ArrayLike] | NDArray[Any] | None
+    embeddings: Sequence[EmbeddingLike] | NDArray[Any] | None
     source_hash: str
     chunker_version: str
     embedder_version: str
@@ -73,7 +73,15 @@ def check_document(document: BulkDocument) -> CheckedDocument:
         EmbeddingError: The embeddings are not one for each chunk, or cannot be stored.
     """
     check_texts(document.article_id, document.contents)
-    check_names(document.article_id, source_hash=document.source_hash, title=document.title, url=document.url)
+    check_names(
+        document.article_id,
+        document.source_hash,
+        document.chunker_version,
+        document.embedder_version,
+        document.title,
+        document.url,
+        document.text_config,
+    )
     if document.embeddings is None:
         return CheckedDocument(document, None)
     if not isinstance(document.embeddings, np.ndarray):

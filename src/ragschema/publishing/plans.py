@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from ragschema.models import ChunkEventType
 from ragschema.publishing.diff import match_contents, pair_left_over
-from ragschema.publishing.texts import check_names, check_texts
+from ragschema.publishing.errors import ContentError
+from ragschema.publishing.texts import Refuse, check_names, check_texts
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
 
@@ -107,6 +108,7 @@ def plan_version(
     url: str | None = None,
     text_config: str | None = None,
     include_pending: bool = False,
+    refuse: Refuse | None = None,
 ) -> VersionPlan:
     """Plan the next version of a document: what is new, what is reused and from where. One statement, reads only.
 
@@ -127,7 +129,8 @@ def plan_version(
     Args:
         session: A session or connection.
         article_id: The caller's key of the document; it need not exist.
-        contents: The chunks' texts in order, at least one.
+        contents: The chunks' texts in order; none for a document that has no text now, which search then does
+            not find.
         source_hash: Hash of the text before chunking.
         chunker_version: What cut it.
         embedder_version: What embeds it.
@@ -136,17 +139,45 @@ def plan_version(
         text_config: Text search configuration of a document that does not exist yet, ``simple`` by default; an
             existing one keeps its own.
         include_pending: Whether the texts of reused rows that wait for their embedding are to be embedded too.
+        refuse: Says of a text why the model cannot embed it, or None where it can.
 
     Raises:
-        ContentError: There is no text, or one that PostgreSQL cannot store: the message names its place. Or a
-            name is such, the title for one.
+        ContentError: A text cannot be stored, or is refused: the message names its place. Or a name is such, the
+            title for one; or the server has no such text configuration. Whatever `publish` would refuse is
+            refused here, before anything is embedded.
     """
-    check_texts(article_id, contents)
-    check_names(article_id, source_hash=source_hash, title=title, url=url)
+    check_texts(article_id, contents, refuse)
+    check_names(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
     plan = VersionPlan(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
     parameters = {"article_id": article_id, "embedder_version": embedder_version, "contents": list(contents)}
     rows = connection_of(session).execute(_READ, parameters).all()
+    if not rows and text_config is not None:
+        check_text_configs(session, [text_config])
     return _plan(plan, contents, rows, include_pending=include_pending)
+
+
+def check_text_configs(session: Executor, names: Iterable[str]) -> None:
+    """Refuse text configurations that the server does not have, each as a cast to regconfig reads it.
+
+    Raises:
+        ContentError: One is such.
+    """
+    connection = connection_of(session)
+    for name in names:
+        try:
+            with connection.begin_nested():
+                connection.execute(_AS_CONFIG, {"name": name})
+        except sa.exc.DBAPIError as exc:
+            if getattr(exc.orig, "sqlstate", None) not in _NO_CONFIG:
+                raise
+            raise ContentError(
+                f"The server has no text search configuration {name!r}.",
+                "Pass one of those that \\dF of psql lists: simple, english, german, ...",
+            ) from exc
+
+
+_AS_CONFIG = sa.text("SELECT CAST(CAST(:name AS text) AS regconfig)")
+_NO_CONFIG = ("42704", "42602", "42601")  # undefined_object, invalid_name, syntax_error
 
 
 def plan_versions(session: Executor, asked: Sequence[tuple[VersionPlan, Sequence[str]]]) -> list[VersionPlan]:

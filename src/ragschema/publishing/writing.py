@@ -9,10 +9,10 @@ from uuid import UUID
 
 import numpy as np
 import sqlalchemy as sa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ragschema.embeddings.column_type import Embedding, EmbeddingArray, EmbeddingError
-from ragschema.embeddings.wire import Vector
+from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError
+from ragschema.embeddings.wire import EmbeddingLike, Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.errors import StalePlan
 from ragschema.publishing.plans import Place, VersionPlan
@@ -22,7 +22,7 @@ from ragschema.schema.ids import uuid7, uuid7s
 from ragschema.values import several
 from ragschema.words import counted
 
-Embeddings: TypeAlias = Mapping[str, ArrayLike | None] | Sequence[ArrayLike | None] | NDArray[Any]
+Embeddings: TypeAlias = Mapping[str, EmbeddingLike | None] | Sequence[EmbeddingLike | None] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
 def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int], Vector]:
     """Return which row of an array each text's embedding is, and the array; of those that were given."""
     texts: Sequence[str] = plan.texts_to_embed
-    given: Sequence[ArrayLike | None] | NDArray[Any]
+    given: Sequence[EmbeddingLike | None] | NDArray[Any]
     if isinstance(embeddings, Mapping):
         missing = next((text for text in texts if text not in embeddings), None)
         if missing is not None:

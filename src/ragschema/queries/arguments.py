@@ -27,6 +27,9 @@ ARTICLE_IDS: BindParameter[Any] = bindparam("rag_article_ids", type_=ARRAY(Text(
 DOCUMENT_IDS: BindParameter[Any] = bindparam("rag_document_ids", type_=ARRAY(Uuid()))
 
 
+_MOST = 2_147_483_647
+
+
 class QueryError(RagSchemaError, ValueError):
     """A statement or a setting was asked for that cannot be."""
 
@@ -40,10 +43,10 @@ def checked_count(name: str, count: int) -> int:
     """Return a number of rows.
 
     Raises:
-        QueryError: It is below 1.
+        QueryError: It is no whole number from 1 to 2,147,483,647.
     """
-    if count < 1:
-        raise QueryError(f"{name} is {count}.", "Pass 1 or more.")
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST:
+        raise QueryError(f"{name} is {count!r}.", f"Pass a whole number from 1 to {_MOST:,}.")
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -85,6 +86,8 @@ def filter_values(
     if document_ids is not None:
         values[DOCUMENT_IDS.key] = several("document_ids", document_ids, QueryError, each=UUID)
     if max_distance is not None:
+        if math.isnan(max_distance):
+            raise QueryError("max_distance is not a number.", "Pass one, or None for any distance.")
         values[MAX_DISTANCE.key] = max_distance
     return values
 

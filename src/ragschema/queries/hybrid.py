@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from numpy.typing import ArrayLike
 from sqlalchemy import (
     ARRAY,
     CTE,
@@ -33,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
 from ragschema.embeddings.column_type import Embedding
+from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.models import Chunk
 from ragschema.queries.arguments import (
     EMBEDDING,
@@ -77,7 +77,7 @@ _QUOTED = r"'''' || replace(replace(word.lexeme, '\', '\\'), '''', '''''') || ''
 
 
 def hybrid_search(
-    embedding: ArrayLike | None,
+    embedding: EmbeddingLike | None,
     text: str | None,
     *,
     limit: int = 10,

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import TypeAlias
 from uuid import UUID
 
-from numpy.typing import ArrayLike
 from sqlalchemy import (
     ColumnElement,
     FromClause,
@@ -17,6 +16,7 @@ from sqlalchemy import (
 )
 
 from ragschema.embeddings.column_type import Embedding
+from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.models import Chunk
 from ragschema.queries.arguments import (
     EMBEDDING,
@@ -40,7 +40,7 @@ was 0.89 without, and 0.97 with four times as many.
 
 
 def nearest_chunks(
-    embedding: ArrayLike,
+    embedding: EmbeddingLike,
     *,
     limit: int = 10,
     article_ids: Collection[str] | None = None,
