@@ -936,6 +936,7 @@ CREATE TABLE public.rag_chunks (
     created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
     is_current boolean DEFAULT false NOT NULL,
     text_config text DEFAULT 'simple'::text NOT NULL,
+    embedding_error text,
     CONSTRAINT rag_chunks_embedding_check CHECK ((public.vector_norm(embedding) > (0)::double precision)),
     CONSTRAINT rag_chunks_ordinal_check CHECK ((ordinal >= 0))
 )

@@ -15,6 +15,7 @@ __init__ __main__
 cli
 authoring
 migrations
+aio
 publishing queries
 planning
 state

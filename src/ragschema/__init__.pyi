@@ -1,5 +1,6 @@
 """The public names, each with the module it is loaded from on first use; see ``__init__.py``."""
 
+from ragschema.database.engines import async_session_factory as async_session_factory
 from ragschema.database.engines import create_async_engine as create_async_engine
 from ragschema.database.engines import create_engine as create_engine
 from ragschema.database.engines import session_factory as session_factory
@@ -32,12 +33,17 @@ from ragschema.publishing import UnknownDocument as UnknownDocument
 from ragschema.publishing import VersionPlan as VersionPlan
 from ragschema.publishing import activate_version as activate_version
 from ragschema.publishing import deferred_index as deferred_index
+from ragschema.publishing import ingest as ingest
+from ragschema.publishing import ingest_async as ingest_async
+from ragschema.publishing import ingest_many as ingest_many
 from ragschema.publishing import plan_version as plan_version
 from ragschema.publishing import prune_versions as prune_versions
 from ragschema.publishing import publish as publish
 from ragschema.publishing import publish_many as publish_many
 from ragschema.publishing import purge_document as purge_document
 from ragschema.publishing import retire_document as retire_document
+from ragschema.publishing import skip_embeddings as skip_embeddings
+from ragschema.publishing import store_embeddings as store_embeddings
 from ragschema.queries import QueryError as QueryError
 from ragschema.queries import chunk_history as chunk_history
 from ragschema.queries import hybrid_search as hybrid_search

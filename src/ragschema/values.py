@@ -51,6 +51,12 @@ def refuse_one(name: str, values: object, error: type[RagSchemaError], *, is_ord
         )
 
 
+def check_choice(name: str, value: object, choices: tuple[str, ...], error: type[RagSchemaError]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise error(f"{name} is {value!r}.", f"Pass one of {', '.join(map(repr, choices))}.")
+
+
 def check_text(name: str, value: object, error: type[RagSchemaError]) -> None:
     """Refuse what is no text, or one that PostgreSQL cannot store.
 

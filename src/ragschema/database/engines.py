@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.asyncio import create_async_engine as sa_create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -56,6 +56,13 @@ def session_factory(
 ) -> sessionmaker[Session]:
     """Return a factory of sessions on `create_engine`: ``with session_factory().begin() as session: ...``."""
     return sessionmaker(create_engine(database_url, pooler=pooler, **options))
+
+
+def async_session_factory(
+    database_url: str | None = None, **options: Any
+) -> async_sessionmaker[AsyncSession]:
+    """Return a factory of async sessions on `create_async_engine`; what they have loaded stays after a commit."""
+    return async_sessionmaker(create_async_engine(database_url, **options), expire_on_commit=False)
 
 
 def _reachable_until_exit(database_url: str | None) -> Database:

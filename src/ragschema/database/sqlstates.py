@@ -14,6 +14,7 @@ _SESSION_ENDS = (
     *("57P01", "57P02", "57P03", "57P04", "57P05"),  # shutdown, crash, starting, database dropped, idle
     *("25P03", "25P04"),  # timeouts that end a session in its transaction
 )
+_OVERTAKEN = ("40001", "40P01")  # serialization_failure, deadlock_detected
 _UNDEFINED = ("42P01", "42703", "42704", "42883")  # table, column, object, function
 
 
@@ -46,6 +47,11 @@ def is_connection_lost(exc: BaseException) -> bool:
     if error.sqlstate is None:  # libpq's own words; psycopg's about a misuse are no OperationalError
         return isinstance(error, psycopg.OperationalError)
     return error.sqlstate in _SESSION_ENDS or error.sqlstate.startswith("08")  # connection_exception
+
+
+def is_overtaken(exc: DBAPIError) -> bool:
+    """Whether a transaction was ended in favour of another one, and may be run again from its beginning."""
+    return getattr(exc.orig, "sqlstate", None) in _OVERTAKEN
 
 
 def is_undefined(exc: DBAPIError) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from ragschema.publishing.bulk import BulkLoad, publish_many
 from ragschema.publishing.deferral import deferred_index
-from ragschema.publishing.documents import BulkDocument
+from ragschema.publishing.documents import BulkDocument, Failure
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, UnknownDocument
+from ragschema.publishing.ingesting import Ingestion, ingest, ingest_async, ingest_many
 from ragschema.publishing.lifecycle import (
     ActivatedVersion,
     Purge,
@@ -18,6 +19,7 @@ from ragschema.publishing.lifecycle import (
     purge_document,
     retire_document,
 )
+from ragschema.publishing.pending import StoredEmbeddings, skip_embeddings, store_embeddings
 from ragschema.publishing.plans import Gone, Place, VersionPlan, plan_version
 from ragschema.publishing.pruning import Pruning, prune_versions
 from ragschema.publishing.writing import PublishedVersion, publish
@@ -27,21 +29,29 @@ __all__ = [
     "BulkDocument",
     "BulkLoad",
     "ContentError",
+    "Failure",
     "Gone",
+    "Ingestion",
     "Place",
     "Pruning",
     "PublishedVersion",
     "PublishingError",
     "Purge",
     "StalePlan",
+    "StoredEmbeddings",
     "UnknownDocument",
     "VersionPlan",
     "activate_version",
     "deferred_index",
+    "ingest",
+    "ingest_async",
+    "ingest_many",
     "plan_version",
     "prune_versions",
     "publish",
     "publish_many",
     "purge_document",
     "retire_document",
+    "skip_embeddings",
+    "store_embeddings",
 ]

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
 
+from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike
-from ragschema.publishing.copying import copy_documents
-from ragschema.publishing.documents import BulkDocument, CheckedDocument, check_document, describe
-from ragschema.publishing.errors import PublishingError, in_a_transaction
+from ragschema.publishing.copying import Driver, copy_documents
+from ragschema.publishing.documents import BulkDocument, CheckedDocument, Failure, check_document, describe
+from ragschema.publishing.errors import ContentError, PublishingError, in_a_transaction
 from ragschema.publishing.plans import VersionPlan, check_text_configs, plan_versions
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.ids import uuid7s
-from ragschema.values import refuse_one, several
+from ragschema.values import check_choice, refuse_one, several
 
 BULK_BATCH = 5_000
 
@@ -34,6 +35,7 @@ class BulkLoad:
             `plan_version` looks at, and waits for no embedding that came with them.
         chunks: Chunks in the versions that were written.
         embedded: Documents that got no other version, only embeddings that their chunks waited for.
+        failures: Documents that were left out, each with the reason.
     """
 
     added: int = 0
@@ -41,6 +43,7 @@ class BulkLoad:
     skipped: int = 0
     chunks: int = 0
     embedded: int = 0
+    failures: tuple[Failure, ...] = ()
 
 
 def publish_many(
@@ -48,6 +51,7 @@ def publish_many(
     documents: Iterable[BulkDocument],
     *,
     batch_size: int = BULK_BATCH,
+    on_error: Literal["raise", "skip"] = "raise",
     progress: Callable[[BulkLoad], object] | None = None,
 ) -> BulkLoad:
     """Publish many documents, with a commit for each batch: new ones by COPY, the others as `publish` does.
@@ -58,9 +62,11 @@ def publish_many(
     which PostgreSQL itself does a minute late.
 
     Args:
-        connection: A connection over psycopg 3, not asyncio, that is in no transaction: it is committed.
+        connection: A connection over psycopg 3 that is in no transaction: it is committed.
         documents: Read as they are needed. One that comes twice gets two versions.
         batch_size: Chunks after which a transaction is committed; a document is never split.
+        on_error: ``skip``: a document that cannot be stored is left out, and the result says why; the rest of its
+            batch is written. An error of the database ends the load all the same.
         progress: Called after each commit with what has been done so far.
 
     Returns:
@@ -72,28 +78,31 @@ def publish_many(
         PublishingError: The connection is in a transaction, or is of another driver.
     """
     refuse_one("documents", documents, PublishingError, is_ordered=True)
+    check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
     driver = _psycopg_connection(connection)
     done = BulkLoad()
     analyze_at = batch_size
-    for batch in _split(documents, batch_size):
+    failures: list[Failure] = []
+    for batch in _split(documents, batch_size, failures if on_error == "skip" else None):
         with connection.begin():
             done = _publish_batch(connection, driver, batch, done)
+        done = replace(done, failures=tuple(failures))
         if done.chunks >= analyze_at:
             with connection.begin():
                 connection.execute(_ANALYZE)
             analyze_at = 4 * done.chunks
         if progress is not None:
             progress(done)
-    return done
+    return replace(done, failures=tuple(failures))
 
 
-def _psycopg_connection(connection: sa.Connection) -> psycopg.Connection[Any]:
+def _psycopg_connection(connection: sa.Connection) -> Driver:
     if connection.in_transaction():
         raise in_a_transaction("publish_many", "connection")
     check_atomic(connection, "publish_many")
     driver = connection.connection.driver_connection
     connection.rollback()
-    if not isinstance(driver, psycopg.Connection):
+    if not isinstance(driver, psycopg.Connection | psycopg.AsyncConnection):
         raise PublishingError(
             f"COPY needs psycopg's own connection, and this is {type(driver).__module__}.{type(driver).__name__}.",
             "Create the engine with a postgresql+psycopg:// URL and create_engine, also in async code.",
@@ -101,8 +110,10 @@ def _psycopg_connection(connection: sa.Connection) -> psycopg.Connection[Any]:
     return driver
 
 
-def _split(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[CheckedDocument]]:
-    """Yield batches of checked documents, none twice in a batch."""
+def _split(
+    documents: Iterable[BulkDocument], batch_size: int, failures: list[Failure] | None
+) -> Iterator[list[CheckedDocument]]:
+    """Yield batches of checked documents, none twice in a batch; those that are not stored go to the failures."""
     batch: dict[str, CheckedDocument] = {}
     chunks = 0
     for document in documents:
@@ -110,7 +121,14 @@ def _split(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[
         if chunks >= batch_size or document.article_id in batch:
             yield [*batch.values()]
             batch, chunks = {}, 0
-        batch[document.article_id] = check_document(document)
+        try:
+            checked = check_document(document)
+        except (ContentError, EmbeddingError) as exc:
+            if failures is None:
+                raise
+            failures.append(Failure(document.article_id, exc))
+            continue
+        batch[document.article_id] = checked
         chunks += len(document.contents)
     if batch:
         yield [*batch.values()]
@@ -118,7 +136,7 @@ def _split(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[
 
 def _publish_batch(
     connection: sa.Connection,
-    driver: psycopg.Connection[Any],
+    driver: Driver,
     batch: Sequence[CheckedDocument],
     done: BulkLoad,
 ) -> BulkLoad:
@@ -143,6 +161,7 @@ def _publish_batch(
         skipped=done.skipped + len(batch) - len(written) - embedded,
         chunks=done.chunks + sum(len(item.document.contents) for item in written),
         embedded=done.embedded + embedded,
+        failures=done.failures,
     )
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy.util import await_only
 
 from ragschema.publishing import binary_rows
 from ragschema.publishing.documents import CheckedDocument
 from ragschema.schema.ids import uuid7_bytes
 
+Driver: TypeAlias = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
+
 
 def copy_documents(
     connection: sa.Connection,
-    driver: psycopg.Connection[Any],
+    driver: Driver,
     items: Sequence[CheckedDocument],
     document_ids: Mapping[str, UUID],
 ) -> None:
@@ -46,7 +49,7 @@ def copy_documents(
 
 
 def _text_and_vectors(
-    driver: psycopg.Connection[Any], items: Sequence[CheckedDocument]
+    driver: Driver, items: Sequence[CheckedDocument]
 ) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Return the fields of embeddings, text configurations and contents of all chunks."""
     encoding = driver.info.encoding
@@ -62,11 +65,23 @@ def _text_and_vectors(
     return embeddings, configs, contents
 
 
-def _send(driver: psycopg.Connection[Any], table: str, columns: str, rows: bytes) -> None:
+def _send(driver: Driver, table: str, columns: str, rows: bytes) -> None:
     statement = sql.SQL(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)")
+    parts = (binary_rows.SIGNATURE, rows, binary_rows.TRAILER)
+    if isinstance(driver, psycopg.AsyncConnection):
+        await_only(_send_async(driver, statement, parts))
+        return
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for part in (binary_rows.SIGNATURE, rows, binary_rows.TRAILER):
+        for part in parts:
             copy.write(part)
+
+
+async def _send_async(
+    driver: psycopg.AsyncConnection[Any], statement: sql.SQL, parts: Sequence[bytes]
+) -> None:
+    async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for part in parts:
+            await copy.write(part)
 
 
 _ADD_VERSIONS = sa.text("""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ragschema.embeddings.column_type import Embedding, EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike, Vector
+from ragschema.errors import RagSchemaError
 from ragschema.publishing.plans import VersionPlan
 from ragschema.publishing.texts import check_names, check_texts
 from ragschema.values import several
@@ -42,6 +43,19 @@ class BulkDocument:
     title: str | None = None
     url: str | None = None
     text_config: str = "simple"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A document that was left out of a load.
+
+    Attributes:
+        article_id: The document.
+        error: Why; its message names the chunk where it is about one.
+    """
+
+    article_id: str
+    error: RagSchemaError
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,4 +106,32 @@ def check_document(document: BulkDocument) -> CheckedDocument:
             f" and {counted(len(document.embeddings), 'embedding')}.",
             "Pass one embedding for each chunk, or None for embeddings to come.",
         )
-    return CheckedDocument(document, Embedding().check_all(document.embeddings))
+    try:
+        return CheckedDocument(document, Embedding().check_all(document.embeddings))
+    except EmbeddingError:
+        check_vectors(document.article_id, document.contents, dict(enumerate(document.embeddings)))
+        raise
+
+
+def check_vectors(
+    article_id: str, contents: Sequence[str], vectors: Mapping[Any, EmbeddingLike | None]
+) -> None:
+    """Refuse an embedding that cannot be stored, by the chunk and the document that it is of.
+
+    Args:
+        article_id: The document.
+        contents: Its texts in order.
+        vectors: By text, or by place.
+
+    Raises:
+        EmbeddingError: One is such.
+    """
+    for key, value in vectors.items():
+        try:
+            if value is not None:
+                Embedding().check(value)
+        except EmbeddingError as exc:
+            place = contents.index(key) if isinstance(key, str) else key
+            raise EmbeddingError(
+                f"Chunk {place} of article {article_id!r}: {exc.message}", exc.remedy
+            ) from exc

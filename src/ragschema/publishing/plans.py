@@ -225,12 +225,13 @@ SELECT d.article_id, d.id AS document_id, d.current_version_id,
     v.version_number AS current_version_number, v.source_hash AS current_source_hash,
     v.chunker_version AS current_chunker_version, v.embedder_version AS current_embedder_version,
     v.title AS current_title, v.url AS current_url,
-    c.id, c.place, c.content, c.is_in_current, c.is_current, c.is_embedded, c.version_number, c.embedder_version
+    c.id, c.place, c.content, c.is_in_current, c.is_current, c.is_embedded, c.is_refused,
+    c.version_number, c.embedder_version
 FROM rag_documents d
 LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
 LEFT JOIN LATERAL (
     SELECT c.id, coalesce(e.ordinal, c.ordinal) AS place, c.content, c.embedding IS NOT NULL AS is_embedded,
-        h.version_number, h.embedder_version,
+        c.embedding_error IS NOT NULL AS is_refused, h.version_number, h.embedder_version,
         e.id IS NOT NULL OR c.version_id = d.current_version_id AND NOT EXISTS (
             SELECT FROM rag_chunk_events any_event WHERE any_event.version_id = d.current_version_id
         ) AS is_in_current,
@@ -333,7 +334,7 @@ class _Reuse:
         source = reused
         if reused is None or not reused.is_embedded:
             source = self._embedded.get(content)
-            if source is None and (reused is None or self._include_pending):
+            if source is None and (reused is None or (self._include_pending and not reused.is_refused)):
                 self.texts_to_embed.append(content)
         origin = reused or source
         return Place(

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingArray, EmbeddingError
+from ragschema.embeddings.column_type import Embedding, EmbeddingArray, EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike, Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.errors import StalePlan
@@ -114,7 +114,8 @@ def _fill(session: Executor, plan: VersionPlan, slots: Mapping[str, int], vector
     if not rows["filled_ids"]:
         return 0
     parameters = {name: rows[name] for name in ("filled_ids", "filled_slots", "filled_sources")}
-    return connection_of(session).execute(_FILL, parameters | {"embeddings": vectors}).rowcount
+    parameters |= {"embeddings": vectors, "dimension": vectors.shape[1]}
+    return connection_of(session).execute(_FILL, parameters).rowcount
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:

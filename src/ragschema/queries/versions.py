@@ -5,7 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, Subquery, Uuid, bindparam, exists, func, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    Subquery,
+    Uuid,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.orm import aliased
 
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.queries.arguments import built_once, checked_count, row_count
@@ -82,8 +95,14 @@ def chunk_history(
     )
 
 
-def pending_embeddings(*, limit: int = 100) -> Select[UUID, str, str, str]:
-    """Select current chunks that have no embedding yet, the oldest first.
+def pending_embeddings(*, limit: int = 100, after: UUID | None = None) -> Select[UUID, str, str, str]:
+    """Select current chunks that wait for their embedding, the oldest first.
+
+    Those of which `skip_embeddings` has said that they will have none are left out.
+
+    Args:
+        limit: Rows to return at most.
+        after: The last chunk of the page before; where that is gone, pages begin anew.
 
     Returns:
         A statement of rows ``(chunk_id, article_id, embedder_version, content)``.
@@ -91,13 +110,20 @@ def pending_embeddings(*, limit: int = 100) -> Select[UUID, str, str, str]:
     Raises:
         QueryError: The limit is below 1.
     """
-    first = (
+    waiting = (
         select(Chunk.id, Chunk.version_id, Chunk.content, Chunk.created_at)
-        .where(Chunk.is_current, Chunk.embedding.is_(None))
+        .where(Chunk.is_current, Chunk.embedding.is_(None), Chunk.embedding_error.is_(None))
         .order_by(Chunk.created_at, Chunk.id)
         .limit(row_count(checked_count("limit", limit)))
-        .subquery("first")
     )
+    if after is not None:
+        last = aliased(Chunk, name="last")
+        seen = select(last.created_at).where(last.id == after).scalar_subquery()
+        waiting = waiting.where(
+            tuple_(Chunk.created_at, Chunk.id)
+            > tuple_(func.coalesce(seen, literal_column("'-infinity'")), after)
+        )
+    first = waiting.subquery("first")
     return (
         select(
             first.c.id.label("chunk_id"),

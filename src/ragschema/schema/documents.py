@@ -172,6 +172,8 @@ class Chunk(Base):
     """Whether it is in the manifest of its document's current version: what search reads. Kept by triggers."""
     text_config: Mapped[TextConfig]
     """Its document's, once it is current."""
+    embedding_error: Mapped[str | None]
+    """Why it will not be embedded, where it has no embedding: then it waits for none."""
 
     version: Mapped[DocumentVersion] = relationship(back_populates="chunks")
     events: Mapped[list[ChunkEvent]] = relationship(back_populates="chunk", passive_deletes="all")

@@ -1,0 +1,42 @@
+"""The functions of publishing for async code: each is awaited, with an AsyncSession or an AsyncConnection first.
+
+    async with sessions.begin() as session:
+        await aio.publish(session, plan, embeddings)
+
+Arguments, results and errors are those of the functions of the same name in `ragschema.publishing`; those of the
+queue are in `ragschema.aio.jobs`. Statement builders need no such form: a session of either kind executes them.
+"""
+
+from __future__ import annotations
+
+from ragschema import publishing, queries
+from ragschema.aio import jobs as jobs
+from ragschema.aio.calls import AsyncExecutor, awaited
+from ragschema.publishing import ingest_async as ingest
+
+activate_version = awaited(publishing.activate_version)
+plan_version = awaited(publishing.plan_version)
+prune_versions = awaited(publishing.prune_versions)
+publish = awaited(publishing.publish)
+publish_many = awaited(publishing.publish_many)
+purge_document = awaited(publishing.purge_document)
+retire_document = awaited(publishing.retire_document)
+skip_embeddings = awaited(publishing.skip_embeddings)
+store_embeddings = awaited(publishing.store_embeddings)
+search_settings = awaited(queries.search_settings)
+
+__all__ = [
+    "AsyncExecutor",
+    "activate_version",
+    "ingest",
+    "jobs",
+    "plan_version",
+    "prune_versions",
+    "publish",
+    "publish_many",
+    "purge_document",
+    "retire_document",
+    "search_settings",
+    "skip_embeddings",
+    "store_embeddings",
+]

@@ -1,0 +1,28 @@
+"""Calls of a function that takes a session, from async code."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+P = ParamSpec("P")
+E = TypeVar("E")
+T = TypeVar("T")
+
+AsyncExecutor: TypeAlias = AsyncSession | AsyncConnection
+"""Who holds the transaction that a function takes part in."""
+
+
+def awaited(
+    function: Callable[Concatenate[E, P], T],
+) -> Callable[Concatenate[AsyncExecutor, P], Awaitable[T]]:
+    """Return a function as a coroutine function of an AsyncSession or AsyncConnection: the same statements."""
+
+    @wraps(function)
+    async def call(session: AsyncExecutor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await session.run_sync(lambda sync: function(sync, *args, **kwargs))  # type: ignore[arg-type]
+
+    return call
