@@ -31,6 +31,17 @@ def publishing_database(
         yield database
 
 
+def over_asyncpg(database: Database) -> sa.URL:
+    """Return the URL of a database for asyncpg, which wants a socket's directory as the host of a query."""
+    given = database.parameters
+    return sa.URL.create(
+        "postgresql+asyncpg",
+        username=given["user"],
+        database=given["dbname"],
+        query={"host": given["host"], "port": given["port"]},
+    )
+
+
 def drop_triggers(database: Database) -> None:
     with connect(database) as connection:
         triggers = connection.execute(

@@ -19,12 +19,13 @@ from publishing import (
     NAMES,
     assert_consistent,
     embed,
+    over_asyncpg,
     publish_texts,
     publishing_database,
     read_current,
     read_events,
 )
-from ragschema import migrations
+from ragschema import aio, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.embeddings.column_type import EmbeddingError
@@ -175,17 +176,47 @@ def test_a_connection_in_a_transaction_is_left_alone(connection: sa.Connection) 
         publish_many(connection, [])
 
 
-def test_copy_needs_the_synchronous_driver(shared: Database) -> None:
-    async def load() -> None:
+def test_async_connections_copy_too(connection: sa.Connection, shared: Database) -> None:
+    article = str(uuid4())
+
+    async def load() -> BulkLoad:
         engine = create_async_engine(shared.url())
         try:
-            async with engine.connect() as connection:
-                await connection.run_sync(publish_many, [document("x", "a")])
+            async with engine.connect() as asynchronous:
+                return await aio.publish_many(asynchronous, [document(article, "a", "b")])
         finally:
             await engine.dispose()
 
-    with pytest.raises(PublishingError, match=r"this is psycopg\.AsyncConnection"):
+    assert asyncio.run(load()) == BulkLoad(added=1, chunks=2)
+    assert [row.content for row in read_current(connection, article)] == ["a", "b"]
+
+
+def test_copy_needs_psycopg(shared: Database) -> None:
+    async def load() -> None:
+        engine = create_async_engine(over_asyncpg(shared))
+        try:
+            async with engine.connect() as connection:
+                await aio.publish_many(connection, [document("x", "a")])
+        finally:
+            await engine.dispose()
+
+    with pytest.raises(PublishingError, match=r"this is asyncpg\."):
         asyncio.run(load())
+
+
+def test_a_document_that_cannot_be_stored_is_named_and_may_be_left_out(connection: sa.Connection) -> None:
+    one, two, three = articles(3)
+    bad = np.array([embed("a"), np.zeros(768, np.float32)])
+    given = [document(one, "a"), document(two, "a", "b", embeddings=bad), document(three, "nul \0")]
+    with pytest.raises(EmbeddingError, match=f"Chunk 1 of article '{two}': An embedding of 768 .* is zero"):
+        publish_many(connection, given)
+    load = publish_many(connection, given, on_error="skip")
+    assert (load.added, load.chunks) == (1, 1)
+    assert [failure.article_id for failure in load.failures] == [two, three]
+    assert "Chunk 1 of article" in load.failures[0].error.message
+    assert "The text of chunk 0" in load.failures[1].error.message
+    with pytest.raises(PublishingError, match="on_error is 'ignore'"):
+        publish_many(connection, given, on_error="ignore")  # type: ignore[arg-type]
 
 
 # The deferred index

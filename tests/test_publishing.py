@@ -24,11 +24,13 @@ from publishing import (
     drop_triggers,
     embed,
     make_plan,
+    over_asyncpg,
     publish_texts,
     publishing_database,
     read_current,
     read_events,
 )
+from ragschema import aio, nearest_chunks
 from ragschema.database.settings import Database
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
@@ -443,12 +445,16 @@ def test_updated_at_says_when(session: Session, article: str) -> None:
     assert document.updated_at > before
 
 
-def test_async_sessions_publish_through_run_sync(database: Database, session: Session, article: str) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_async_sessions_publish(database: Database, session: Session, article: str, driver: str) -> None:
     async def publish_async() -> None:
-        engine = create_async_engine(database.url())
+        engine = create_async_engine(database.url() if driver == "psycopg" else over_asyncpg(database))
         async with AsyncSession(engine) as asynchronous, asynchronous.begin():
             plan = await asynchronous.run_sync(make_plan, article, ["a", "b"])
-            await asynchronous.run_sync(publish, plan, [embed("a"), embed("b")])
+            await aio.publish(asynchronous, plan, [embed("a"), embed("b")])
+        async with AsyncSession(engine) as asynchronous:
+            hits = await asynchronous.execute(nearest_chunks(embed("b"), article_ids=[article]))
+            assert [hit.content for hit in hits] == ["b", "a"]
         await engine.dispose()
 
     asyncio.run(publish_async())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc
 import inspect
 import types
@@ -31,6 +32,30 @@ SEVERAL = (
     frozenset,
 )
 ORDERED = (collections.abc.Sequence, list, tuple)
+
+
+class Sessions:
+    """A factory of sessions of both kinds, none of which may be used."""
+
+    def __call__(self) -> Sessions:
+        return self
+
+    def __enter__(self) -> Sessions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def __aenter__(self) -> Sessions:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def run_sync(self, function: Callable[[Sessions], Any]) -> Any:
+        return function(self)
+
+
 # What the other arguments of a function may be, by name: enough to come to the argument that is tried.
 OTHERS: dict[str, Any] = {
     "session": sa.create_mock_engine("postgresql+psycopg://", lambda *_: None),
@@ -42,6 +67,9 @@ OTHERS: dict[str, Any] = {
     "embedder_version": "e",
     "embedding": np.ones(768),
     "embeddings": [np.ones(768)],
+    "sessions": Sessions(),
+    "chunk_ids": [UUID(int=1)],
+    "embed": lambda texts: [np.ones(768) for _ in texts],
     "plan": VersionPlan("a", "h", "c", "e", None, None, None, texts_to_embed=("a",)),
     "text": "words",
     "worker": "w",
@@ -102,7 +130,11 @@ def call(function: Callable[..., Any], name: str, value: Any) -> Any:
         and parameter.kind is not parameter.VAR_KEYWORD
         and (parameter.default is parameter.empty or parameter.name in ("keep",))
     }
+    if inspect.signature(function).return_annotation == "PublishedVersion" and "plan" not in required:
+        required |= {each: OTHERS[each] for each in ("source_hash", "chunker_version", "embedder_version")}
     result = function(**required, **{name: value})
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
     if function is BulkDocument:
         result = publishing.documents.check_document(result)
     return result

@@ -10,7 +10,7 @@ queue are in `ragschema.aio.jobs`. Statement builders need no such form: a sessi
 from __future__ import annotations
 
 from ragschema import publishing, queries
-from ragschema.aio import jobs as jobs
+from ragschema.aio import jobs
 from ragschema.aio.calls import AsyncExecutor, awaited
 from ragschema.publishing import ingest_async as ingest
 

@@ -29,6 +29,7 @@ from ragschema.publishing.plans import VersionPlan, check_text_configs, plan_ver
 from ragschema.publishing.texts import Refuse, check_names, check_texts
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.values import check_choice, refuse_one, several
+from ragschema.words import counted
 
 Embedded: TypeAlias = Sequence[EmbeddingLike | None] | NDArray[Any]
 Embed: TypeAlias = Callable[[list[str]], Embedded]
@@ -287,7 +288,9 @@ def _pair(article_id: str, texts: list[str], embedded: object) -> dict[str, Embe
     )
     if len(vectors) != len(texts):
         raise _not_embedded(
-            article_id, f"{len(vectors)} embeddings for {len(texts)} texts", "one for each text"
+            article_id,
+            f"{counted(len(vectors), 'embedding')} for {counted(len(texts), 'text')}",
+            "one for each text",
         )
     return dict(zip(texts, vectors, strict=True))
 

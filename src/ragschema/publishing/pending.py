@@ -17,6 +17,7 @@ from ragschema.publishing.errors import ContentError
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
 from ragschema.values import check_text, several
+from ragschema.words import counted
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def store_embeddings(
     )
     if len(ids) != len(given):
         raise EmbeddingError(
-            f"There are {len(ids)} chunk_ids and {len(given)} embeddings.", "Pass one embedding for each."
+            f"{counted(len(ids), 'chunk')} cannot have {counted(len(given), 'embedding')}.",
+            "Pass one embedding for each of chunk_ids.",
         )
     checked: dict[UUID, Vector] = {}
     refused: dict[UUID, str] = {}
