@@ -146,14 +146,15 @@ def test_the_way_back_of_a_changed_routine_is_the_version_before(
     database: Database, tmp_path: Path, database_at: DatabaseAt
 ) -> None:
     """Where no file has what goes, an error asks for it."""
-    run_psql(database, REPLACED)
-    assert "the way back of rag_chunk_deleted is not written yet" in draft(database, tmp_path / "replaced")
+    first = next(each for each in NEWEST.values() if each.version == 1 and f"{each.name}()" in each.sql)
+    run_psql(database, f"ALTER FUNCTION {first.name}() SECURITY DEFINER")
+    assert f"the way back of {first.name} is not written yet" in draft(database, tmp_path / "replaced")
     behind = database_at("20261121140000")
     run_psql(behind, f"UPDATE rag_alembic_version SET version_num = '{read_manifest().head}'")
     drafted = draft(behind, tmp_path / "behind")
     upgrade, _, downgrade = drafted.partition("def upgrade()")[2].partition("def downgrade() -> None:")
-    assert 'create_function("rag_jobs_claim", 2)' in upgrade
-    assert 'create_function("rag_jobs_claim", 1)' in downgrade
+    assert create("rag_jobs_claim") in upgrade
+    assert f'create_function("rag_jobs_claim", {NEWEST["rag_jobs_claim"].version - 1})' in downgrade
     back = lines_of(downgrade)
     at = back.index('drop_trigger("rag_document_versions_immutable", "rag_document_versions")')
     assert back[at + 1] == 'create_trigger("rag_document_versions_immutable", 1)'
