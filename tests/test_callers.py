@@ -106,7 +106,8 @@ def test_the_lock_is_on_the_callers_connection(empty_database: Database, other: 
         with connect(empty_database) as another:
             seen.extend(
                 another.execute(
-                    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid::bigint = %s",
+                    "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid::bigint = %s"
+                    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
                     (key & 0xFFFFFFFF,),
                 ).fetchall()
             )

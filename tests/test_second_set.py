@@ -51,7 +51,7 @@ def test_whoever_looks_is_told_where_they_are(run: Command, elsewhere: Database)
     document = json.loads(run("rag", "migrate", "status", "--json", DATABASE_URL=url).stdout)
     assert document["elsewhere"] == [{"schema": "app data", "revision": FIRST}]
     with pytest.raises(PendingRevisions) as waited:
-        migrations.wait(elsewhere, timeout=0)
+        migrations.wait(elsewhere, timeout=0.2)
     with pytest.raises(UnmanagedDatabase) as verified:
         migrations.verify(elsewhere)
     for refused in (waited.value, verified.value):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from ragschema.schema.row_rules import BrokenDocument
 
+_LOOK = 1.0  # seconds that a look may take at the end of a wait
+
 
 @dataclass(frozen=True)
 class HistoryEntry(Revision):
@@ -111,8 +113,10 @@ def wait(
         RowsHidden: Row security hides the revision from this role.
     """
     deadline = time.monotonic() + timeout
-    options = replace(resolve_options(database, schema), deadline=deadline)
+    options = resolve_options(database, schema)
     while True:
+        # the last look, too, has time for its answer: a database that is behind is not one that does not answer
+        options = replace(options, deadline=max(deadline, time.monotonic() + _LOOK))
         unreachable: DatabaseUnreachable | None = None
         try:
             found = status(options)
