@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from checkouts import made_role, wait_until
-from conftest import Command, connect
+from conftest import Command, connect, passable_directory
 from proxies import proxied, silent_listener
 from ragschema import embedded, migrations
 from ragschema.database import connections
@@ -32,11 +31,11 @@ LONG = 600.0  # seconds, which a test of what is not waited for never spends
 def asking() -> Iterator[Database]:
     """The database of a role with a password, on a server that asks for it."""
     with (
-        tempfile.TemporaryDirectory(prefix="ragschema-asking-") as name,
-        embedded.running(Path(name) / "postgres") as parameters,
+        passable_directory() as directory,
+        embedded.running(directory / "postgres") as parameters,
     ):
         administrator = Database(parameters, "the tests")
-        access = Path(name) / "postgres" / "pg_hba.conf"
+        access = directory / "postgres" / "pg_hba.conf"
         access.write_text(
             "local all postgres trust\nlocal all rejected reject\nlocal all peered peer\n"
             "local closed_to_all all reject\nlocal all all scram-sha-256\n"
@@ -166,11 +165,11 @@ def test_a_role_without_a_connection_free_is_waited_for(empty_database: Database
 
 def test_a_server_that_stops_is_said_to_stop_and_is_waited_for(tmp_path: Path) -> None:
     with (
-        tempfile.TemporaryDirectory(prefix="ragschema-stopping-") as name,
-        embedded.running(Path(name) / "postgres") as parameters,
+        passable_directory() as directory,
+        embedded.running(directory / "postgres") as parameters,
     ):
         database = Database(parameters, "the tests")
-        postmaster = int((Path(name) / "postgres" / "postmaster.pid").read_text().split()[0])
+        postmaster = int((directory / "postgres" / "postmaster.pid").read_text().split()[0])
         with connect(database):  # a smart shutdown waits for it
             subprocess.run(["kill", "-TERM", str(postmaster)], check=True)
 
