@@ -376,12 +376,13 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         {"type chunk_event_type": "enum ('updated', 'added', 'deleted', 'unchanged')"},
     ),
     "enum made text": (
-        "DROP INDEX rag_chunk_events_manifest_idx;"
+        "DROP INDEX rag_chunk_events_manifest_idx; DROP TRIGGER rag_chunk_events_updated ON rag_chunk_events;"
         "ALTER TABLE rag_chunk_events DROP CONSTRAINT rag_chunk_events_chunk_id_check, ALTER event_type TYPE text;"
         "DROP TYPE chunk_event_type",
         {
             "column rag_chunk_events.event_type": "text NOT NULL",
             "type chunk_event_type": None,
+            "trigger rag_chunk_events.rag_chunk_events_updated": None,
             **dict.fromkeys(_NAMING_DELETED),
         },
     ),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ragschema.schema.row_rules import BrokenDocument
 
-_LOOK = 1.0  # seconds that a look may take at the end of a wait
+_LOOK = 2.0  # seconds that one look of `wait` may take beyond the time that is left
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,10 @@ def wait(
     deadline = time.monotonic() + timeout
     options = resolve_options(database, schema)
     while True:
-        # the last look, too, has time for its answer: a database that is behind is not one that does not answer
-        options = replace(options, deadline=max(deadline, time.monotonic() + _LOOK))
         unreachable: DatabaseUnreachable | None = None
         try:
-            found = status(options)
+            # a look that begins late is answered all the same: cut off, it would call a server dead that lives
+            found = status(replace(options, deadline=max(deadline, time.monotonic() + _LOOK)))
         except DatabaseUnreachable as exc:
             unreachable = exc
         else:
