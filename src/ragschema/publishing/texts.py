@@ -23,16 +23,12 @@ def check_texts(article_id: str, contents: Sequence[str], refuse: Refuse | None 
     """
     several(f"The argument contents of article {article_id!r}", contents, ContentError, is_ordered=True)
     for place, content in enumerate(contents):
-        if problem := find_problem(content):
-            raise ContentError(
-                f"The text of chunk {place} of article {article_id!r} {problem}.",
-                "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000.",
-            )
-        if refuse is not None and (problem := refuse(content)):
-            raise ContentError(
-                f"The text of chunk {place} of article {article_id!r} {problem}.",
-                "Leave the chunk out, or cut the text in another way.",
-            )
+        problem = find_problem(content)
+        remedy = "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000."
+        if problem is None and refuse is not None:
+            problem, remedy = refuse(content), "Leave the chunk out, or cut the text in another way."
+        if problem:
+            raise ContentError(f"The text of chunk {place} of article {article_id!r} {problem}.", remedy)
 
 
 def check_names(
