@@ -71,11 +71,8 @@ class Proxy:
                     if passes or self.cut == "after":
                         server.sendall(data)
                     if not passes:
-                        client.close()
-                        with suppress(OSError):
-                            server.recv(
-                                65536
-                            )  # the server has done it before the client sees that it is alone
+                        if self.cut == "after":
+                            server.recv(65536)  # it has done so before the client sees that it is alone
                         return
 
 

@@ -59,6 +59,7 @@ def is_undefined(exc: DBAPIError) -> bool:
     return getattr(exc.orig, "sqlstate", None) in _UNDEFINED
 
 
-def server_message(exc: DBAPIError) -> str:
+def server_message(exc: BaseException) -> str:
     """Return what the server said, or the driver where the connection was lost."""
-    return getattr(getattr(exc.orig, "diag", None), "message_primary", None) or str(exc.orig).strip()
+    error = driver_error(exc)
+    return (error and error.diag.message_primary) or str(error or exc).strip()

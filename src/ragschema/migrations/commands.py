@@ -9,8 +9,9 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from ragschema.database.backup import backup_command
-from ragschema.database.connections import held_reachable, opened
+from ragschema.database.connections import Opened, held_reachable, opened
 from ragschema.database.options import Options
+from ragschema.errors import LockNotObtained
 from ragschema.migrations.adoption import Adoption, find_adoption
 from ragschema.migrations.alembic_lock import ALEMBIC_LOCK, alembic_config
 from ragschema.migrations.request import (
@@ -21,6 +22,7 @@ from ragschema.migrations.request import (
     Result,
     resolve_options,
 )
+from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import describe_ids, read_manifest
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current
@@ -210,13 +212,10 @@ def _current_if_there(options: Options, revision: str, *, expand_only: bool) -> 
     """
     manifest = read_manifest()
     target = manifest.head if revision in ("head", "heads") else revision
-    with opened(options) as at:
-        current = read_current(at.connection, at.schemas.target)
-        pending = manifest.after(current)
-        if current is None or pending is None or target not in manifest.checksums:
-            return None
-        if not pending:
-            find_soundness(at.connection, at.schemas.target, current).refuse()
+    at, current = _first_look(options)
+    pending = manifest.after(current)
+    if current is None or pending is None or target not in manifest.checksums:
+        return None
     missing = [each for each in pending if each.revision <= target]
     contracts = [each.revision for each in missing if each.deploy == "contract"]
     if contracts and not expand_only:
@@ -226,6 +225,25 @@ def _current_if_there(options: Options, revision: str, *, expand_only: bool) -> 
             backup_command(at.database, at.schemas.target),
         )
     return None if missing else current
+
+
+def _first_look(options: Options) -> tuple[Opened, str | None]:
+    """Return what a connection found, which is closed again, and the current revision."""
+
+    def look() -> tuple[Opened, str | None]:
+        with opened(options) as at:
+            current = read_current(at.connection, at.schemas.target)
+            if current is not None and read_manifest().after(current) == ():
+                find_soundness(at.connection, at.schemas.target, current).refuse()
+            return at, current
+
+    try:
+        return look()
+    except LockNotObtained:
+        if not options.retries:
+            raise
+        again = replace(options, retries=options.retries - 1)
+        return retrying(again, lambda exc: isinstance(exc, LockNotObtained))(look)
 
 
 def _run(name: str, request: Request, revision: str) -> Result:

@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from sqlalchemy.exc import DBAPIError
 
 from ragschema.database import connections
 from ragschema.database.connections import Opened, opened, prepare
@@ -24,8 +24,9 @@ from ragschema.database.drivers import engine_on
 from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.row_security import find_refused, rows_hidden
+from ragschema.database.secrets import without_secrets
 from ragschema.database.server import VERSION_TABLE, Connection, check_rights
-from ragschema.database.sqlstates import is_lock_conflict
+from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
@@ -33,8 +34,11 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import Terminated, interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
+from ragschema.migrations.retries import retrying
 from ragschema.migrations.run import Run
-from ragschema.migrations.watch import watching
+from ragschema.migrations.settlement import Settlement, settle
+from ragschema.migrations.watch import Watch, watching
+from ragschema.planning.effects import is_framing
 from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
 from ragschema.revisions.manifest import read_manifest
@@ -43,6 +47,8 @@ from ragschema.state.elsewhere import refuse_second_set
 from ragschema.state.status import read_current
 
 log = logging.getLogger(__name__)
+
+_HAS_CHANGED = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 
 
 def run() -> None:
@@ -110,9 +116,9 @@ def _look(request: Request, command: _Command) -> None:
     with (
         interruptible(),
         opened(request.options or find_options()) as at,
-        _sqlalchemy(at.connection) as connection,
+        _sqlalchemy(at.connection, run := Run(request, at.schemas.target)) as connection,
     ):
-        _configure(connection, Run(request, at.schemas.target), command, **_autogenerate_options())
+        _configure(connection, run, command, **_autogenerate_options())
         context.run_migrations()
 
 
@@ -125,43 +131,81 @@ def _change(request: Request, command: _Command) -> Result:
         if command.name == "upgrade":
             refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
-        revision = read_current(at.connection, schema)
-        is_at_head = revision in context.script.get_heads()
-        if not is_at_head or command.destination not in ("head", "heads"):
-            check_ready(at.connection, schema)
-        if command.name == "do_stamp" and not request.force:
-            refuse_wrong_stamp(at.connection, schema, _destination())
-        schemas = prepare(at.connection, schema)
-        if not is_at_head:
-            check_rights(at.connection, schemas)
+        revision = retrying(options)(_prepare, at, request, command)
         steps = [] if request.allow_data_loss else _find_steps(command, revision)
         run = Run(request, schema, read_losses(steps))
+        pid = find_backend_pid(at.connection)
         with (
             watching(
                 lambda: _second_connection(at),
-                find_backend_pid(at.connection),
+                pid,
                 every=options.lock_timeout / 4,
                 show_build=request.show_build,
             ) as watch,
-            _sqlalchemy(at.connection, run.note_commit) as connection,
+            _sqlalchemy(at.connection, run) as connection,
         ):
             try:
                 _run_with_retries(connection, run, command, options)
             except (Exception, KeyboardInterrupt) as exc:
-                _record_failure(at, connection, run, exc)
-                if isinstance(exc, KeyboardInterrupt):
-                    exc.add_note(run.outcome())
-                if getattr(exc, "remedy", "") and isinstance(exc, CommandError):  # an operation of a revision
-                    raise run.refusal(exc) from exc
-                if isinstance(exc, RagSchemaError | CommandError | KeyboardInterrupt):
-                    raise
-                if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
-                    raise rows_hidden(hidden, run.outcome()) from exc
-                raise run.failure(exc, watch.blockers) from exc
+                heads = _settle(at, pid, connection, run, exc, watch)
+                return Result(run.applied, ", ".join(sorted(heads)) or None)
             current = _read_current(run, connection)
             if run.applied and current is None:
                 _drop_version_table(connection, schema)
             return Result(run.applied, current)
+
+
+def _prepare(at: Opened, request: Request, command: _Command) -> str | None:
+    """Refuse what cannot be done, make the schema and the extension; return the current revision."""
+    schema = at.schemas.target
+    revision = read_current(at.connection, schema)
+    is_at_head = revision in context.script.get_heads()
+    if not is_at_head or command.destination not in ("head", "heads"):
+        check_ready(at.connection, schema)
+    if command.name == "do_stamp" and not request.force:
+        refuse_wrong_stamp(at.connection, schema, _destination())
+    schemas = prepare(at.connection, schema)
+    if not is_at_head:
+        check_rights(at.connection, schemas)
+    return revision
+
+
+def _settle(
+    at: Opened,
+    pid: int,
+    connection: sa.Connection,
+    run: Run,
+    exc: Exception | KeyboardInterrupt,
+    watch: Watch,
+) -> frozenset[str]:
+    """Find what became of a run that failed, write it down, and raise the error that says it.
+
+    Returns:
+        The rows of the version table, where all is committed and only the connection was lost.
+    """
+    try:
+        settled = settle(at, pid, run, context.script, getattr(exc, "statement", None) or "")
+    except KeyboardInterrupt:  # a second one
+        settled = Settlement("unknown")
+    if settled.fate == "committed":
+        run.settle()
+    elif settled.fate == "not committed":
+        if settled.has_left_index:
+            run.note_change()
+        _record_failure(at, connection, run, exc)
+    if isinstance(exc, KeyboardInterrupt):
+        exc.add_note(run.outcome(settled.fate))
+        raise exc
+    if getattr(exc, "remedy", "") and isinstance(exc, CommandError):  # an operation of a revision
+        raise run.refusal(exc) from exc
+    if isinstance(exc, RagSchemaError | CommandError):
+        raise exc
+    if settled.fate == "committed" and run.is_complete and is_connection_lost(exc):
+        log.warning("The connection was lost at the last COMMIT; the database says that it is done.")
+        return settled.heads
+    if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
+        raise rows_hidden(hidden, run.outcome(settled.fate)) from exc
+    raise run.failure(exc, settled.fate, watch.blockers) from exc
 
 
 def _destination() -> str | None:
@@ -186,36 +230,21 @@ def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseEx
     Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
     """
     interrupted = "interrupted by SIGTERM" if isinstance(exc, Terminated) else "interrupted by Ctrl-C"
-    error = str(getattr(exc, "orig", exc)).strip() or interrupted
+    error = without_secrets(str(getattr(exc, "orig", exc)).strip()) or interrupted
     with suppress(Exception):
-        if not connection.invalidated:
+        if not (connection.invalidated or at.connection.closed):
             run.record_failure(connection, error)
             return
         with connections.connect(at.options, at.database) as driver:
             connections.apply_settings(driver, at.options)
             take_deployer_lock(driver, at.schemas.target, wait=0.5, is_quiet=True)
-            with _sqlalchemy(driver) as another:
+            with _sqlalchemy(driver, run) as another:
                 run.record_failure(another, error)
 
 
 def _run_with_retries(connection: sa.Connection, run: Run, command: _Command, options: Options) -> None:
     """Run the steps; a revision that meets a lock is rolled back and tried again, those before it stay."""
-
-    def report(state: RetryCallState) -> None:
-        log.info(
-            "Gave way to the sessions in the way; trying again in %.1f s (%d of %d)",
-            state.upcoming_sleep,
-            state.attempt_number,
-            options.retries,
-        )
-
-    for attempt in Retrying(
-        retry=retry_if_exception(is_lock_conflict),
-        wait=wait_random_exponential(multiplier=0.5, max=15),
-        stop=stop_after_attempt(options.retries + 1),
-        before_sleep=report,
-        reraise=True,
-    ):
+    for attempt in retrying(options):
         with attempt:
             try:
                 _configure(connection, run, command)
@@ -223,7 +252,8 @@ def _run_with_retries(connection: sa.Connection, run: Run, command: _Command, op
                     context.run_migrations()
             finally:
                 if not connection.invalidated:
-                    connection.rollback()
+                    with suppress(DBAPIError):  # of a lost connection, which has been said
+                        connection.rollback()
 
 
 def _configure(connection: sa.Connection, run: Run, command: _Command, **options: Any) -> None:
@@ -247,10 +277,8 @@ def _autogenerate_options() -> dict[str, Any]:
 
 
 @contextmanager
-def _sqlalchemy(
-    driver: Connection, note_commit: Callable[[], None] = lambda: None
-) -> Iterator[sa.Connection]:
-    """Hand an open connection to SQLAlchemy.
+def _sqlalchemy(driver: Connection, run: Run) -> Iterator[sa.Connection]:
+    """Hand an open connection to SQLAlchemy, and tell the run of what a revision commits before its end.
 
     In an autocommit block lock_timeout is 0: it would end a concurrent index build that waits for an older
     transaction, which holds nobody up, and leave the index INVALID.
@@ -275,7 +303,16 @@ def _sqlalchemy(
 
     @sa.event.listens_for(engine, "commit")
     def _note_commit(_connection: sa.Connection) -> None:
-        note_commit()
+        if run.is_in_revision:
+            with suppress(psycopg.Error):  # the COMMIT that follows says so
+                if driver.execute(_HAS_CHANGED).fetchone() == (True,):
+                    run.note_change()
+
+    @sa.event.listens_for(engine, "after_cursor_execute")
+    def _note_statement(_connection: sa.Connection, cursor: Any, statement: str, *_: object) -> None:
+        is_look = is_framing(statement) or statement.lstrip()[:6].upper() == "SELECT" or cursor.rowcount == 0
+        if run.is_in_revision and driver.autocommit and not is_look:
+            run.note_change()
 
     with engine.connect() as connection:
         yield connection

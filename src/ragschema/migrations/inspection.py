@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ragschema.database.connections import opened
 from ragschema.database.row_security import HIDDEN, is_refusal, read_hidden, refuse_hidden, rows_hidden
 from ragschema.database.server import VERSION_TABLE
-from ragschema.errors import DatabaseUnreachable, RowsHidden, UnmanagedDatabase, UsageError
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, RowsHidden, UnmanagedDatabase, UsageError
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Revision, ahead, read_manifest
 from ragschema.state import attempts as history_table
@@ -107,6 +107,7 @@ def wait(
     Raises:
         PendingRevisions: It still is not.
         DatabaseUnreachable: It still does not answer.
+        LockNotObtained: Its version table is still locked.
         ConfigurationError: It refuses this login, database or encryption, which no waiting heals.
         DatabaseAhead: It is at a revision this package does not know.
         DriftFound: Objects of its revision are missing, or work on another schema.
@@ -115,11 +116,11 @@ def wait(
     deadline = time.monotonic() + timeout
     options = resolve_options(database, schema)
     while True:
-        unreachable: DatabaseUnreachable | None = None
+        unreachable: DatabaseUnreachable | LockNotObtained | None = None
         try:
             # a look that begins late is answered all the same: cut off, it would call a server dead that lives
             found = status(replace(options, deadline=max(deadline, time.monotonic() + _LOOK)))
-        except DatabaseUnreachable as exc:
+        except (DatabaseUnreachable, LockNotObtained) as exc:
             unreachable = exc
         else:
             if found.state == "AHEAD":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
-from alembic.script import Script
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import PendingRollbackError
 
@@ -29,6 +29,9 @@ from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
 from ragschema.state.status import refuse_unmanaged
 
+Fate = Literal["committed", "not committed", "unknown"]
+"""What became of a step that did not come back."""
+
 
 @dataclass
 class _Attempt:
@@ -38,7 +41,7 @@ class _Attempt:
         step: Alembic's step: of a revision, or a stamp.
         started: When its last try began, by the monotonic clock, in seconds.
         is_in_revision: Whether the revision's own code is running.
-        has_left_transaction: Whether that code has committed something, which stays when the rest fails.
+        has_left_transaction: Whether that code has committed a change, which stays when the rest fails.
     """
 
     step: object
@@ -72,6 +75,40 @@ class Run:
     applied: list[Applied] = field(default_factory=list, init=False)
     _planned: list[Any] | None = field(default=None, init=False)
     _attempt: _Attempt | None = field(default=None, init=False)
+    _is_checked: bool = field(default=False, init=False)
+    _done: list[str] = field(default_factory=list, init=False)  # a name for each step, stamps too
+
+    @property
+    def at_work(self) -> str | None:
+        """The step at work, in words; None between two steps."""
+        return None if self._attempt is None else _name(self._attempt)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every step that was planned is committed."""
+        return self._planned is not None and len(self._done) == len(self._planned)
+
+    def is_done(self, heads: Collection[str], script: ScriptDirectory) -> bool:
+        """Whether the step at work is committed, by what the version table says now.
+
+        Another deployer may have gone on from there, with a newer package even.
+        """
+        assert self._attempt is not None
+        step: Any = self._attempt.step
+        if not isinstance(step, RevisionStep):
+            return set(heads) == set(step.to_)
+        known = {revision.revision for revision in script.walk_revisions()}
+        has_it = any(
+            head not in known
+            or step.revision.revision in {each.revision for each in script.iterate_revisions(head, "base")}
+            for head in heads
+        )
+        return has_it == step.is_upgrade
+
+    def settle(self) -> None:
+        """Count the step at work as applied: the database has committed it."""
+        assert self._attempt is not None
+        self._finish(self._attempt)
 
     def steps(self, find_steps: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
         """Wrap Alembic's function of steps: check them all before the first, then each in its turn.
@@ -82,11 +119,12 @@ class Run:
         def checked(heads: Any, context: MigrationContext) -> Iterator[Any]:
             guards.check_heads(heads, context)
             connection = None if context.as_sql else context.connection
-            if is_first := self._planned is None:  # tried again, "+2" would count from where it has come to
+            if self._planned is None:  # tried again, "+2" would count from where it has come to
                 self._planned = self._plan(find_steps(heads, context), connection)
-            steps = self._planned[len(self.applied) :]
+            steps = self._planned[len(self._done) :]
             if steps and connection is not None:
-                self._check(steps, heads, connection, is_first=is_first)
+                self._check(steps, heads, connection, is_first=not self._is_checked)
+                self._is_checked = True
             if steps:
                 context.execute(attempts.create_table(self.schema))
             for step in steps:
@@ -125,16 +163,33 @@ class Run:
         connection.execute(_plain(attempts.insert(self.schema, attempt)))
         connection.commit()
 
-    def failure(self, exc: Exception, blockers: list[Blocker]) -> RagSchemaError:
-        """Return the error to show: which revision failed, in which statement, what is committed, what to do."""
+    def failure(self, exc: Exception, fate: Fate, blockers: list[Blocker]) -> RagSchemaError:
+        """Return the error to show: which revision failed, in which statement, what is committed, what to do.
+
+        Args:
+            exc: What was raised.
+            fate: What became of the step at work: it is settled where it was committed.
+            blockers: The sessions that were last seen in the way.
+        """
+        outcome = self.outcome(fate)
+        if fate == "committed":
+            return explain(exc, f"The run broke off after {self._done[-1]} was committed", outcome, blockers)
         if self._attempt is None or (revision := self._attempt.revision) is None:
-            return explain(exc, "The migration failed before its first revision", self.outcome(), blockers)
-        fate = (
+            return explain(exc, "The migration failed before its first revision", outcome, blockers)
+        at_work = f"revision {revision.revision}"
+        if fate == "unknown":
+            return explain(
+                exc,
+                f"The connection was lost, and it is unknown whether {at_work} was committed",
+                outcome,
+                blockers,
+            )
+        became = (
             "failed, and what it did outside a transaction stays"
             if self._attempt.has_left_transaction
             else "failed and was rolled back"
         )
-        return explain(exc, f"Revision {revision.revision} {fate}", self.outcome(), blockers)
+        return explain(exc, f"Revision {revision.revision} {became}", outcome, blockers)
 
     def refusal(self, exc: CommandError) -> RagSchemaError:
         """Return the error to show where an operation of a revision refuses what it is asked."""
@@ -147,17 +202,31 @@ class Run:
             evidence,
         )
 
-    def outcome(self) -> str:
+    def outcome(self, fate: Fate = "not committed") -> str:
         """Say what of the run is committed, and what is not."""
         steps = [step for step in self._planned or () if isinstance(step, RevisionStep)]
-        missing = describe_ids([step.revision.revision for step in steps[len(self.applied) :]])
-        committed = describe_ids([applied.revision for applied in self.applied])
-        return f"committed in this run: {committed or 'nothing'}; not committed: {missing or 'nothing'}"
+        left = [step.revision.revision for step in steps[len(self.applied) :]]
+        unknown = left[:1] if fate == "unknown" else []
+        parts = {
+            "committed in this run": [applied.revision for applied in self.applied],
+            "not known": unknown,
+            "not committed": left[len(unknown) :],
+        }
+        return "; ".join(
+            f"{what}: {describe_ids(ids) or 'nothing'}"
+            for what, ids in parts.items()
+            if ids or what != "not known"
+        )
 
-    def note_commit(self) -> None:
-        """Remember that a transaction was committed: inside a revision, what it did before stays."""
-        if self._attempt is not None and self._attempt.is_in_revision:
+    def note_change(self) -> None:
+        """Remember that the revision at work has committed a change, which stays where the rest fails."""
+        if self._attempt is not None:
             self._attempt.has_left_transaction = True
+
+    @property
+    def is_in_revision(self) -> bool:
+        """Whether a revision's own code is running."""
+        return self._attempt is not None and self._attempt.is_in_revision
 
     def _plan(self, steps: Iterable[Any], connection: sa.Connection | None) -> list[Any]:
         planned = list(steps)
@@ -217,6 +286,7 @@ class Run:
 
     def _finish(self, attempt: _Attempt) -> None:
         self._attempt = None
+        self._done.append(_name(attempt))
         if isinstance(step := attempt.step, RevisionStep):
             applied = Applied(
                 step.revision.revision, step.revision.doc or "", direction_of(step), attempt.seconds
@@ -224,6 +294,10 @@ class Run:
             self.applied.append(applied)
             if self.request.report is not None:
                 self.request.report(applied)
+
+
+def _name(attempt: _Attempt) -> str:
+    return f"revision {attempt.revision.revision}" if attempt.revision else "the stamp"
 
 
 def _plain(statement: str) -> sa.TextClause:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from ragschema.database.secrets import without_secrets
 from ragschema.database.server import Connection
 from ragschema.errors import RagSchemaError
 
@@ -64,7 +65,7 @@ class Blocker:
     query: str
 
     def __str__(self) -> str:
-        query = " ".join(self.query.split())
+        query = without_secrets(" ".join(self.query.split()))
         short = query if len(query) <= _QUERY_LENGTH else query[: _QUERY_LENGTH - 3] + "..."
         if self.pid == 0:
             return self.state

@@ -1,0 +1,103 @@
+"""The fate of a step that did not come back: committed or not, read from the version table.
+
+A client that loses its connection after the server got COMMIT knows nothing, and a Ctrl-C may come while the
+server commits. So the database is asked, where need be on a new connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import psycopg
+from alembic.script import ScriptDirectory
+from psycopg import sql
+
+from ragschema.database import connections
+from ragschema.database.connections import Opened
+from ragschema.database.server import VERSION_TABLE, Connection
+from ragschema.errors import RagSchemaError
+from ragschema.migrations.run import Fate, Run
+from ragschema.state.status import find_invalid_indexes
+
+log = logging.getLogger(__name__)
+
+_SETTLES_WITHIN = 10.0  # seconds for the server to come back, and to end what the lost connection did
+_LOOK_EVERY = 0.1  # seconds
+
+# Idle: a pooler keeps the session for others. What the role may not see may be at work.
+_AT_WORK = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s AND state IS DISTINCT FROM 'idle')"
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What the database says after a failure.
+
+    Attributes:
+        fate: What became of the step at work; without one, nothing was to commit.
+        heads: The rows of the version table, where they could be read.
+        has_left_index: Whether the statement that failed has left an index that is INVALID.
+    """
+
+    fate: Fate
+    heads: frozenset[str] = frozenset()
+    has_left_index: bool = False
+
+
+def settle(at: Opened, pid: int, run: Run, script: ScriptDirectory, statement: str) -> Settlement:
+    """Find what became of a run that failed.
+
+    Args:
+        at: What was opened for the run; its connection may be lost.
+        pid: The backend of that connection.
+        run: The run.
+        script: The revisions.
+        statement: The statement that failed; empty where none did.
+    """
+    with suppress(psycopg.Error):
+        at.connection.rollback()
+        return _look(at.connection, at.schemas.target, run, script, statement)
+    log.info("The connection was lost; looking whether the database has committed.")
+    deadline = time.monotonic() + _SETTLES_WITHIN
+    while time.monotonic() < deadline:
+        with suppress(psycopg.Error, RagSchemaError), _reconnected(at, deadline) as connection:
+            while time.monotonic() < deadline:
+                is_at_work = connection.execute(_AT_WORK, (pid,)).fetchone() != (False,)
+                found = _look(connection, at.schemas.target, run, script, statement)
+                if found.fate == "committed" or not is_at_work:
+                    return found
+                time.sleep(_LOOK_EVERY)
+        time.sleep(_LOOK_EVERY)
+    return Settlement("unknown" if run.at_work else "not committed")
+
+
+def _look(
+    connection: Connection, schema: str, run: Run, script: ScriptDirectory, statement: str
+) -> Settlement:
+    try:
+        heads = read_heads(connection, schema)
+        left = [index for index in find_invalid_indexes(connection, schema) if index in statement]
+    finally:
+        if not connection.autocommit:
+            connection.rollback()
+    is_done = run.at_work is not None and run.is_done(heads, script)
+    return Settlement("committed" if is_done else "not committed", heads, bool(left))
+
+
+def read_heads(connection: Connection, schema: str) -> frozenset[str]:
+    """Return the rows of the version table; none where there is no table."""
+    table = sql.Identifier(schema, VERSION_TABLE)
+    try:
+        found = connection.execute(sql.SQL("SELECT version_num FROM {}").format(table)).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return frozenset()
+    return frozenset(str(revision) for (revision,) in found)
+
+
+def _reconnected(at: Opened, deadline: float) -> Connection:
+    options = replace(at.options, wait=max(0.0, deadline - time.monotonic()), deadline=deadline)
+    connection = connections.connect(options, at.database)
+    connections.apply_settings(connection, options)
+    return connection
