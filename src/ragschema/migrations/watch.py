@@ -23,6 +23,9 @@ _SAMPLE_EVERY = 0.5  # seconds; oftener where lock_timeout is short
 _SAMPLE_AT_MOST_EVERY = 0.05
 _REPEAT_BLOCKER_AFTER = 10.0  # seconds
 _REPORT_BUILD_EVERY = 30.0  # seconds, where no terminal shows a bar
+_LEAVES_AFTER = (
+    2.0  # seconds; a pooler of one connection answers the watch when the migration has closed its own
+)
 _QUERY_LENGTH = 80
 
 _BLOCKERS = """
@@ -178,4 +181,4 @@ def watching(
         yield watch
     finally:
         stopped.set()
-        thread.join()
+        thread.join(_LEAVES_AFTER)
