@@ -38,6 +38,11 @@ from ragschema.revisions.manifest import read_manifest
 
 HEAD = read_manifest().head
 
+# roles are the server's, which several processes of a run share
+HASTY, REPLICA, READING, ONLY_READS = (
+    f"{name}_{os.getpid()}" for name in ("hasty", "replica", "reading", "only_reads")
+)
+
 FORMATS = {
     "DateStyle": "German",
     "IntervalStyle": "sql_standard",
@@ -184,8 +189,8 @@ def verify(connection):
 def test_a_role_s_timeouts_end_neither_a_check_nor_a_revision_nor_a_backfill(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with login(database, "hasty", is_owner=True) as hasty:
-        store(database, TIMEOUTS, "hasty")
+    with login(database, HASTY, is_owner=True) as hasty:
+        store(database, TIMEOUTS, HASTY)
         checkout = use_checkout(tmp_path, monkeypatch)
         checkout.add(
             "from ragschema.operations_v1 import backfill\n"
@@ -203,17 +208,17 @@ def test_what_the_role_may_not_set_is_named_with_where_it_comes_from(
     database_at: DatabaseAt, run: Command
 ) -> None:
     database = database_at("20261121150000")
-    with login(database, "replica", is_owner=True) as replica:
-        store(database, {"session_replication_role": "replica"}, "replica")
+    with login(database, REPLICA, is_owner=True) as replica:
+        store(database, {"session_replication_role": "replica"}, REPLICA)
         for command in (("rag", "migrate"), ("alembic", "upgrade", "head")):
             result = run(*command, cwd=ROOT, DATABASE_URL=replica.libpq_url())
             said = (result.stdout + result.stderr).replace('"', "")
             assert result.returncode in (78, 255)
             assert (
-                "session_replication_role is replica, from ALTER ROLE replica SET session_replication_role"
+                f"session_replication_role is replica, from ALTER ROLE {REPLICA} SET session_replication_role"
                 in said
             )
-            assert "Run `ALTER ROLE replica RESET session_replication_role;`" in said
+            assert f"Run `ALTER ROLE {REPLICA} RESET session_replication_role;`" in said
         found = health(replica, "writing")
         assert (found.verdict, "fires no trigger" in found.finding) == ("refused", True)
         assert migrations.status(replica).state == "PENDING"
@@ -231,11 +236,11 @@ def test_a_read_only_session_is_said_to_be_one_and_why(
     database = database_at("20261121150000")
     name = database.parameters["dbname"]
     store_in = {
-        "role": "ALTER ROLE reading SET",
+        "role": f"ALTER ROLE {READING} SET",
         "database": f"ALTER DATABASE {name} SET",
-        "role in database": f"ALTER ROLE reading IN DATABASE {name} SET",
+        "role in database": f"ALTER ROLE {READING} IN DATABASE {name} SET",
     }
-    with login(database, "reading", is_owner=True) as reading:
+    with login(database, READING, is_owner=True) as reading:
         if place in store_in:
             with connect(database) as connection:
                 connection.execute(f"{store_in[place]} default_transaction_read_only = on".encode())
@@ -389,12 +394,10 @@ def test_pgvector_off_the_path_migrates_verifies_and_is_named_by_health(
 
 
 def test_a_role_that_may_only_read_our_tables_looks_at_them(database: Database, run: Command) -> None:
-    with login(database, "only_reads") as reader:
+    with login(database, ONLY_READS) as reader:
         with connect(database) as connection:
-            connection.execute(
-                "REVOKE ALL ON SCHEMA public FROM only_reads; GRANT USAGE ON SCHEMA public TO only_reads"
-            )
-            connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO only_reads")
+            connection.execute(f"REVOKE CREATE ON SCHEMA public FROM {ONLY_READS}".encode())
+            connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {ONLY_READS}".encode())
         for command in ("status", "wait --timeout 1s", "verify", "verify --data", "history", "plan"):
             result = run("rag", "migrate", *command.split(), DATABASE_URL=reader.libpq_url())
             assert result.returncode == 0, result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from ragschema.errors import RowsHidden
 from ragschema.migrations.health import check_health
 from ragschema.migrations.inspection import assert_current
 
+# roles are the server's, which several processes of a run share
+OWNER, OTHER, SERVICE = (f"sight_{name}_{os.getpid()}" for name in ("owner", "other", "service"))
 BEFORE_THE_BACKFILL = "20261121121300"
 DOCUMENTS = "INSERT INTO rag_documents (article_id) VALUES ('a'), ('b')"
 
@@ -41,8 +44,8 @@ def role(database: Database, name: str, grants: str = "") -> Iterator[Database]:
 @pytest.fixture
 def owned(empty_database: Database) -> Iterator[Callable[[str], Database]]:
     """Makes a database at a revision, owned by a role that is no superuser; returns it as that role."""
-    grants = "GRANT ALL ON SCHEMA public TO sight_owner; CREATE EXTENSION vector"
-    with role(empty_database, "sight_owner", grants) as as_owner:
+    grants = f"GRANT ALL ON SCHEMA public TO {OWNER}; CREATE EXTENSION vector"
+    with role(empty_database, OWNER, grants) as as_owner:
 
         def make(revision: str) -> Database:
             migrations.upgrade(as_owner, revision)
@@ -80,11 +83,9 @@ def test_an_owner_whose_rows_are_hidden_is_refused_before_anything_changes(
         refused = run(*command, cwd=ROOT, DATABASE_URL=as_owner.libpq_url())
         assert refused.returncode == (255 if command[0] == "alembic" else 78), refused.stderr
         said = (refused.stdout + refused.stderr).replace('"', "")
-        assert (
-            "Row security hides rows of rag_documents from the role sight_owner (policy only_mine)." in said
-        )
+        assert f"Row security hides rows of rag_documents from the role {OWNER} (policy only_mine)." in said
         assert "Run `ALTER TABLE public.rag_documents NO FORCE ROW LEVEL SECURITY;`" in said
-        assert "ALTER ROLE sight_owner BYPASSRLS;" in said
+        assert f"ALTER ROLE {OWNER} BYPASSRLS;" in said
         with connect(empty_database) as connection:
             assert connection.execute("SELECT count(*) FROM rag_documents").fetchone() == (2,)
         assert migrations.status(empty_database).current == BEFORE_THE_BACKFILL
@@ -110,7 +111,7 @@ def test_the_rows_are_not_judged_while_some_are_hidden(
 ) -> None:
     as_owner = owned("head")
     force(as_owner, "rag_chunks")
-    with pytest.raises(RowsHidden, match="rows of rag_chunks from the role sight_owner"):
+    with pytest.raises(RowsHidden, match=f"rows of rag_chunks from the role {OWNER}"):
         migrations.verify_data(as_owner)
     result = run("rag", "migrate", "verify", "--data", DATABASE_URL=as_owner.libpq_url())
     assert (result.returncode, "all is well" in result.stdout) == (78, False)
@@ -123,16 +124,15 @@ def test_a_policy_on_the_table_of_another_role_is_refused_and_names_the_owner(
     with connect(as_owner) as connection:
         connection.execute("ALTER TABLE rag_chunks ENABLE ROW LEVEL SECURITY")
     grants = (
-        "GRANT USAGE, CREATE ON SCHEMA public TO sight_other;"
-        "GRANT ALL ON ALL TABLES IN SCHEMA public TO sight_other"
+        f"GRANT USAGE, CREATE ON SCHEMA public TO {OTHER};GRANT ALL ON ALL TABLES IN SCHEMA public TO {OTHER}"
     )
-    with role(empty_database, "sight_other", grants) as as_other:
+    with role(empty_database, OTHER, grants) as as_other:
         for act in (migrations.verify_data, lambda database: migrations.downgrade(database, "-1")):
             with pytest.raises(
-                RowsHidden, match=r"from the role sight_other \(no policy shows it any\)"
+                RowsHidden, match=rf"from the role {OTHER} \(no policy shows it any\)"
             ) as caught:
                 act(as_other)
-            assert "Run it as sight_owner, the owner" in caught.value.remedy
+            assert f"Run it as {OWNER}, the owner" in caught.value.remedy
         drift = migrations.verify(as_other)
         assert [difference.object for difference in drift.differences] == ["row-security rag_chunks"]
     assert migrations.verify(as_owner).is_clean
@@ -152,19 +152,19 @@ def test_a_revision_of_ones_own_that_fills_in_a_hidden_table_fails_and_says_why(
     checkout.add(
         "from ragschema.operations_v1 import backfill\nbackfill('mine', 'done = true', 'done IS NULL')"
     )
-    with pytest.raises(RowsHidden, match="rows of mine from the role sight_owner") as caught:
+    with pytest.raises(RowsHidden, match=f"rows of mine from the role {OWNER}") as caught:
         migrations.upgrade(as_owner)
     assert "NO FORCE ROW LEVEL SECURITY" in caught.value.remedy
 
 
 VERSION_ONLY = "ALTER TABLE rag_alembic_version ENABLE ROW LEVEL SECURITY"
-SERVICE = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO sight_service"
+MAY_READ = f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {SERVICE}"
 
 
 @pytest.fixture
 def service(database: Database) -> Iterator[Database]:
     """A database at head as a service's role, which row security shows no row of the version table."""
-    with role(database, "sight_service", SERVICE) as as_service:
+    with role(database, SERVICE, MAY_READ) as as_service:
         with connect(database) as connection:
             connection.execute(VERSION_ONLY)
         yield as_service
@@ -175,7 +175,7 @@ def test_a_hidden_revision_is_said_to_be_hidden_and_from_whom(service: Database,
         result = run("rag", "migrate", *arguments, DATABASE_URL=service.libpq_url())
         assert (result.returncode, result.stdout) == (78, "")
         said = result.stderr.replace('"', "")
-        assert "Row security hides rows of rag_alembic_version from the role sight_service" in said
+        assert f"Row security hides rows of rag_alembic_version from the role {SERVICE}" in said
         assert "Run it as postgres, the owner" in said
         assert not any(wrong in said for wrong in ("adopt", "EMPTY", "UNMANAGED", "GRANT"))
 
@@ -183,7 +183,7 @@ def test_a_hidden_revision_is_said_to_be_hidden_and_from_whom(service: Database,
 def test_a_service_is_told_that_its_revision_is_hidden(service: Database, database: Database) -> None:
     engine = sa.create_engine(service.url())
     with engine.connect() as connection:
-        with pytest.raises(RowsHidden, match="rag_alembic_version from the role sight_service"):
+        with pytest.raises(RowsHidden, match=f"rag_alembic_version from the role {SERVICE}"):
             assert_current(connection)
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
         connection.exec_driver_sql("SET LOCAL row_security = off")
@@ -199,7 +199,7 @@ def test_a_service_is_told_that_its_revision_is_hidden(service: Database, databa
 def test_health_has_a_line_for_row_security(service: Database, database: Database) -> None:
     lines = {check.name: check for check in check_health(Options(service))}
     assert lines["row security"].verdict == "refused"
-    assert "rag_alembic_version (of postgres): hidden from sight_service" in lines["row security"].finding
+    assert f"rag_alembic_version (of postgres): hidden from {SERVICE}" in lines["row security"].finding
     assert lines["revision"].verdict == "refused"
     assert "Row security hides rows of rag_alembic_version" in lines["revision"].finding
     assert {check.name: check.verdict for check in check_health(Options(database))}["row security"] == "ok"
