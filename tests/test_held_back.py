@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from checkouts import ADD_COLUMN, Checkout, made_role, rows, use_checkout, wait_until
-from conftest import DatabaseAt, connect, dump_schema
+from conftest import ROOT, Command, DatabaseAt, connect, dump_schema
 from ragschema import migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
@@ -267,6 +267,19 @@ def test_adopt_finds_the_revision_of_a_database_that_owes_and_lost_its_version_r
 
 
 # our own revisions
+
+
+def test_models_are_not_compared_with_tables_that_hold_something_back(
+    database_at: DatabaseAt, run: Command
+) -> None:
+    database = database_at(BEFORE_CONTRACTS)
+    migrations.upgrade(database, expand_only=True)
+    check = ("alembic", "-c", str(ROOT / "alembic.ini"), "check")
+    refused = run(*check, DATABASE_URL=database.libpq_url())
+    assert refused.returncode != 0
+    assert f"a database without what {', '.join(CONTRACTS)} would remove" in refused.stdout + refused.stderr
+    migrations.upgrade(database)
+    assert run(*check, DATABASE_URL=database.libpq_url()).returncode == 0
 
 
 def test_every_fix_reaches_a_database_that_is_held_back(database_at: DatabaseAt, database: Database) -> None:

@@ -205,6 +205,7 @@ def stamp(
         print_json(result)
     else:
         typer.echo(f"Stamped: the database is at {result.current or 'base'}.")
+        _print_owed(result)
 
 
 def _print_applied(applied: Applied) -> None:
@@ -212,9 +213,6 @@ def _print_applied(applied: Applied) -> None:
 
 
 def _print_result(result: Result, *, json: bool) -> None:
-    from ragschema.revisions.manifest import describe_ids
-    from ragschema.state.owed import AFTER_THE_CODE
-
     where = f"at {result.current}" if result.current else "at base"
     if json:
         print_json(result)
@@ -222,5 +220,13 @@ def _print_result(result: Result, *, json: bool) -> None:
         typer.echo(f"Done: the database is {where}.")
     else:
         typer.echo(f"Nothing to do: the database is {where}.")
-    if result.owed and not json:
+    if not json:
+        _print_owed(result)
+
+
+def _print_owed(result: Result) -> None:
+    from ragschema.revisions.manifest import describe_ids
+    from ragschema.state.owed import AFTER_THE_CODE
+
+    if result.owed:
         typer.echo(f"Held back: {describe_ids(result.owed)}. {AFTER_THE_CODE}")
