@@ -19,6 +19,7 @@ Downgrade: what does it lose, or nothing?
 #   - order the statements yourself; literal names; downgrade mirrors upgrade in reverse, never `pass`
 #   - on a table with rows use these, which hold no lock for long and can be run again:
 ${offered_operations()}
+#   - `--expand-only` passes over a contract revision: none after it may need it done, or change what it changes
 #   - constraints there: NOT VALID here, validate_constraint in the next revision
 #   - ADD COLUMN with a volatile default or GENERATED STORED rewrites the table; constants and now() do not
 #   - a function or trigger: the next version of its file in alembic/routines

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from conftest import ROOT, made_database, make_by_hand, run_psql
+from conftest import ROOT, DatabaseAt, made_database, make_by_hand, run_psql
 from documents import assert_printed, code_blocks, run_blocks
 from ragschema import Base
 from ragschema.database.settings import Database
@@ -55,6 +55,10 @@ def test_a_page_prints_what_it_says(page: str, database: Database, tmp_path: Pat
 
 def test_the_page_on_adoption_prints_what_it_says(made_by_hand: Database, tmp_path: Path) -> None:
     run_page("adopt.md", made_by_hand, tmp_path)
+
+
+def test_the_page_on_deploys_prints_what_it_says(database_at: DatabaseAt, tmp_path: Path) -> None:
+    run_page("deploy.md", database_at("20261121130600"), tmp_path)
 
 
 def run_page(page: str, database: Database, directory: Path) -> None:

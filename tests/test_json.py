@@ -49,9 +49,10 @@ def test_schemas_refuse_what_is_missing_and_what_is_more() -> None:
     for name, schema in objects.items():
         assert schema["additionalProperties"] is False, name
         assert set(schema["required"]) == set(schema["properties"]), name
-    document: dict[str, object] = {"applied": [], "current": "20251225160000"}
+    document: dict[str, object] = {"applied": [], "current": "20251225160000", "owed": []}
     check("migrate", json.dumps(document))
-    for wrong in ({"current": None}, document | {"more": 1}, document | {"current": "head"}):
+    unfinished: dict[str, object] = {"current": None, "owed": []}
+    for wrong in (unfinished, document | {"more": 1}, document | {"current": "head"}):
         with pytest.raises(jsonschema.ValidationError):
             check("migrate", json.dumps(wrong))
 

@@ -499,7 +499,7 @@ def test_what_an_upgrade_refuses_is_not_planned(
         migrations.plan(database)
 
 
-def test_a_plan_with_expand_only_ends_before_the_contract(checkout: Checkout, database: Database) -> None:
+def test_a_plan_with_expand_only_passes_over_the_contract(checkout: Checkout, database: Database) -> None:
     result = checkout.rag(
         "migrate",
         "plan",
@@ -510,8 +510,8 @@ def test_a_plan_with_expand_only_ends_before_the_contract(checkout: Checkout, da
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assert found["target"] == LABELS["scan"]
-    assert found["notes"][-1] == f"Ends before the contract revision {LABELS['drop']}."
+    assert found["target"] == LABELS["last"]
+    assert found["notes"][-1] == f"Passes over contract revisions: {LABELS['drop']}."
 
 
 def test_a_schema_that_cannot_be_copied_is_made_by_our_revisions(

@@ -490,34 +490,7 @@ def test_a_connection_lost_outside_a_revision_is_said_in_a_sentence(empty_databa
         ending.join()
 
 
-# expand and contract, edited, ahead
-
-
-@pytest.mark.parametrize(
-    "command",
-    [("rag", "migrate", "--expand-only"), ("alembic", "-x", "expand-only=yes", "upgrade", "head")],
-    ids=["rag", "alembic"],
-)
-def test_expand_only_stops_before_the_first_contract_revision(
-    checkout: Checkout, filled: Database, command: tuple[str, ...]
-) -> None:
-    first = checkout.add(ADD_COLUMN)
-    contract = checkout.add(
-        'op.drop_column("rag_chunks", "note")',
-        'op.add_column("rag_chunks", sa.Column("note", sa.Text()))',
-        deploy="contract",
-    )
-    last = checkout.add("op.execute('SELECT 1')")
-    result = checkout.run(*command, database=filled)
-    assert result.returncode == 0, result.stderr
-    status = migrations.status(filled)
-    assert status.current == first
-    assert [(pending.revision, pending.deploy) for pending in status.pending] == [
-        (contract, "contract"),
-        (last, "expand"),
-    ]
-    assert migrations.upgrade(filled, expand_only=True).applied == []
-    assert migrations.upgrade(filled).current == last
+# edited, ahead
 
 
 def test_history_has_a_row_for_each_step_and_status_tells_an_edited_revision(

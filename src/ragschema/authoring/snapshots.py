@@ -25,7 +25,7 @@ from ragschema.revisions.locations import require_checkout
 from ragschema.revisions.manifest import package_version, read_manifest, read_releases, releases_path
 from ragschema.revisions.sums import sum_texts
 from ragschema.state.catalogue import Catalogue, read_catalogue
-from ragschema.state.expected import COMMAND, fingerprints_path, read_fingerprints
+from ragschema.state.expected import COMMAND, fingerprints_path, read_changes, read_fingerprints
 
 _HEADER = f"""\
 -- The schema at head, for readers and tools; its source is the revisions in alembic/versions.
@@ -68,6 +68,7 @@ def freeze(*, check: bool = False, release: bool = False) -> Freeze:
     if not check:
         for path in changed:
             path.write_text(texts[path], encoding="utf-8", newline="\n")
+        read_changes.cache_clear()
         read_fingerprints.cache_clear()
     return Freeze(tuple(map(_shown, changed)))
 

@@ -194,7 +194,11 @@ _UPGRADE_ANNOTATIONS: dict[str, Any] = {
     ],
     "expand_only": Annotated[
         bool,
-        typer.Option("--expand-only", rich_help_panel=HOW, help="Stop before the first contract revision."),
+        typer.Option(
+            "--expand-only",
+            rich_help_panel=HOW,
+            help="Pass over contract revisions, while old code runs.",
+        ),
     ],
     "lock_wait": Annotated[
         float | None,

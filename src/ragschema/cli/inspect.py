@@ -28,7 +28,7 @@ _SHOWN = 50  # broken documents
 def status(
     target: Target,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit 3 when revisions are pending.")
+        bool, typer.Option("--exit-code", help="Exit 3 when revisions are pending or held back.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
@@ -63,7 +63,8 @@ def history(target: Target, json: Json = False, debug: Debug = False) -> None:
         return
     rows = []
     for entry in entries:
-        rows.append((entry.revision, "applied" if entry.is_applied else "pending", entry.summary, ""))
+        standing = "held back" if entry.is_owed else "applied" if entry.is_applied else "pending"
+        rows.append((entry.revision, standing, entry.summary, ""))
         for attempt in entry.attempts:
             outcome = f"{attempt.direction}{'' if attempt.succeeded else ' failed'}"
             by = f"{attempt.migrated_by}, ragschema {attempt.package_version}, {attempt.seconds:.2f} s"

@@ -50,8 +50,8 @@ def migrate(
     """Upgrade the database to head, or do one of the commands below.
 
     Each revision runs in a transaction of its own. One deployer runs at a time, the others wait. At head it
-    says so and exits 0. Have a backup before contract revisions and before a rollback: `status` shows the
-    pg_dump line.
+    says so and exits 0. --expand-only passes over contract revisions; the next run without it runs them first.
+    Have a backup before contract revisions and before a rollback: `status` shows the pg_dump line.
     """
     show_progress()
     if context.invoked_subcommand is not None:
@@ -108,7 +108,7 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
         result = migrations.upgrade(
             options,
             planned.target if planned else upgrade.to or "head",
-            expand_only=upgrade.expand_only,
+            expand_only=planned.expand_only if planned else upgrade.expand_only,
             check=check,
             report=None if json else _print_applied,
             show_build=show_build,
@@ -176,7 +176,8 @@ def _print_foreseen(foreseen: Rollback) -> None:
         f" {counted(len(foreseen.reversals), 'revision')}, newest first, down to {stays}:"
     ]
     for each in foreseen.reversals:
-        lines.append(f"  {each.revision}  {each.summary}{'' if each.losses else ': destroys no rows'}")
+        effect = "" if each.losses else ": was never run" if each.is_owed else ": destroys no rows"
+        lines.append(f"  {each.revision}  {each.summary}{effect}")
         lines += [f"    destroys {loss}" for loss in each.losses]
     lines.append(f"A backup first: {foreseen.backup}")
     typer.echo("\n".join(lines), err=True)
@@ -204,6 +205,7 @@ def stamp(
         print_json(result)
     else:
         typer.echo(f"Stamped: the database is at {result.current or 'base'}.")
+        _print_owed(result)
 
 
 def _print_applied(applied: Applied) -> None:
@@ -218,3 +220,13 @@ def _print_result(result: Result, *, json: bool) -> None:
         typer.echo(f"Done: the database is {where}.")
     else:
         typer.echo(f"Nothing to do: the database is {where}.")
+    if not json:
+        _print_owed(result)
+
+
+def _print_owed(result: Result) -> None:
+    from ragschema.revisions.manifest import describe_ids
+    from ragschema.state.owed import AFTER_THE_CODE
+
+    if result.owed:
+        typer.echo(f"Held back: {describe_ids(result.owed)}. {AFTER_THE_CODE}")

@@ -28,7 +28,7 @@ def plan(
         str, typer.Option("--to", metavar="REVISION", help="Stop at this revision; head by default.")
     ] = "head",
     expand_only: Annotated[
-        bool, typer.Option("--expand-only", help="Stop before the first contract revision.")
+        bool, typer.Option("--expand-only", help="Pass over contract revisions, while old code runs.")
     ] = False,
     out: Annotated[
         Path | None,

@@ -46,6 +46,7 @@ def status_rows(found: Status) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = [("state", found.state, "")]
     rows += [("current", found.current or "none", ""), ("head", found.head, "")]
     rows += [("pending", each.revision, f"{each.deploy}: {each.summary}") for each in found.pending]
+    rows += [("held back", each.revision, f"{each.deploy}: {each.summary}") for each in found.owed]
     rows += [
         ("elsewhere", each.schema, f"is at {each.revision}: name it with --schema")
         for each in found.elsewhere

@@ -10,7 +10,8 @@ from ragschema.database.options import Options
 from ragschema.database.server import Connection
 from ragschema.errors import DriftFound
 from ragschema.revisions.manifest import Manifest, RevisionId, read_manifest, unknown_revision
-from ragschema.state.drift import Drift, drift_found, find_drift, nearest_revision
+from ragschema.state.drift import Drift, drift_found, find_done, find_drift, nearest_revision
+from ragschema.state.owed import find_owed
 from ragschema.state.status import has_our_tables, read_current, require_our_tables
 
 BASELINE_SETTING = "MIGRATE_BASELINE_VERSION"
@@ -25,7 +26,7 @@ class Adoption:
 
     Attributes:
         revision: The revision that the database is at.
-        was_managed: Whether it already said so; then nothing was stamped.
+        was_managed: Whether it already said so, and owed nothing that was done by hand; then nothing was stamped.
         drift: The comparison with that revision; None where it was managed.
         said: The other revision that it said, wrongly; None where it said none, or the right one.
     """
@@ -77,9 +78,11 @@ def find_adoption(options: Options, baseline: str | None = None) -> Adoption:
 def _look_at_stamp(connection: Connection, schema: str, said: str, manifest: Manifest) -> Adoption:
     """Compare a database with the revision that it says; another one that fits it takes its place."""
     manifest.pending(said)  # refuses a revision that is not known
-    drift = find_drift(connection, schema, said)
+    owed = find_owed(connection, schema, said)
+    done = find_done(connection, schema, owed)
+    drift = find_drift(connection, schema, said, owed={*owed} - {*done})
     if drift.is_clean:
-        return Adoption(said, was_managed=True, drift=None)
+        return Adoption(said, was_managed=not done, drift=drift if done else None)
     if not has_our_tables(connection, schema):
         raise DriftFound(
             f"The database says it is at {said}, and schema {schema} has none of our tables.",
@@ -117,6 +120,7 @@ def refuse_wrong_stamp(connection: Connection, schema: str, revision: str | None
         if has_our_tables(connection, schema):
             raise DriftFound(f"Schema {schema} has our tables, and at base there are none.", remedy)
         return
-    drift = find_drift(connection, schema, revision)
+    owed = find_owed(connection, schema, revision)
+    drift = find_drift(connection, schema, revision, owed={*owed} - {*find_done(connection, schema, owed)})
     if not drift.is_clean:
         raise drift_found(drift, remedy, shown=_SHOWN)

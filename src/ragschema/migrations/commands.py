@@ -24,6 +24,7 @@ from ragschema.migrations.request import (
 )
 from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import describe_ids, read_manifest
+from ragschema.state.owed import find_owed
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current
 
@@ -57,7 +58,7 @@ def upgrade(
         database: A database, its URL, or `Options`; the settings decide by default.
         revision: Where to stop: a revision id, ``head`` or ``+N``.
         schema: The schema of the tables; the first of the search_path by default.
-        expand_only: Stop before the first contract revision.
+        expand_only: Pass over contract revisions; they are owed until an upgrade without it runs them.
         allow_data_loss: Whether rows and column values may be destroyed.
         report: Called after each revision.
         show_build: Shows the progress of an index build; lines are logged by default.
@@ -74,8 +75,8 @@ def upgrade(
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
     with held_reachable(resolve_options(database, schema)) as options:
-        if (current := _current_if_there(options, revision, expand_only=expand_only)) is not None:
-            return Result([], current)
+        if (found := _find_nothing_to_do(options, revision, expand_only=expand_only)) is not None:
+            return found
         request = Request(
             replace(options, is_announced=True),
             allow_data_loss=allow_data_loss,
@@ -184,7 +185,7 @@ def plan(
         database: A database, its URL, or `Options`; the settings decide by default.
         revision: Where to stop: a revision id, ``head`` or ``+N``.
         schema: The schema of the tables; the first of the search_path by default.
-        expand_only: Stop before the first contract revision.
+        expand_only: Pass over contract revisions.
 
     Raises:
         UsageError: There is no such revision.
@@ -205,37 +206,38 @@ def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     return output.getvalue()
 
 
-def _current_if_there(options: Options, revision: str, *, expand_only: bool) -> str | None:
-    """Return the current revision if the upgrade has nothing to do, by psycopg alone.
+def _find_nothing_to_do(options: Options, revision: str, *, expand_only: bool) -> Result | None:
+    """Return the result if the upgrade has nothing to do, by psycopg alone.
 
     Says when to have a backup: before what older code reads is dropped.
     """
     manifest = read_manifest()
     target = manifest.head if revision in ("head", "heads") else revision
-    at, current = _first_look(options)
+    at, current, owed = _first_look(options)
     pending = manifest.after(current)
     if current is None or pending is None or target not in manifest.checksums:
         return None
     missing = [each for each in pending if each.revision <= target]
-    contracts = [each.revision for each in missing if each.deploy == "contract"]
+    due = [] if expand_only else [each for each in owed if each <= target]
+    contracts = due + [each.revision for each in missing if each.deploy == "contract"]
     if contracts and not expand_only:
         log.info(
             "Contract revisions are pending, %s: have a backup, made by %s",
             describe_ids(contracts),
             backup_command(at.database, at.schemas.target),
         )
-    return None if missing else current
+    return None if missing or due else Result([], current, owed)
 
 
-def _first_look(options: Options) -> tuple[Opened, str | None]:
-    """Return what a connection found, which is closed again, and the current revision."""
+def _first_look(options: Options) -> tuple[Opened, str | None, tuple[str, ...]]:
+    """Return what a connection found, which is closed again, the current revision, and what is owed."""
 
-    def look() -> tuple[Opened, str | None]:
+    def look() -> tuple[Opened, str | None, tuple[str, ...]]:
         with opened(options) as at:
             current = read_current(at.connection, at.schemas.target)
             if current is not None and read_manifest().after(current) == ():
                 find_soundness(at.connection, at.schemas.target, current).refuse()
-            return at, current
+            return at, current, find_owed(at.connection, at.schemas.target, current)
 
     try:
         return look()

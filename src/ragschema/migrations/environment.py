@@ -7,7 +7,7 @@ transaction per revision, retried when it meets a lock; the version table in an 
 from __future__ import annotations
 
 import logging.config
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -31,6 +31,7 @@ from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.held_back import OwedStep, owed_steps
 from ragschema.migrations.interruption import Terminated, interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
@@ -41,10 +42,12 @@ from ragschema.migrations.watch import Watch, watching
 from ragschema.planning.effects import is_framing
 from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
-from ragschema.revisions.manifest import read_manifest
+from ragschema.revisions.manifest import describe_ids, read_manifest
 from ragschema.revisions.scripts import REQUEST_ATTRIBUTE, RESULT_ATTRIBUTE
+from ragschema.state.drift import find_done
 from ragschema.state.elsewhere import refuse_second_set
-from ragschema.state.status import read_current
+from ragschema.state.owed import find_owed
+from ragschema.state.status import behind, read_current
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +86,7 @@ class _Command:
         self.steps: Callable[..., Iterable[Any]] | None = options.get("fn")
         self.name: str = getattr(self.steps, "__name__", "")  # of Alembic's own function
         self.changes_the_database = "destination_rev" in options  # upgrade, downgrade, stamp
+        self.compares_models = self.name == "retrieve_migrations"  # check, revision --autogenerate
         self.destination = options.get("destination_rev")
         revision = options.get("revision_context")  # revision, check; merge has none
         self.writes_only_a_file = "template_args" in options and not (
@@ -118,8 +122,18 @@ def _look(request: Request, command: _Command) -> None:
         opened(request.options or find_options()) as at,
         _sqlalchemy(at.connection, run := Run(request, at.schemas.target)) as connection,
     ):
+        if command.compares_models:
+            _refuse_owed(at)
         _configure(connection, run, command, **_autogenerate_options())
         context.run_migrations()
+
+
+def _refuse_owed(at: Opened) -> None:
+    """Refuse to compare models with tables that have more: what is held back would be drafted a second time."""
+    current = read_current(at.connection, at.schemas.target)
+    if owed := find_owed(at.connection, at.schemas.target, current):
+        needed = f"a database without what {describe_ids(owed)} would remove, and holds back,"
+        raise behind(current, needed, "Run `rag migrate`, or use a database for development.")
 
 
 def _change(request: Request, command: _Command) -> Result:
@@ -131,9 +145,10 @@ def _change(request: Request, command: _Command) -> Result:
         if command.name == "upgrade":
             refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
-        revision = retrying(options)(_prepare, at, request, command)
-        steps = [] if request.allow_data_loss else _find_steps(command, revision)
-        run = Run(request, schema, read_losses(steps))
+        revision, owed, due = retrying(options)(_prepare, at, request, command)
+        steps = [] if request.allow_data_loss else [*due, *_find_steps(command, revision)]
+        done = find_done(at.connection, schema, owed) if command.name == "do_stamp" else ()
+        run = Run(request, schema, read_losses(steps), due, owed, done)
         pid = find_backend_pid(at.connection)
         with (
             watching(
@@ -147,19 +162,28 @@ def _change(request: Request, command: _Command) -> Result:
             try:
                 _run_with_retries(connection, run, command, options)
             except (Exception, KeyboardInterrupt) as exc:
-                heads = _settle(at, pid, connection, run, exc, watch)
-                return Result(run.applied, ", ".join(sorted(heads)) or None)
+                settled = _settle(at, pid, connection, run, exc, watch)
+                return Result(run.applied, ", ".join(sorted(settled.heads)) or None, settled.owed)
             current = _read_current(run, connection)
             if run.applied and current is None:
                 _drop_version_table(connection, schema)
-            return Result(run.applied, current)
+            return Result(run.applied, current, find_owed(at.connection, schema, current))
 
 
-def _prepare(at: Opened, request: Request, command: _Command) -> str | None:
-    """Refuse what cannot be done, make the schema and the extension; return the current revision."""
+def _prepare(
+    at: Opened, request: Request, command: _Command
+) -> tuple[str | None, Sequence[str], Sequence[OwedStep]]:
+    """Refuse what cannot be done, make the schema and the extension.
+
+    Returns:
+        The current revision, the revisions that are owed, and of these the steps that an upgrade is to run.
+    """
     schema = at.schemas.target
     revision = read_current(at.connection, schema)
-    is_at_head = revision in context.script.get_heads()
+    owed = find_owed(at.connection, schema, revision)
+    is_due = command.name == "upgrade" and not request.expand_only
+    due = owed_steps(context.script, owed, str(command.destination)) if is_due else []
+    is_at_head = revision in context.script.get_heads() and not due
     if not is_at_head or command.destination not in ("head", "heads"):
         check_ready(at.connection, schema)
     if command.name == "do_stamp" and not request.force:
@@ -167,7 +191,7 @@ def _prepare(at: Opened, request: Request, command: _Command) -> str | None:
     schemas = prepare(at.connection, schema)
     if not is_at_head:
         check_rights(at.connection, schemas)
-    return revision
+    return revision, owed, due
 
 
 def _settle(
@@ -177,11 +201,11 @@ def _settle(
     run: Run,
     exc: Exception | KeyboardInterrupt,
     watch: Watch,
-) -> frozenset[str]:
+) -> Settlement:
     """Find what became of a run that failed, write it down, and raise the error that says it.
 
     Returns:
-        The rows of the version table, where all is committed and only the connection was lost.
+        What the database says, where all is committed and only the connection was lost.
     """
     try:
         settled = settle(at, pid, run, context.script, getattr(exc, "statement", None) or "")
@@ -202,7 +226,7 @@ def _settle(
         raise exc
     if settled.fate == "committed" and run.is_complete and is_connection_lost(exc):
         log.warning("The connection was lost at the last COMMIT; the database says that it is done.")
-        return settled.heads
+        return settled
     if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
         raise rows_hidden(hidden, run.outcome(settled.fate)) from exc
     raise run.failure(exc, settled.fate, watch.blockers) from exc
@@ -329,10 +353,10 @@ def _read_current(run: Run, connection: sa.Connection) -> str | None:
     """Read from the database itself what the run came to: success is what was committed."""
     heads = context.get_context().get_current_heads()
     connection.rollback()
-    last = run.applied[-1] if run.applied else None
-    if last and (last.revision in heads) != (last.direction == "upgrade"):
+    last = run.moved
+    if last and (last.revision.revision in heads) != last.is_upgrade:
         raise RagSchemaError(
-            f"Revision {last.revision} ran, but the database says it is at {', '.join(heads) or 'base'}.",
+            f"Revision {last.revision.revision} ran, but the database says it is at {', '.join(heads) or 'base'}.",
             "Report this, with the command you ran.",
         )
     return ", ".join(heads) or None

@@ -19,9 +19,10 @@ from ragschema.database.settings import find_database
 from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
 from ragschema.migrations.exposure import find_exposures
-from ragschema.revisions.manifest import ahead, read_manifest
+from ragschema.revisions.manifest import ahead, describe_ids, read_manifest
 from ragschema.state.drift import find_drift
 from ragschema.state.elsewhere import describe
+from ragschema.state.owed import AFTER_THE_CODE
 from ragschema.state.status import Status, read_status, unmanaged
 from ragschema.words import counted
 
@@ -282,6 +283,9 @@ def _check_state(status: Status) -> Check:
         return _refused("revision", unmanaged())
     if status.elsewhere:
         return Check("revision", "refused", "none of our tables here", describe(status.elsewhere))
+    if not status.pending:
+        owed = describe_ids([each.revision for each in status.owed])
+        return Check("revision", "warning", f"at head {status.head}; held back: {owed}", AFTER_THE_CODE)
     pending = counted(len(status.pending), "revision")
     return Check("revision", "warning", f"{pending} pending", "Run `rag migrate`.")
 

@@ -16,6 +16,7 @@ from ragschema.state import attempts as history_table
 from ragschema.state.attempts import Entry
 from ragschema.state.drift import Drift, find_drift
 from ragschema.state.elsewhere import describe, find_elsewhere
+from ragschema.state.owed import owed_of
 from ragschema.state.soundness import question, read_answer
 from ragschema.state.status import Status, behind, read_current, read_status, require_current
 
@@ -33,13 +34,15 @@ class HistoryEntry(Revision):
 
     Attributes:
         revision: Its id; one that is not in this package has any name.
-        is_applied: True up to and including the database's current revision.
+        is_applied: True up to and including the database's current revision, but for what is owed.
+        is_owed: Whether it was passed over and is still to be run.
         attempts: What the history table recorded, oldest first.
     """
 
     revision: str
     is_applied: bool
     attempts: tuple[Entry, ...] = ()
+    is_owed: bool = False
 
 
 def verify(database: DatabaseArgument = None, *, schema: str | None = None) -> Drift:
@@ -207,12 +210,14 @@ def history(database: DatabaseArgument = None, *, schema: str | None = None) -> 
         current = read_current(at.connection, at.schemas.target)
         attempts = history_table.read(at.connection, at.schemas.target)
     pending = {revision.revision for revision in manifest.after(current) or ()}
+    owed = owed_of(attempts, current)
     known = [
         HistoryEntry(
             revision.revision,
             revision.summary,
             revision.deploy,
-            is_applied=current is not None and revision.revision not in pending,
+            is_applied=current is not None and revision.revision not in {*pending, *owed},
+            is_owed=revision.revision in owed,
             attempts=tuple(attempt for attempt in attempts if attempt.revision == revision.revision),
         )
         for revision in manifest.revisions

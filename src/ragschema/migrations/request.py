@@ -48,7 +48,7 @@ class Request:
     Attributes:
         options: How to speak to the database; the settings decide by default.
         allow_data_loss: Whether steps may destroy rows and column values.
-        expand_only: Whether to stop before the first contract revision.
+        expand_only: Whether to pass over contract revisions, which are owed from then on.
         report: Called after each revision.
         show_build: Shows the progress of an index build; lines are logged by default.
         check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
@@ -73,10 +73,12 @@ class Result:
     Attributes:
         applied: The steps taken, in order; empty where there was nothing to do.
         current: The revision the database is at now, or None at base.
+        owed: The contract revisions up to there that were passed over, oldest first.
     """
 
     applied: list[Applied]
     current: RevisionId | None
+    owed: tuple[RevisionId, ...] = ()
 
 
 def resolve_options(database: DatabaseArgument, schema: str | None) -> Options:

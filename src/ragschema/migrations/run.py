@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, takewhile
-from typing import Any, Literal, cast
+from itertools import chain
+from typing import Any, Literal, TypeGuard, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
@@ -20,14 +21,17 @@ from ragschema.database.sqlstates import first_cause
 from ragschema.errors import RagSchemaError
 from ragschema.migrations import guards
 from ragschema.migrations.failure_report import explain
+from ragschema.migrations.held_back import OwedStep, PassingStep, contracts
 from ragschema.migrations.loss_guard import LossGuard, refuse_data_loss
 from ragschema.migrations.request import Applied, Request
 from ragschema.migrations.watch import Blocker
 from ragschema.planning.losses import StepLoss
-from ragschema.revisions.manifest import Direction, deploy_label, describe_ids
+from ragschema.revisions.manifest import Direction, describe_ids
 from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
 from ragschema.state.status import refuse_unmanaged
+
+log = logging.getLogger(__name__)
 
 Fate = Literal["committed", "not committed", "unknown"]
 """What became of a step that did not come back."""
@@ -66,13 +70,21 @@ class Run:
         request: What is asked.
         schema: The schema of the tables; None offline.
         losses: What the steps' texts say they destroy and may not, by revision and direction.
+        due: The owed revisions to run before anything else.
+        owed: All that the database owes; a downgrade passes over them, because they were never applied.
+        settled: Those that are owed no more, because their changes are there: the history is to say so.
         applied: The revisions applied so far, in order.
+        moved: The last committed step that has moved the version table.
     """
 
     request: Request
     schema: str | None = None
     losses: Mapping[tuple[str, Direction], Sequence[StepLoss]] = field(default_factory=dict)
+    due: Sequence[OwedStep] = ()
+    owed: Sequence[str] = ()
+    settled: Sequence[str] = ()
     applied: list[Applied] = field(default_factory=list, init=False)
+    moved: RevisionStep | None = field(default=None, init=False)
     _planned: list[Any] | None = field(default=None, init=False)
     _attempt: _Attempt | None = field(default=None, init=False)
     _is_checked: bool = field(default=False, init=False)
@@ -88,8 +100,8 @@ class Run:
         """Whether every step that was planned is committed."""
         return self._planned is not None and len(self._done) == len(self._planned)
 
-    def is_done(self, heads: Collection[str], script: ScriptDirectory) -> bool:
-        """Whether the step at work is committed, by what the version table says now.
+    def is_done(self, heads: Collection[str], script: ScriptDirectory, owed: Collection[str]) -> bool:
+        """Whether the step at work is committed, by what the version table and the history say now.
 
         Another deployer may have gone on from there, with a newer package even.
         """
@@ -97,6 +109,8 @@ class Run:
         step: Any = self._attempt.step
         if not isinstance(step, RevisionStep):
             return set(heads) == set(step.to_)
+        if isinstance(step, OwedStep):  # the version table is past it
+            return step.revision.revision not in owed
         known = {revision.revision for revision in script.walk_revisions()}
         has_it = any(
             head not in known
@@ -127,11 +141,15 @@ class Run:
                 self._is_checked = True
             if steps:
                 context.execute(attempts.create_table(self.schema))
+            self._write_settled(context)
             for step in steps:
                 if self._attempt is None or self._attempt.step is not step:
                     self._attempt = _Attempt(step, time.monotonic())
                 self._attempt.started = time.monotonic()
-                yield step
+                if isinstance(step, OwedStep):
+                    self._run_owed(step, context)
+                else:
+                    yield step
                 self._finish(self._attempt)
 
         return checked
@@ -142,11 +160,30 @@ class Run:
             return
         attempt = attempts.attempt(
             step.up_revision.revision,
-            "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade",
+            self._direction(step),
             seconds=0.0 if ctx.as_sql or self._attempt is None else self._attempt.seconds,
             checksum=script_checksum(cast(Script, step.up_revision)),
         )
         ctx.execute(_plain(attempts.insert(self.schema, attempt)))
+
+    def _direction(self, step: MigrationInfo) -> str:
+        if self._attempt is not None and isinstance(self._attempt.step, PassingStep):
+            return "defer" if step.is_upgrade else "settle"
+        return "stamp" if step.is_stamp else "upgrade" if step.is_upgrade else "downgrade"
+
+    def _run_owed(self, step: OwedStep, context: MigrationContext) -> None:
+        """Run an owed revision as Alembic runs a step, but for the version table, which is past it."""
+        with context.begin_transaction(_per_migration=True):
+            step.migration_fn()
+            self.record(ctx=context, step=step.info)
+
+    def _write_settled(self, context: MigrationContext) -> None:
+        for revision in self.settled:
+            log.info("%s is owed no more: its changes are there", revision)
+            settled = attempts.attempt(revision, "settle", seconds=0.0, checksum=None)
+            with context.begin_transaction(_per_migration=True):
+                context.execute(_plain(attempts.insert(self.schema, settled)))
+        self.settled = ()
 
     def record_failure(self, connection: sa.Connection, error: str) -> None:
         """Write the history of the step that failed, in a transaction of its own."""
@@ -205,7 +242,7 @@ class Run:
     def outcome(self, fate: Fate = "not committed") -> str:
         """Say what of the run is committed, and what is not."""
         steps = [step for step in self._planned or () if isinstance(step, RevisionStep)]
-        left = [step.revision.revision for step in steps[len(self.applied) :]]
+        left = [step.revision.revision for step in steps[len(self._done) :]]
         unknown = left[:1] if fate == "unknown" else []
         parts = {
             "committed in this run": [applied.revision for applied in self.applied],
@@ -229,18 +266,23 @@ class Run:
         return self._attempt is not None and self._attempt.is_in_revision
 
     def _plan(self, steps: Iterable[Any], connection: sa.Connection | None) -> list[Any]:
-        planned = list(steps)
-        if self.request.expand_only:
-            planned = list(takewhile(lambda step: not _contracts(step), planned))
+        planned = [*self.due, *(PassingStep(step) if self._passes(step) else step for step in steps)]
         for step in planned:
-            if isinstance(step, RevisionStep) and connection is not None:
+            if _runs(step) and connection is not None:
                 step.migration_fn = self._guarded(step, connection)
         return planned
 
+    def _passes(self, step: object) -> bool:
+        if not isinstance(step, RevisionStep):
+            return False
+        if step.is_upgrade:
+            return self.request.expand_only and contracts(step)
+        return step.revision.revision in self.owed
+
     def _check(self, steps: list[Any], heads: Any, connection: sa.Connection, *, is_first: bool) -> None:
         """Refuse, before anything runs, what can be known to be wrong."""
-        revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        if not revisions or self.schema is None:
+        revisions = [step for step in steps if _runs(step)]
+        if not isinstance(steps[0], RevisionStep) or self.schema is None:
             return
         if not heads:
             refuse_unmanaged(driver_of(connection), self.schema)
@@ -287,7 +329,12 @@ class Run:
     def _finish(self, attempt: _Attempt) -> None:
         self._attempt = None
         self._done.append(_name(attempt))
-        if isinstance(step := attempt.step, RevisionStep):
+        step = attempt.step
+        if isinstance(step, RevisionStep) and not isinstance(step, OwedStep):
+            self.moved = step
+        if isinstance(step, PassingStep):
+            log.info("%s %s", step.revision.revision, "is held back" if step.is_upgrade else "was never run")
+        elif isinstance(step, RevisionStep):
             applied = Applied(
                 step.revision.revision, step.revision.doc or "", direction_of(step), attempt.seconds
             )
@@ -309,9 +356,6 @@ def direction_of(step: RevisionStep) -> Direction:
     return "upgrade" if step.is_upgrade else "downgrade"
 
 
-def _contracts(step: object) -> bool:
-    return (
-        isinstance(step, RevisionStep)
-        and step.is_upgrade
-        and deploy_label(step.revision.module.__doc__ or "") == "contract"
-    )
+def _runs(step: object) -> TypeGuard[RevisionStep]:
+    """Whether a step runs a revision's own code."""
+    return isinstance(step, RevisionStep) and not isinstance(step, PassingStep)

@@ -20,6 +20,7 @@ from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.run import Fate, Run
+from ragschema.state.owed import find_owed
 from ragschema.state.status import find_invalid_indexes
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,13 @@ class Settlement:
     Attributes:
         fate: What became of the step at work; without one, nothing was to commit.
         heads: The rows of the version table, where they could be read.
+        owed: The contract revisions that are owed, where they could be read.
         has_left_index: Whether the statement that failed has left an index that is INVALID.
     """
 
     fate: Fate
     heads: frozenset[str] = frozenset()
+    owed: tuple[str, ...] = ()
     has_left_index: bool = False
 
 
@@ -78,12 +81,13 @@ def _look(
 ) -> Settlement:
     try:
         heads = read_heads(connection, schema)
+        owed = find_owed(connection, schema, max(heads, default=None))
         left = [index for index in find_invalid_indexes(connection, schema) if index in statement]
     finally:
         if not connection.autocommit:
             connection.rollback()
-    is_done = run.at_work is not None and run.is_done(heads, script)
-    return Settlement("committed" if is_done else "not committed", heads, bool(left))
+    is_done = run.at_work is not None and run.is_done(heads, script, owed)
+    return Settlement("committed" if is_done else "not committed", heads, owed, bool(left))
 
 
 def read_heads(connection: Connection, schema: str) -> frozenset[str]:

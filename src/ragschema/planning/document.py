@@ -92,7 +92,8 @@ class Plan:
         catalogue: SHA-256 of the catalogue of the schema.
         method: ``rehearsal`` on a scratch server with the target's schema, or ``static``: from the text alone.
         notes: How the plan was made, where that matters.
-        revisions: The pending revisions, in order.
+        revisions: The pending revisions, in order; before them those that are owed.
+        expand_only: Whether it passes over contract revisions.
     """
 
     database: str
@@ -103,6 +104,7 @@ class Plan:
     method: Method
     notes: tuple[str, ...]
     revisions: tuple[RevisionPlan, ...]
+    expand_only: bool = False
 
     @property
     def hazards_count(self) -> int:
@@ -172,7 +174,12 @@ def _plan_of(found: Mapping[str, Any]) -> Plan:
         )
         for each in found["revisions"]
     )
-    return Plan(**{name: found[name] for name in names}, notes=tuple(found["notes"]), revisions=revisions)
+    return Plan(
+        **{name: found[name] for name in names},
+        notes=tuple(found["notes"]),
+        revisions=revisions,
+        expand_only=found.get("expand_only", False),  # plans made before it was there have none
+    )
 
 
 def _hazards_of(found: Mapping[str, Any]) -> tuple[Hazard, ...]:

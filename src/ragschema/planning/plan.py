@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ragschema.database.connections import Opened, opened
@@ -18,8 +17,9 @@ from ragschema.database.options import Options
 from ragschema.database.row_security import refuse_hidden
 from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.document import Plan
-from ragschema.revisions.manifest import Manifest, Revision, read_manifest, unknown_revision
+from ragschema.revisions.manifest import Manifest, Revision, describe_ids, read_manifest, unknown_revision
 from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.state.owed import find_owed
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current, refuse_unmanaged
 
@@ -35,7 +35,7 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
     Args:
         options: The database.
         revision: Where to stop: a revision id, ``head`` or ``+N``.
-        expand_only: Stop before the first contract revision.
+        expand_only: Pass over contract revisions.
 
     Raises:
         UsageError: There is no such revision.
@@ -52,28 +52,32 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
         connection.execute("SET default_transaction_read_only = on")
         current = read_current(connection, at.schemas.target)
         chosen = _choose(manifest, current, at, revision)
-        pending = list(takewhile(lambda each: not expand_only or each.deploy == "expand", chosen))
-        left = [each.revision for each in chosen[len(pending) :]]
-        notes = [f"Ends before the contract revision {left[0]}."] if left else []
+        owed = find_owed(connection, at.schemas.target, current)
+        target = chosen[-1].revision if chosen else str(current)
+        due = [] if expand_only else _due(manifest, owed, revision)
+        passed = [each.revision for each in chosen if expand_only and each.deploy == "contract"]
+        pending = [*due, *(each for each in chosen if each.revision not in passed)]
+        notes = [f"Passes over contract revisions: {describe_ids(passed)}."] if passed else []
         refuse_hidden(connection, at.schemas.target)  # it counts rows, and a part of them says nothing
-        find_soundness(connection, at.schemas.target, None if pending else current).refuse()
-        if not pending and current is None:
+        find_soundness(connection, at.schemas.target, None if chosen else current).refuse()
+        if not chosen and current is None:
             raise UsageError("There is no revision to plan.", "Leave out --to and --expand-only.")
         plan = Plan(
             str(at.database),
             at.schemas.target,
             current,
-            pending[-1].revision if pending else str(current),
+            target,
             _checksum(read_catalogue(connection, at.schemas.target), current),
             "static",
             tuple(notes),
             (),
+            expand_only,
         )
         if not pending:
             return plan
         from ragschema.planning.statements import plan_revisions  # with Alembic: at head we do without it
 
-        method, made, revisions = plan_revisions(at, manifest, current, pending)
+        method, made, revisions = plan_revisions(at, manifest, current, pending, owed)
         return replace(plan, method=method, notes=(*made, *notes), revisions=tuple(revisions))
 
 
@@ -83,6 +87,13 @@ def _choose(manifest: Manifest, current: str | None, at: Opened, revision: str) 
     if current is None:
         refuse_unmanaged(at.connection, at.schemas.target)
     return pending[: _count(manifest, pending, revision)]
+
+
+def _due(manifest: Manifest, owed: Sequence[str], revision: str) -> list[Revision]:
+    """Return the owed revisions that an upgrade to a revision runs before the pending ones."""
+    fitting = [each.revision for each in manifest.revisions if each.revision.startswith(revision)]
+    last = fitting[0] if len(fitting) == 1 else manifest.head
+    return [each for each in manifest.revisions if each.revision in owed and each.revision <= last]
 
 
 def _count(manifest: Manifest, pending: Sequence[Revision], revision: str) -> int:
@@ -113,15 +124,19 @@ def check_plan(plan: Plan, connection: sa.Connection, schema: str) -> None:
         raise _stale(f"The plan is for schema {plan.schema}, not for {schema}.")
     with driver.transaction(force_rollback=True):  # it may find no version table, which ends a transaction
         current = read_current(driver, schema)
+        owed = find_owed(driver, schema, current)
     if current != plan.current:
         raise _stale(
             f"The plan starts at {plan.current or 'an empty database'}, and the database is at"
             f" {current or 'no revision'}."
         )
     manifest = read_manifest()
-    known = {each.revision: each for each in manifest.after(current) or ()}
-    planned = [each.revision for each in plan.revisions]
-    if planned != list(known)[: len(planned)]:
+    after = [each for each in manifest.after(current) or () if each.revision <= plan.target]
+    if plan.expand_only:
+        wanted = [each.revision for each in after if each.deploy == "expand"]
+    else:
+        wanted = [*(each for each in owed if each <= plan.target), *(each.revision for each in after)]
+    if [each.revision for each in plan.revisions] != wanted:
         raise _stale("The plan's revisions are not those that this ragschema would run.")
     for each in plan.revisions:
         if each.checksum != manifest.checksums[each.revision]:

@@ -15,6 +15,7 @@ from ragschema.errors import PlanStale, UsageError
 from ragschema.planning.losses import StepLoss, count_losses, find_irreversible, read_losses_of
 from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
 from ragschema.revisions.scripts import script_directory
+from ragschema.state.owed import find_owed
 from ragschema.state.status import read_current
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ class Reversal:
         revision: Its id.
         summary: The first line of its docstring.
         losses: What reversing it would destroy, in words; empty where that is nothing.
+        is_owed: Whether it was passed over: then nothing of it is there to reverse.
     """
 
     revision: str
     summary: str
     losses: tuple[str, ...]
+    is_owed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         current = read_current(at.connection, at.schemas.target)
         manifest.pending(current)  # refuses a revision that is not known
         applied = _applied(manifest, current)
+        owed = find_owed(at.connection, at.schemas.target, current)
         kept = _count_kept(manifest, len(applied), revision)
         doomed = list(reversed(applied[kept:]))
         scripts = (
@@ -88,7 +92,8 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
                 Reversal(
                     each,
                     next(known.summary for known in manifest.revisions if known.revision == each),
-                    _describe(connection, read_losses_of(scripts[each], "downgrade")),
+                    () if each in owed else _describe(connection, read_losses_of(scripts[each], "downgrade")),
+                    is_owed=each in owed,
                 )
                 for each in doomed
             )

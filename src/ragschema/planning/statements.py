@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -53,15 +53,20 @@ class _Draft:
 
 
 def plan_revisions(
-    at: Opened, manifest: Manifest, current: str | None, pending: Sequence[Revision]
+    at: Opened,
+    manifest: Manifest,
+    current: str | None,
+    pending: Sequence[Revision],
+    owed: Collection[str],
 ) -> tuple[Method, list[str], list[RevisionPlan]]:
-    """Plan the pending revisions; return the method, notes on it, and the plans.
+    """Plan revisions on a database that owes some; return the method, notes on it, and the plans.
 
     Takes Alembic's ``op``: call it where no migration runs in this process. Closes the connection.
     """
     scripts: dict[str, Script] = {script.revision: script for script in script_directory().walk_revisions()}
     ids = [each.revision for each in manifest.revisions]
-    applied = [scripts[revision] for revision in (ids[: ids.index(current) + 1] if current else [])]
+    passed = ids[: ids.index(current) + 1] if current else []
+    applied = [scripts[revision] for revision in passed if revision not in owed]
     texts = [read_sql(scripts[each.revision], "upgrade") for each in pending]
     tables = read_tables(at.connection, at.schemas.target)
     rehearsal, notes = _try_to_rehearse(at, applied, [scripts[each.revision] for each in pending])

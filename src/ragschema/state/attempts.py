@@ -22,7 +22,9 @@ class Entry:
 
     Attributes:
         revision: Its id.
-        direction: ``upgrade``, ``downgrade``, or ``stamp``.
+        direction: ``upgrade``, ``downgrade``, or ``stamp``; ``defer`` of a contract revision that was passed over
+            and is owed since, ``settle`` where one is owed no more although it was not run: rolled back past, or
+            its tables are found to be as it leaves them.
         succeeded: False where it was rolled back.
         migrated_by: The login that ran it.
         package_version: The ragschema that ran it.
@@ -33,7 +35,7 @@ class Entry:
     """
 
     revision: RevisionId
-    direction: Literal["upgrade", "downgrade", "stamp"]
+    direction: Literal["upgrade", "downgrade", "stamp", "defer", "settle"]
     succeeded: bool
     migrated_by: str
     package_version: str

@@ -19,10 +19,11 @@ from typing import Literal
 
 from ragschema.database.row_security import find_hidden
 from ragschema.database.server import Connection
-from ragschema.errors import DriftFound
+from ragschema.errors import DriftFound, RowsHidden
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
-from ragschema.state.expected import expected, read_fingerprints
+from ragschema.state.expected import expected, read_changes, read_fingerprints
+from ragschema.state.owed import find_owed
 from ragschema.words import counted
 
 UUID_REPAIR = "20261121100500"
@@ -136,7 +137,9 @@ def drift_found(
     )
 
 
-def find_drift(connection: Connection, schema: str, revision: str) -> Drift:
+def find_drift(
+    connection: Connection, schema: str, revision: str, *, owed: Collection[str] | None = None
+) -> Drift:
     """Compare a schema with the expected catalogue of a revision; reads only, takes no lock.
 
     pgvector may be in our schema, in public, or in a schema of the role's own search_path, that is the one
@@ -146,23 +149,51 @@ def find_drift(connection: Connection, schema: str, revision: str) -> Drift:
         connection: In or outside a transaction.
         schema: The schema of our tables.
         revision: The revision the database is at.
+        owed: The revisions before it that were passed over; those that the history says by default.
 
     Raises:
         UsageError: The expected catalogue of the revision is not known.
     """
     expected(revision)
+    if owed is None:
+        owed = _find_owed(connection, schema, revision)
     found = read_catalogue(connection, schema)
-    return compare(found, revision, hidden=_find_hidden(connection, schema, found))
+    catalogues = read_fingerprints(frozenset(owed))
+    return compare(found, revision, catalogues, hidden=_find_hidden(connection, schema, found))
+
+
+def find_done(connection: Connection, schema: str, owed: Collection[str]) -> tuple[RevisionId, ...]:
+    """Return the owed revisions whose changes somebody has made by hand: every object is as they leave it."""
+    found = read_catalogue(connection, schema) if owed else {}
+    changes = read_changes()
+    return tuple(
+        each
+        for each in owed
+        if changes.get(each) and all(found.get(name) == text for name, text in changes[each].items())
+    )
 
 
 def nearest_revision(connection: Connection, schema: str) -> Drift:
     """Compare a schema with every revision, and return the nearest; it has no differences where one matches.
 
+    What the history says is owed is left out of them; where none matches, they are compared in full.
+
     Of revisions with the same catalogue it is the oldest: what the later ones do to data may be missing. Reads
     only, takes no lock.
     """
     found = read_catalogue(connection, schema)
-    return nearest(found, hidden=_find_hidden(connection, schema, found))
+    hidden = _find_hidden(connection, schema, found)
+    owed = _find_owed(connection, schema, [*read_changes()][-1])
+    if owed and (drift := nearest(found, read_fingerprints(frozenset(owed)), hidden=hidden)).is_clean:
+        return drift
+    return nearest(found, hidden=hidden)
+
+
+def _find_owed(connection: Connection, schema: str, revision: str) -> tuple[RevisionId, ...]:
+    try:
+        return find_owed(connection, schema, revision)
+    except RowsHidden:  # a service's role compares as far as it sees
+        return ()
 
 
 def _find_hidden(connection: Connection, schema: str, found: Catalogue) -> frozenset[str]:

@@ -17,7 +17,7 @@ from ragschema.revisions.locations import script_location
 from ragschema.revisions.manifest import describe_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ragschema.state.catalogue import Catalogue
 
@@ -30,8 +30,8 @@ def fingerprints_path() -> Path:
 
 
 @cache
-def read_fingerprints() -> Mapping[str, Mapping[str, str]]:
-    """Return the expected catalogue by revision, oldest first.
+def read_changes() -> Mapping[str, Mapping[str, str | None]]:
+    """Return what each revision changes in the catalogue, oldest first: None where an object goes.
 
     Raises:
         RagSchemaError: The file is missing or unreadable.
@@ -45,10 +45,24 @@ def read_fingerprints() -> Mapping[str, Mapping[str, str]]:
             f"Install ragschema again, or run `{COMMAND}` in a checkout.",
             str(exc),
         ) from exc
+    return MappingProxyType(changes)
+
+
+@cache
+def read_fingerprints(owed: frozenset[str] = frozenset()) -> Mapping[str, Mapping[str, str]]:
+    """Return the expected catalogue by revision, oldest first.
+
+    Args:
+        owed: The revisions that were passed over: without what they change. No later revision changes an object
+            that a contract revision changes.
+
+    Raises:
+        RagSchemaError: The file is missing or unreadable.
+    """
     catalogues: dict[str, Mapping[str, str]] = {}
     last: Catalogue = {}
-    for revision, changed in changes.items():
-        merged = last | changed
+    for revision, changed in read_changes().items():
+        merged = last if revision in owed else {**last, **changed}
         last = {name: text for name, text in merged.items() if text is not None}
         catalogues[revision] = MappingProxyType(last)
     return MappingProxyType(catalogues)
@@ -61,13 +75,13 @@ def our_tables() -> frozenset[str]:
     return frozenset(name.removeprefix("table ") for name in names if name.startswith("table "))
 
 
-def expected(revision: str) -> Mapping[str, str]:
-    """Return the expected catalogue of a revision.
+def expected(revision: str, owed: Collection[str] = ()) -> Mapping[str, str]:
+    """Return the expected catalogue of a revision, in a database that owes the revisions named.
 
     Raises:
         UsageError: There is none of that revision.
     """
-    catalogues = read_fingerprints()
+    catalogues = read_fingerprints(frozenset(owed))
     if revision not in catalogues:
         raise UsageError(
             f"The expected catalogue of revision {revision} is not known; known are {describe_ids([*catalogues])}.",

@@ -15,6 +15,7 @@ from typing import Any
 
 from ragschema.database.server import Connection
 from ragschema.errors import DriftFound
+from ragschema.revisions.manifest import read_manifest
 from ragschema.state.catalogue import split_names
 from ragschema.state.expected import expected, read_fingerprints
 from ragschema.words import counted
@@ -164,11 +165,16 @@ def read_answer(row: Sequence[Any] | None, schema: str, revision: str | None) ->
 
 @cache
 def _wanted(revision: str) -> frozenset[str]:
-    """Return the tables, functions and primary keys of a revision; functions by their names alone."""
+    """Return the tables, functions and primary keys of a revision; functions by their names alone.
+
+    Without what contract revisions make: a database may owe them.
+    """
+    contracts = frozenset(each.revision for each in read_manifest().revisions if each.deploy == "contract")
+    anyway = expected(revision, contracts)
     return frozenset(
         name.partition("(")[0]
         for name, text in expected(revision).items()
-        if name.startswith(("table ", "function ")) or text.startswith("PRIMARY KEY ")
+        if name in anyway and (name.startswith(("table ", "function ")) or text.startswith("PRIMARY KEY "))
     )
 
 

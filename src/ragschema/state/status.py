@@ -19,6 +19,7 @@ from ragschema.state import attempts
 from ragschema.state.attempts import Entry
 from ragschema.state.elsewhere import Elsewhere, find_elsewhere
 from ragschema.state.expected import our_tables
+from ragschema.state.owed import owed_of
 from ragschema.state.soundness import Soundness, find_soundness
 
 State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY", "BROKEN"]
@@ -48,12 +49,13 @@ class Status:
     """Where a database stands.
 
     Attributes:
-        state: OK at head; PENDING before it; AHEAD at a revision this package does not know; UNMANAGED with
-            our tables but no version row; EMPTY with neither; BROKEN where objects of its revision are missing,
-            or work on another schema.
+        state: OK at head; PENDING before it, or at it with contract revisions owed; AHEAD at a revision this
+            package does not know; UNMANAGED with our tables but no version row; EMPTY with neither; BROKEN
+            where objects of its revision are missing, or work on another schema.
         current: The revision the database is at, or None.
         head: The revision this package ends at.
         pending: The revisions between, in the order they will run.
+        owed: The contract revisions that ``--expand-only`` passed over; `rag migrate` without it runs them first.
         written_by: The package version that brought the database to a revision that is AHEAD, if recorded.
         invalid_indexes: Indexes on our tables that a failed build left behind; those being built are not here.
         edited: Revisions whose files are not what they were when they were applied.
@@ -74,6 +76,7 @@ class Status:
     backup: str | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
     soundness: Soundness | None = None
+    owed: tuple[Revision, ...] = ()
 
 
 def read_current(connection: Connection, schema: str) -> str | None:
@@ -189,6 +192,7 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
     current = read_current(at.connection, schema)
     entries = attempts.read(at.connection, schema)
     pending = manifest.after(current)
+    owed = [each for each in manifest.revisions if each.revision in owed_of(entries, current)]
     soundness = (  # before head, what is missing may be what a failed migration left: verify says
         None if current is None else find_soundness(at.connection, schema, None if pending else current)
     )
@@ -200,7 +204,7 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
     elif pending is None:
         state = "AHEAD"
     else:
-        state = "PENDING" if pending else "OK"
+        state = "PENDING" if pending or owed else "OK"
     return Status(
         state,
         current,
@@ -213,6 +217,7 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
         elsewhere=find_elsewhere(at, manifest) if state == "EMPTY" else (),
         backup=None if state == "EMPTY" else backup_command(at.database, schema),
         soundness=soundness,
+        owed=tuple(owed),
     )
 
 
@@ -224,6 +229,7 @@ def find_edited(current: str | None, entries: list[Entry], manifest: Manifest) -
         if entry.succeeded and entry.direction in ("upgrade", "downgrade")
     }
     pending = {revision.revision for revision in manifest.after(current) or ()}
+    pending.update(owed_of(entries, current))
     return tuple(
         revision.revision
         for revision in manifest.revisions
