@@ -52,32 +52,37 @@ class Database:
         """Return the SQLAlchemy URL (``postgresql+psycopg``), good for sync and async engines."""
         from sqlalchemy import URL
 
-        rest = dict(self.parameters)
-        password = rest.pop("password", None)
-        host, port = rest.get("host", ""), rest.get("port", "")
-        if is_plain := _PLAIN_HOST.fullmatch(host) is not None:
-            rest = {name: value for name, value in rest.items() if name not in ("host", "port")}
+        named, query = self._url_parts()
         return URL.create(
             "postgresql+psycopg",
-            username=rest.pop("user", None if password is None else ""),
-            password=password,
-            host=host if is_plain else None,
-            port=int(port) if is_plain and port else None,
-            database=rest.pop("dbname", None),
-            query=rest,
+            username=named.get("user"),
+            password=named.get("password"),
+            host=named.get("host"),
+            port=int(named["port"]) if named.get("port") else None,
+            database=named.get("dbname"),
+            query=query,
         )
 
     def libpq_url(self) -> str:
         """Return the URL that psql and every other libpq client reads, password included."""
-        url = self.url()
-        login = ":".join(quote(part, safe="") for part in (url.username, url.password) if part is not None)
-        host = f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
-        port = f":{url.port}" if url.port else ""
-        query = "&".join(f"{name}={quote(str(value), safe='/')}" for name, value in url.query.items())
+        named, query = self._url_parts()
+        login = ":".join(quote(named[part], safe="") for part in ("user", "password") if part in named)
+        host = f"[{named['host']}]" if ":" in named.get("host", "") else named.get("host", "")
+        port = f":{named['port']}" if named.get("port") else ""
+        rest = "&".join(f"{name}={quote(str(value), safe='/')}" for name, value in query.items())
         return (
             f"postgresql://{login}{'@' if login else ''}{host}{port}"
-            f"/{quote(url.database or '', safe='')}{'?' if query else ''}{query}"
+            f"/{quote(named.get('dbname', ''), safe='')}{'?' if rest else ''}{rest}"
         )
+
+    def _url_parts(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the parameters that have a place of their own in a URL, and those of its query."""
+        is_plain = _PLAIN_HOST.fullmatch(self.parameters.get("host", "")) is not None
+        places = ("user", "password", "dbname", *(("host", "port") if is_plain else ()))
+        named = {name: value for name, value in self.parameters.items() if name in places}
+        if "password" in named:
+            named.setdefault("user", "")
+        return named, {name: value for name, value in self.parameters.items() if name not in named}
 
     def __str__(self) -> str:
         if self.embedded is not None:
