@@ -12,6 +12,7 @@ from __future__ import annotations
 from ragschema import publishing, queries
 from ragschema.aio import jobs
 from ragschema.aio.calls import AsyncExecutor, awaited
+from ragschema.database.tenants import use_schema as _use_schema
 from ragschema.publishing import ingest_async as ingest
 
 activate_version = awaited(publishing.activate_version)
@@ -24,6 +25,7 @@ retire_document = awaited(publishing.retire_document)
 skip_embeddings = awaited(publishing.skip_embeddings)
 store_embeddings = awaited(publishing.store_embeddings)
 search_settings = awaited(queries.search_settings)
+use_schema = awaited(_use_schema)
 
 __all__ = [
     "AsyncExecutor",
@@ -39,4 +41,5 @@ __all__ = [
     "search_settings",
     "skip_embeddings",
     "store_embeddings",
+    "use_schema",
 ]

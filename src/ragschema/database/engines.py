@@ -13,15 +13,22 @@ from sqlalchemy.orm import Session, sessionmaker
 
 import ragschema.embeddings.column_type  # noqa: F401  first: engines made after it bind embeddings in binary
 from ragschema.database.connections import reachable
+from ragschema.database.options import find_schema
 from ragschema.database.session import FORMATS
 from ragschema.database.settings import Database, find_database
+from ragschema.database.tenants import choose_at_begin, set_search_path
 
+_IS_SHARED = "ragschema.is_shared"  # by a pooler, among its clients
 _until_exit = ExitStack()
 atexit.register(_until_exit.close)
 
 
 def create_engine(
-    database_url: str | None = None, *, pooler: bool | None = None, **options: Any
+    database_url: str | None = None,
+    *,
+    schema: str | None = None,
+    pooler: bool | None = None,
+    **options: Any,
 ) -> sa.Engine:
     """Create an engine for the database that `find_database` finds.
 
@@ -30,56 +37,78 @@ def create_engine(
 
     Args:
         database_url: A PostgreSQL URL; the settings decide by default.
+        schema: The schema of the tables; ``RAG_SCHEMA`` by default, as `rag` reads it, else the connection's own
+            search_path. Each connection's search_path is then this schema and pgvector's; behind a pooler it is
+            set in each transaction. For one session at a time see `use_schema`.
         pooler: Whether a pooler such as pgbouncer stands before the server: then nothing is prepared, because
             the next transaction may be another server connection's. By default each new connection finds out.
         options: Passed to `sqlalchemy.create_engine`.
 
     Raises:
-        ConfigurationError: No database is set, or a setting cannot be used.
+        ConfigurationError: No database is set, or a setting cannot be used. A schema without our tables is refused
+            by the first connection.
     """
+    found = find_schema(schema)
     engine = sa.create_engine(_reachable_until_exit(database_url).url(), **options)
-    _prepare_connections_of(engine, pooler)
+    _prepare_connections_of(engine, pooler, found)
     return engine
 
 
 def create_async_engine(
-    database_url: str | None = None, *, pooler: bool | None = None, **options: Any
+    database_url: str | None = None,
+    *,
+    schema: str | None = None,
+    pooler: bool | None = None,
+    **options: Any,
 ) -> AsyncEngine:
     """Create an async engine; see `create_engine`."""
+    found = find_schema(schema)
     engine = sa_create_async_engine(_reachable_until_exit(database_url).url(), **options)
-    _prepare_connections_of(engine.sync_engine, pooler)
+    _prepare_connections_of(engine.sync_engine, pooler, found)
     return engine
 
 
 def session_factory(
-    database_url: str | None = None, *, pooler: bool | None = None, **options: Any
+    database_url: str | None = None,
+    *,
+    schema: str | None = None,
+    pooler: bool | None = None,
+    **options: Any,
 ) -> sessionmaker[Session]:
     """Return a factory of sessions on `create_engine`: ``with session_factory().begin() as session: ...``."""
-    return sessionmaker(create_engine(database_url, pooler=pooler, **options))
+    return sessionmaker(create_engine(database_url, schema=schema, pooler=pooler, **options))
 
 
 def async_session_factory(
-    database_url: str | None = None, **options: Any
+    database_url: str | None = None, *, schema: str | None = None, **options: Any
 ) -> async_sessionmaker[AsyncSession]:
     """Return a factory of async sessions on `create_async_engine`; what they have loaded stays after a commit."""
-    return async_sessionmaker(create_async_engine(database_url, **options), expire_on_commit=False)
+    return async_sessionmaker(
+        create_async_engine(database_url, schema=schema, **options), expire_on_commit=False
+    )
 
 
 def _reachable_until_exit(database_url: str | None) -> Database:
     return _until_exit.enter_context(reachable(find_database(database_url)))
 
 
-def _prepare_connections_of(engine: sa.Engine, pooler: bool | None) -> None:
+def _prepare_connections_of(engine: sa.Engine, pooler: bool | None, schema: str | None) -> None:
     """Make each new connection of an engine one that our code can read, and a pooler can share."""
+    if schema is not None:
+        choose_at_begin(engine, schema, lambda connection: bool(connection.info.get(_IS_SHARED)))
 
     @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: object) -> None:
+    def _prepare(connection: Any, record: Any) -> None:
         driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
         cursor = connection.cursor()
         cursor.execute("SELECT pg_backend_pid(), current_setting('array_nulls')")
         pid, array_nulls = cursor.fetchone()
-        if pooler or (pooler is None and pid != driver.info.backend_pid):  # a pooler tells another number
+        is_shared = pooler or (pooler is None and pid != driver.info.backend_pid)  # it tells another number
+        record.info[_IS_SHARED] = is_shared
+        if is_shared:
             driver.prepare_threshold = None
+        elif schema is not None:
+            set_search_path(connection, schema, is_local=False)
         odd = {name: value for name, value in FORMATS.items() if not _is_so(driver, name, value)}
         if array_nulls == "off":
             odd["array_nulls"] = "on"

@@ -104,10 +104,24 @@ def find_options(
         else:
             refuse_misspelt(environment, "RAG", (MIGRATION_URL,))
             database = search_database(environment)
-    if schema is None and (setting := environment.get(_SCHEMA)) is not None:
-        schema = setting.value
-        check_schema_name(schema, setting.source)
-    elif schema is None:
-        refuse_misspelt(environment, "RAG", (_SCHEMA,))
+    schema = find_schema(schema, environment)
     told = {name: value for name, value in others.items() if value is not None}
     return Options(database, schema=schema, role=role, **told)
+
+
+def find_schema(schema: str | None = None, environment: Environment | None = None) -> str | None:
+    """Return the schema of the tables: the one given, else ``RAG_SCHEMA``; None where neither names one.
+
+    Raises:
+        ConfigurationError: It is no name of a schema, or ``RAG_SCHEMA`` is misspelt.
+    """
+    if schema is not None:
+        check_schema_name(schema, "The schema's name")
+        return schema
+    environment = environment or Environment(os.environ, Path.cwd())
+    setting = environment.get(_SCHEMA)
+    if setting is None:
+        refuse_misspelt(environment, "RAG", (_SCHEMA,))
+        return None
+    check_schema_name(setting.value, setting.source)
+    return setting.value

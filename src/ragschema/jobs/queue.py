@@ -45,10 +45,15 @@ _CLAIM = text(
 )
 _HEARTBEAT = text("SELECT rag_jobs_heartbeat(:id, :attempt, :lease, CAST(:progress AS jsonb))")
 _COMPLETE = text("SELECT rag_jobs_complete_many(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]))")
-_FAIL = text("SELECT rag_jobs_fail(:id, :attempt, :error, CAST(:retry_in AS interval), :permanent)")
+# Its enum through text, here and below: a prepared statement keeps the type that one schema has.
+_FAIL = text(
+    "SELECT CAST(rag_jobs_fail(:id, :attempt, :error, CAST(:retry_in AS interval), :permanent) AS text)"
+)
 _RETRY = text("SELECT rag_jobs_retry(:id)")
 _CANCEL = text("SELECT rag_jobs_cancel(:id, :reason)")
-_PRUNE = text("SELECT rag_jobs_prune(:older_than, :batch, :dry_run, CAST(:status AS job_status))")
+_PRUNE = text(
+    "SELECT rag_jobs_prune(:older_than, :batch, :dry_run, CAST(CAST(:status AS text) AS job_status))"
+)
 _STATS = text("SELECT * FROM rag_jobs_stats()")
 
 

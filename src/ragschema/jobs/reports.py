@@ -17,7 +17,7 @@ _JOBS = text(
     " priority, attempts, max_attempts, dedupe_key, worker, created_at, run_at, started_at, lease_expires_at,"
     " finished_at, error_message"
     " FROM rag_jobs"
-    " WHERE (CAST(:status AS job_status) IS NULL OR status = CAST(:status AS job_status))"
+    " WHERE (CAST(:status AS text) IS NULL OR status = CAST(CAST(:status AS text) AS job_status))"
     " AND (CAST(:job_type AS text) IS NULL OR job_type = CAST(:job_type AS text))"
     " ORDER BY created_at DESC NULLS LAST, id LIMIT :limit"
 )

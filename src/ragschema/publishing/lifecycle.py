@@ -122,27 +122,37 @@ def _lock(session: Executor, article_id: str) -> sa.Row[Any]:
     return document
 
 
-# An array of versions, as where a version is planned.
+# The shapes are those of where a version is planned, and the reasons too.
 _SHOW = sa.text("""
-WITH manifest AS (
+WITH manifest AS MATERIALIZED (
     SELECT e.chunk_id AS id FROM rag_chunk_events e
-    WHERE e.version_id = :version_id AND e.event_type <> 'deleted'
-    UNION ALL
+    WHERE e.version_id BETWEEN :version_id AND :version_id AND e.event_type <> 'deleted'
+    UNION
     SELECT c.id FROM rag_chunks c
-    WHERE c.version_id = :version_id
-    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = :version_id)
+    WHERE c.version_id BETWEEN :version_id AND :version_id
+    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id BETWEEN :version_id AND :version_id)
+), written AS MATERIALIZED (
+    SELECT c.id, c.is_current
+    FROM rag_document_versions v JOIN rag_chunks c ON c.version_id BETWEEN v.id AND v.id
+    WHERE v.document_id BETWEEN :document_id AND :document_id
+), compared AS MATERIALIZED (
+    SELECT w.id, w.is_current, m.id IS NOT NULL AS is_listed FROM written w FULL JOIN manifest m ON m.id = w.id
 )
 UPDATE rag_chunks c
 SET is_current = NOT c.is_current,
     text_config = CASE WHEN c.is_current THEN c.text_config ELSE CAST(:text_config AS text) END
-WHERE c.version_id = ANY(ARRAY(SELECT id FROM rag_document_versions WHERE document_id = :document_id))
-AND c.is_current <> (c.id IN (SELECT id FROM manifest))
+WHERE c.id = ANY(ARRAY(SELECT id FROM compared WHERE is_current <> is_listed))
 RETURNING c.is_current
 """)
-_OF_DOCUMENT = "version_id IN (SELECT id FROM rag_document_versions WHERE document_id = :document_id)"
+_OF_DOCUMENT = """id = ANY(ARRAY(
+    SELECT r.id FROM rag_document_versions v JOIN {table} r ON r.version_id BETWEEN v.id AND v.id
+    WHERE v.document_id BETWEEN :document_id AND :document_id
+))"""
 _PURGE = (
-    sa.text(f"DELETE FROM rag_chunk_events WHERE {_OF_DOCUMENT}"),
-    sa.text(f"DELETE FROM rag_chunks WHERE {_OF_DOCUMENT}"),
-    sa.text("DELETE FROM rag_document_versions WHERE document_id = :document_id"),
+    *(
+        sa.text(f"DELETE FROM {table} WHERE {_OF_DOCUMENT.format(table=table)}")
+        for table in ("rag_chunk_events", "rag_chunks")
+    ),
+    sa.text("DELETE FROM rag_document_versions WHERE document_id BETWEEN :document_id AND :document_id"),
     sa.text("DELETE FROM rag_documents WHERE id = :document_id"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -74,16 +74,12 @@ def prune_versions(
     """
     only = None if article_ids is None else several("article_ids", article_ids, PublishingError, each=str)
     _check(session, keep, before, batch_size)
-    total, after = Pruning(), UUID(int=0)
+    total = Pruning()
     rule = {"keep": keep or 0, "before": before}
-    while True:
-        page = {"after": after, "article_ids": only, "batch_size": batch_size}
-        document_ids = connection_of(session).execute(_PAGE, page).scalars().all()
+    for document_ids in _pages(session, only, batch_size):
         total += _prune(connection_of(session), document_ids, rule, dry_run=dry_run)
         session.commit()
-        if len(document_ids) < batch_size:
-            return total
-        after = document_ids[-1]
+    return total
 
 
 def _check(session: Executor, keep: int | None, before: datetime | None, batch_size: int) -> None:
@@ -105,6 +101,24 @@ def _check(session: Executor, keep: int | None, before: datetime | None, batch_s
         raise in_a_transaction("prune_versions", "session")
     check_atomic(session, "prune_versions")
     session.rollback()
+
+
+def _pages(session: Executor, article_ids: list[str] | None, batch_size: int) -> Iterator[Sequence[UUID]]:
+    """Yield the ids of the documents, or of all, in batches; the session is committed after each."""
+    if article_ids is not None:
+        found = connection_of(session).execute(_NAMED, {"article_ids": article_ids}).scalars().all()
+        session.commit()
+        for start in range(0, len(found), batch_size):
+            yield found[start : start + batch_size]
+        return
+    after = UUID(int=0)
+    while True:
+        page = {"after": after, "batch_size": batch_size}
+        document_ids = connection_of(session).execute(_PAGE, page).scalars().all()
+        yield document_ids
+        if len(document_ids) < batch_size:
+            return
+        after = document_ids[-1]
 
 
 def _prune(
@@ -136,51 +150,52 @@ def _find_victims(
     return connection.execute(_VICTIMS, rule | {"document_ids": list(document_ids)}).all()
 
 
-_PAGE = sa.text("""
-SELECT id FROM rag_documents
-WHERE id > :after
-AND (CAST(:article_ids AS text[]) IS NULL OR article_id = ANY(CAST(:article_ids AS text[])))
-ORDER BY id LIMIT :batch_size
-""")
+_PAGE = sa.text("SELECT id FROM rag_documents WHERE id > :after ORDER BY id LIMIT :batch_size")
+_NAMED = sa.text(
+    "SELECT id FROM rag_documents WHERE article_id = ANY(CAST(:article_ids AS text[])) ORDER BY id"
+)
 _LOCK = sa.text("SELECT FROM rag_documents WHERE id = ANY(:document_ids) ORDER BY id FOR UPDATE")
 # Versions by number, newest first; the current one is not counted among those to keep.
 _VICTIMS = sa.text("""
 SELECT r.id, r.document_id FROM (
     SELECT v.id, v.document_id, v.created_at, d.current_version_id,
         row_number() OVER (PARTITION BY v.document_id ORDER BY v.version_number DESC) AS age
-    FROM rag_documents d JOIN rag_document_versions v ON v.document_id = d.id
+    FROM rag_documents d JOIN rag_document_versions v ON v.document_id BETWEEN d.id AND d.id
     WHERE d.id = ANY(:document_ids)
 ) r
 WHERE r.age > :keep AND r.id IS DISTINCT FROM r.current_version_id
 AND r.created_at < coalesce(CAST(:before AS timestamptz), 'infinity')
 """)
-_HEIRS = """
+# The shapes are those of where a version is planned: an index is read however few or many rows are expected.
+_GONE = "unnest((SELECT CAST(:versions AS uuid[])))"
+_OF_VERSIONS = (
+    f"SELECT r.id FROM {_GONE} AS gone (id) JOIN {{table}} r ON r.version_id BETWEEN gone.id AND gone.id"
+)
+_CHUNKS, _EVENTS = (_OF_VERSIONS.format(table=table) for table in ("rag_chunks", "rag_chunk_events"))
+_HEIRS = f"""
     SELECT DISTINCT ON (e.chunk_id) e.chunk_id, e.version_id, e.ordinal
-    FROM rag_chunks c
-    JOIN rag_chunk_events e ON e.chunk_id = c.id AND e.event_type <> 'deleted'
+    FROM rag_chunk_events e
     JOIN rag_document_versions v ON v.id = e.version_id
-    LEFT JOIN unnest(CAST(:versions AS uuid[])) AS gone (id) ON gone.id = e.version_id
-    WHERE c.version_id = ANY(:versions) AND gone.id IS NULL
+    WHERE e.chunk_id = ANY(ARRAY({_CHUNKS})) AND e.event_type <> 'deleted'
+    AND e.version_id NOT IN (SELECT gone.id FROM {_GONE} AS gone (id))
     ORDER BY e.chunk_id, v.version_number DESC, e.ordinal
 """
 _COUNT = sa.text(f"""
 SELECT chunks - rehomed AS chunks, events, rehomed FROM
-    (SELECT count(*) AS chunks FROM rag_chunks WHERE version_id = ANY(:versions)) a,
-    (SELECT count(*) AS events FROM rag_chunk_events WHERE version_id = ANY(:versions)) b,
+    (SELECT count(*) AS chunks FROM ({_CHUNKS}) r) a,
+    (SELECT count(*) AS events FROM ({_EVENTS}) r) b,
     (SELECT count(*) AS rehomed FROM ({_HEIRS}) h) c
 """)
 _REHOME = sa.text(f"""
 UPDATE rag_chunks c SET version_id = h.version_id, ordinal = coalesce(h.ordinal, c.ordinal)
 FROM ({_HEIRS}) h WHERE c.id = h.chunk_id
 """)
-_UNPOINT = sa.text("""
+_UNPOINT = sa.text(f"""
 UPDATE rag_chunk_events e SET chunk_id = NULL
-FROM rag_chunks c
-WHERE c.version_id = ANY(:versions) AND e.chunk_id = c.id
-AND e.event_type = 'deleted'
+WHERE e.chunk_id = ANY(ARRAY({_CHUNKS})) AND e.event_type = 'deleted'
 """)
 _REMOVE = (
-    sa.text("DELETE FROM rag_chunk_events WHERE version_id = ANY(:versions)"),
-    sa.text("DELETE FROM rag_chunks WHERE version_id = ANY(:versions)"),
+    sa.text(f"DELETE FROM rag_chunk_events WHERE id = ANY(ARRAY({_EVENTS}))"),
+    sa.text(f"DELETE FROM rag_chunks WHERE id = ANY(ARRAY({_CHUNKS}))"),
     sa.text("DELETE FROM rag_document_versions WHERE id = ANY(:versions)"),
 )

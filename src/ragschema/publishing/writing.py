@@ -195,7 +195,7 @@ WITH version AS (
     SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type
     FROM version, unnest(
         CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
-        CAST(:event_types AS chunk_event_type[])
+        CAST(CAST(:event_types AS text[]) AS chunk_event_type[])  -- a prepared enum is one schema's
     ) AS e (id, chunk_id, ordinal, event_type)
 )
 SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded) FROM version

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import CTE, BindParameter, ColumnElement, Select, Uuid, and_, bindparam, case, func, select
+from sqlalchemy import CTE, BindParameter, Label, Select, Uuid, and_, bindparam, case, func, select
 
 from ragschema.queries.arguments import built_once
 from ragschema.queries.versions import manifest
@@ -36,12 +36,11 @@ def _version_diff() -> Difference:
     old, new = _numbered(_OLD, "old_chunks"), _numbered(_NEW, "new_chunks")
     same = and_(old.c.content == new.c.content, old.c.copy == new.c.copy)
     pairs = (
-        select(old.c.place.label("old_place"), new.c.place.label("new_place"))
+        select(*_named("old", old), *_named("new", new))
         .select_from(old.join(new, same, full=True))
         .cte("pairs")
     )
-    before = _slots(pairs, pairs.c.old_place, pairs.c.new_place, "old_slots")
-    after = _slots(pairs, pairs.c.new_place, pairs.c.old_place, "new_slots")
+    before, after = _slots(pairs, "old", "new"), _slots(pairs, "new", "old")
     change = case(
         (before.c.place.is_(None), "added"),
         (after.c.place.is_(None), "deleted"),
@@ -53,20 +52,26 @@ def _version_diff() -> Difference:
     return (
         select(
             change.label("change"),
-            old.c.ordinal.label("old_ordinal"),
-            new.c.ordinal.label("new_ordinal"),
-            old.c.chunk_id.label("old_chunk_id"),
-            new.c.chunk_id.label("new_chunk_id"),
-            old.c.content.label("old_content"),
-            new.c.content.label("new_content"),
+            before.c.ordinal.label("old_ordinal"),
+            after.c.ordinal.label("new_ordinal"),
+            before.c.chunk_id.label("old_chunk_id"),
+            after.c.chunk_id.label("new_chunk_id"),
+            before.c.content.label("old_content"),
+            after.c.content.label("new_content"),
         )
-        .select_from(
-            before.join(after, slot, full=True)
-            .outerjoin(old, old.c.place == before.c.place)
-            .outerjoin(new, new.c.place == after.c.place)
+        .select_from(before.join(after, slot, full=True))
+        .order_by(
+            func.coalesce(after.c.ordinal, before.c.ordinal), after.c.ordinal.is_not(None), before.c.ordinal
         )
-        .order_by(func.coalesce(new.c.ordinal, old.c.ordinal), new.c.ordinal.is_not(None), old.c.ordinal)
     )
+
+
+_COLUMNS = ("place", "ordinal", "chunk_id", "content")
+
+
+def _named(version: str, listed: CTE) -> list[Label[Any]]:
+    """Carry the columns along, because a join that brings them back is quadratic where few rows are expected."""
+    return [listed.c[name].label(f"{version}_{name}") for name in _COLUMNS]
 
 
 def _numbered(version: BindParameter[UUID], name: str) -> CTE:
@@ -80,17 +85,18 @@ def _numbered(version: BindParameter[UUID], name: str) -> CTE:
     ).cte(name)
 
 
-def _slots(pairs: CTE, mine: ColumnElement[int], other: ColumnElement[int], name: str) -> CTE:
+def _slots(pairs: CTE, version: str, other: str) -> CTE:
     """Return where the chunks of one version stand: a kept one beside its pair, the others between kept ones.
 
     ``kept`` counts the kept chunks up to this one, itself included.
     """
+    mine, pair = pairs.c[f"{version}_place"], pairs.c[f"{other}_place"]
     counted = (
         select(
-            mine.label("place"),
-            other.is_not(None).label("is_kept"),
+            *(pairs.c[f"{version}_{name}"].label(name) for name in _COLUMNS),
+            pair.is_not(None).label("is_kept"),
             pairs.c.new_place.label("pair"),
-            func.count(other).over(order_by=mine).label("kept"),
+            func.count(pair).over(order_by=mine).label("kept"),
         )
         .where(mine.is_not(None))
         .subquery()
@@ -99,4 +105,4 @@ def _slots(pairs: CTE, mine: ColumnElement[int], other: ColumnElement[int], name
         partition_by=(counted.c.is_kept, counted.c.kept), order_by=counted.c.place
     )
     slot = case((counted.c.is_kept, counted.c.pair), else_=counted.c.kept)
-    return select(counted, slot.label("slot"), number.label("number")).cte(name)
+    return select(counted, slot.label("slot"), number.label("number")).cte(f"{version}_slots")

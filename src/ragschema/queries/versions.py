@@ -9,13 +9,16 @@ from sqlalchemy import (
     BindParameter,
     Select,
     Subquery,
+    Text,
     Uuid,
     bindparam,
+    cast,
     exists,
     func,
     literal_column,
     select,
     tuple_,
+    type_coerce,
     union_all,
 )
 from sqlalchemy.orm import aliased
@@ -31,7 +34,8 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
     """Return what a version consists of: chunk_id, ordinal and content.
 
     These are its events other than ``deleted``; for a version without any event, the chunks that were written
-    with it.
+    with it. Between the version and itself: of a range the planner expects a two hundredth of the table, whatever
+    is in it, and reads the index also where the average version has half of all chunks.
     """
     listed = (
         select(
@@ -40,10 +44,11 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
             Chunk.content,
         )
         .join(Chunk, Chunk.id == ChunkEvent.chunk_id)
-        .where(ChunkEvent.version_id == version, IS_LISTED)
+        .where(ChunkEvent.version_id.between(version, version), IS_LISTED)
     )
     written = select(Chunk.id, Chunk.ordinal, Chunk.content).where(
-        Chunk.version_id == version, ~exists().where(ChunkEvent.version_id == version).correlate(None)
+        Chunk.version_id.between(version, version),
+        ~exists().where(ChunkEvent.version_id.between(version, version)).correlate(None),
     )
     return union_all(listed, written).subquery("manifest")
 
@@ -79,14 +84,15 @@ def chunk_history(
             DocumentVersion.id.label("version_id"),
             DocumentVersion.version_number,
             DocumentVersion.created_at,
-            ChunkEvent.event_type,
+            # through text: a prepared statement keeps the type that one schema has
+            type_coerce(cast(ChunkEvent.event_type, Text), ChunkEvent.event_type.type).label("event_type"),
             ChunkEvent.ordinal,
             ChunkEvent.chunk_id,
             Chunk.content,
         )
         .select_from(Document)
-        .join(DocumentVersion, DocumentVersion.document_id == Document.id)
-        .join(ChunkEvent, ChunkEvent.version_id == DocumentVersion.id)
+        .join(DocumentVersion, DocumentVersion.document_id.between(Document.id, Document.id))
+        .join(ChunkEvent, ChunkEvent.version_id.between(DocumentVersion.id, DocumentVersion.id))
         .outerjoin(Chunk, Chunk.id == ChunkEvent.chunk_id)
         .where(Document.article_id == article_id)
         .order_by(

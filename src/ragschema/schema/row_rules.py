@@ -39,10 +39,11 @@ class BrokenDocument:
 
 
 # The chunks of each document, by the version they were written with, against the manifest of its current version.
+# A full join is never a nested loop, which the planner would take where it expects few rows.
 _BROKEN = """
 WITH documents AS (
     SELECT id, article_id, current_version_id, text_config FROM rag_documents {filter}
-), manifests AS (
+), manifests AS MATERIALIZED (
     SELECT d.id AS document_id, e.chunk_id
     FROM documents d
     JOIN rag_chunk_events e ON e.version_id = d.current_version_id AND e.event_type <> 'deleted'
@@ -51,16 +52,20 @@ WITH documents AS (
     FROM documents d
     JOIN rag_chunks c ON c.version_id = d.current_version_id
     WHERE NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id)
-), problems AS (
-    SELECT d.article_id, c.id AS chunk_id, CASE
-        WHEN m.chunk_id IS NULL AND c.is_current THEN 'wrongly current'
-        WHEN m.chunk_id IS NOT NULL AND NOT c.is_current THEN 'wrongly not current'
-        WHEN m.chunk_id IS NOT NULL AND c.text_config <> d.text_config THEN 'other text configuration'
-    END AS problem
+), written AS MATERIALIZED (
+    SELECT d.id AS document_id, d.article_id, d.text_config AS wanted, c.id, c.is_current, c.text_config
     FROM documents d
     JOIN rag_document_versions v ON v.document_id = d.id
     JOIN rag_chunks c ON c.version_id = v.id
-    LEFT JOIN manifests m ON m.document_id = d.id AND m.chunk_id = c.id
+), compared AS MATERIALIZED (
+    SELECT w.article_id, w.id AS chunk_id, CASE
+        WHEN m.chunk_id IS NULL AND w.is_current THEN 'wrongly current'
+        WHEN m.chunk_id IS NOT NULL AND NOT w.is_current THEN 'wrongly not current'
+        WHEN m.chunk_id IS NOT NULL AND w.text_config <> w.wanted THEN 'other text configuration'
+    END AS problem
+    FROM written w FULL JOIN manifests m ON m.document_id = w.document_id AND m.chunk_id = w.id
+), problems AS (
+    SELECT article_id, chunk_id, problem FROM compared
     UNION ALL
     SELECT d.article_id, c.id, 'of another document'
     FROM documents d
