@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
+from psycopg.sql import Literal
 from sqlalchemy.orm import Session
 
 from ragschema.database.server import check_schema_name
@@ -18,13 +19,13 @@ _SEARCH_PATH = """
 SELECT set_config(
     'search_path',
     quote_ident(n.nspname) || coalesce(', ' || quote_ident(nullif(vector.nspname, n.nspname)), ''),
-    %s
+    {is_local}
 )
 FROM pg_catalog.pg_namespace n
 LEFT JOIN (
     pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace vector ON vector.oid = e.extnamespace
 ) ON e.extname = 'vector'
-WHERE n.nspname = %s AND EXISTS (
+WHERE n.nspname = {schema} AND EXISTS (
     SELECT FROM pg_catalog.pg_class c WHERE c.relname = 'rag_documents' AND c.relnamespace = n.oid
 )
 """
@@ -121,8 +122,10 @@ def choose_at_begin(engine: sa.Engine, schema: str, is_shared: Callable[[sa.Conn
 def set_search_path(connection: Any, schema: str, *, is_local: bool) -> None:
     """Set a connection's search_path by a DBAPI cursor, which begins no transaction of SQLAlchemy's.
 
+    The name is a literal, because drivers differ in how they write parameters.
+
     Args:
-        connection: A DBAPI connection of psycopg, or its async form that SQLAlchemy adapts.
+        connection: A DBAPI connection, or the form of an async one that SQLAlchemy adapts.
         schema: The schema.
         is_local: Until the transaction ends, or for good.
 
@@ -131,7 +134,7 @@ def set_search_path(connection: Any, schema: str, *, is_local: bool) -> None:
     """
     cursor = connection.cursor()
     try:
-        cursor.execute(_SEARCH_PATH, (is_local, schema))
+        cursor.execute(_SEARCH_PATH.format(is_local=is_local, schema=Literal(schema).as_string()))
         if cursor.fetchone() is None:
             raise ConfigurationError(
                 f"Schema {schema} has none of our tables, or is not there.",

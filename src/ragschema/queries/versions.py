@@ -88,12 +88,11 @@ def chunk_history(
             type_coerce(cast(ChunkEvent.event_type, Text), ChunkEvent.event_type.type).label("event_type"),
             ChunkEvent.ordinal,
             ChunkEvent.chunk_id,
-            Chunk.content,
+            select(Chunk.content).where(Chunk.id == ChunkEvent.chunk_id).scalar_subquery().label("content"),
         )
         .select_from(Document)
         .join(DocumentVersion, DocumentVersion.document_id.between(Document.id, Document.id))
         .join(ChunkEvent, ChunkEvent.version_id.between(DocumentVersion.id, DocumentVersion.id))
-        .outerjoin(Chunk, Chunk.id == ChunkEvent.chunk_id)
         .where(Document.article_id == article_id)
         .order_by(
             DocumentVersion.version_number, ChunkEvent.ordinal, ChunkEvent.event_type.desc(), ChunkEvent.id
