@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
 
+import numpy as np
 import psycopg
+import sqlalchemy as sa
 from psycopg.rows import TupleRow
+from sqlalchemy.orm import Session
+
+from ragschema import (
+    activate_version,
+    chunk_history,
+    nearest_chunks,
+    pending_embeddings,
+    plan_version,
+    prune_versions,
+    publish,
+    purge_document,
+    retire_document,
+    skip_embeddings,
+    store_embeddings,
+    version_chunks,
+    version_diff,
+)
+from ragschema.publishing import VersionPlan
+from ragschema.publishing.plans import plan_versions
+from ragschema.schema.row_rules import broken_documents
 
 
 @dataclass(frozen=True)
@@ -31,7 +56,7 @@ class Corpus:
     is_analyzed: bool = True
 
 
-# The first version of a document writes all its chunks, each later one its chunk 0; every EMBEDDED-th has a vector.
+# The first version of a document writes all its chunks, each later one its chunk 0; every fortieth has a vector.
 _STATEMENTS = (
     "SET LOCAL session_replication_role = replica",  # the rows are what the triggers would make of them
     "SET LOCAL maintenance_work_mem = '200MB'",
@@ -108,3 +133,127 @@ def fill(connection: psycopg.Connection[TupleRow], corpus: Corpus) -> None:
     else:
         for table in tables.split(", "):
             connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
+
+
+def corpora(*, chunks: int, crowd: int, versions: int) -> Mapping[str, Mapping[str, Corpus]]:
+    """Return corpora by what the target is; the first of each is even: all documents are like the target."""
+    big = Corpus(chunks=chunks, crowd=crowd)
+    old = Corpus(versions=versions, chunks=20, crowd=crowd)
+    return {
+        "many chunks": {
+            "even": Corpus(chunks=chunks, crowd=3, crowd_chunks=chunks),
+            "skewed": big,
+            "not analyzed": replace(big, is_analyzed=False),
+            "others deleted": replace(big, crowd_event="deleted"),
+        },
+        "many versions": {
+            "even": Corpus(versions=versions, chunks=20, crowd=9, crowd_versions=versions, crowd_chunks=20),
+            "skewed": old,
+            "not analyzed": replace(old, is_analyzed=False),
+        },
+        "one chunk": {
+            "even": Corpus(crowd=crowd),
+            "among large documents": Corpus(crowd=3, crowd_chunks=chunks),
+            "among old documents": Corpus(crowd=9, crowd_versions=versions, crowd_chunks=20),
+            "not analyzed": Corpus(crowd=3, crowd_chunks=chunks, is_analyzed=False),
+        },
+    }
+
+
+NAMES = {"source_hash": "new", "chunker_version": "chunker", "embedder_version": "model"}
+VECTOR = np.random.default_rng(1).standard_normal(768).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work on the target: what is done before it, and itself, which alone is measured.
+
+    Attributes:
+        do: Itself, with what the preparation has returned.
+        prepare: What is done before it, in its transaction.
+        is_committing: Whether it wants no transaction to be open; then it changes nothing.
+    """
+
+    do: Callable[[Session, Any], object]
+    prepare: Callable[[Session], Any] = lambda _: None
+    is_committing: bool = False
+
+
+def _version_ids(session: Session) -> list[UUID]:
+    statement = sa.text(
+        "SELECT v.id FROM rag_documents d JOIN rag_document_versions v ON v.document_id = d.id"
+        " WHERE article_id = 'target' ORDER BY version_number"
+    )
+    return list(session.scalars(statement))
+
+
+def _texts(session: Session) -> list[str]:
+    return [row.content for row in session.execute(version_chunks(_version_ids(session)[-1]))]
+
+
+def _changed(session: Session) -> VersionPlan:
+    texts = [f"{text} new" if place % 20 == 0 else text for place, text in enumerate(_texts(session))]
+    return plan_version(session, "target", texts, **NAMES)
+
+
+def _publish(session: Session, plan: VersionPlan, **options: bool) -> None:
+    publish(session, plan, [None] * len(plan.texts_to_embed), **options)
+
+
+def _publish_changed(session: Session) -> None:
+    _publish(session, _changed(session))
+
+
+def _fill(session: Session, plan: VersionPlan) -> None:
+    waiting = [place.content for place in plan.places if place.is_pending][:20]
+    publish(session, plan, dict.fromkeys(waiting, VECTOR))
+
+
+def _same(session: Session) -> VersionPlan:
+    return plan_version(session, "target", _texts(session), **NAMES)
+
+
+def _up_to_date(session: Session) -> VersionPlan:
+    _publish_changed(session)
+    return _same(session)
+
+
+def _waiting(session: Session) -> list[UUID]:
+    rows = session.execute(version_chunks(_version_ids(session)[-1])).all()
+    return [row.chunk_id for row in rows][:20]
+
+
+def _plan_many(session: Session, texts: list[str]) -> None:
+    plan_versions(session, [(VersionPlan("target", *NAMES.values(), None, None, None), texts)])
+
+
+WORKS = {
+    "plan": Work(lambda s, texts: plan_version(s, "target", texts, **NAMES), _texts),
+    "plan with other texts": Work(
+        lambda s, texts: plan_version(s, "target", [f"{text}!" for text in texts], **NAMES), _texts
+    ),
+    "plan anew": Work(
+        lambda s, texts: plan_version(s, "target", texts, **NAMES | {"embedder_version": "new"}), _texts
+    ),
+    "plan several": Work(_plan_many, _texts),
+    "publish": Work(_publish, _changed),
+    "publish a copy": Work(lambda s, plan: _publish(s, plan, copy_unchanged=True), _changed),
+    "publish embeddings": Work(_fill, _same),
+    "fill in embeddings": Work(_fill, _up_to_date),
+    "store embeddings": Work(
+        lambda s, ids: store_embeddings(s, ids, np.tile(VECTOR, (len(ids), 1))), _waiting
+    ),
+    "skip embeddings": Work(lambda s, ids: skip_embeddings(s, dict.fromkeys(ids, "no")), _waiting),
+    "activate": Work(lambda s, _: activate_version(s, "target", 1), _publish_changed),
+    "retire": Work(lambda s, _: retire_document(s, "target")),
+    "prune": Work(
+        lambda s, _: prune_versions(s, keep=1, article_ids=["target"], dry_run=True), is_committing=True
+    ),
+    "purge": Work(lambda s, _: purge_document(s, "target")),
+    "version": Work(lambda s, ids: s.execute(version_chunks(ids[-1])).all(), _version_ids),
+    "difference": Work(lambda s, ids: s.execute(version_diff(ids[0], ids[-1])).all(), _version_ids),
+    "history": Work(lambda s, _: s.execute(chunk_history("target")).all()),
+    "pending": Work(lambda s, _: s.execute(pending_embeddings()).all()),
+    "nearest": Work(lambda s, _: s.execute(nearest_chunks(VECTOR)).all()),
+    "verify": Work(lambda s, _: s.execute(broken_documents(["target"])).all()),
+}
