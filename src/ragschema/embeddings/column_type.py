@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pgvector
 from numpy.typing import NDArray
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import ColumnElement, Dialect, LargeBinary, func, type_coerce
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import UserDefinedType
 
-from ragschema.embeddings.wire import BinaryArray, BinaryVector, EmbeddingLike, Vector, binds_binary, to_text
+from ragschema.embeddings.wire import (
+    BinaryArray,
+    BinaryVector,
+    EmbeddingLike,
+    Vector,
+    binds_binary,
+    pgvector,
+    to_text,
+)
 from ragschema.errors import RagSchemaError
 
 EMBEDDING_DIMENSION = 768
@@ -150,6 +157,8 @@ class Embedding(VECTOR):
                 return np.array(value[1:-1].split(","), dtype=np.float32)
             if isinstance(value, pgvector.Vector):  # the same, on a connection with register_vector
                 return value.to_numpy()
+            if isinstance(value, np.ndarray):  # the same, of pgvector before 0.5
+                return value
             return np.frombuffer(value, dtype=">f4", offset=4).astype(np.float32)
 
         return process

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import struct
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pgvector
+import pgvector as pgvector  # from here elsewhere: before 0.4 its values were in another module
 import psycopg
 from numpy.typing import ArrayLike, NDArray
 from psycopg.adapt import Dumper, PyFormat
@@ -17,6 +17,9 @@ from sqlalchemy import Dialect
 log = logging.getLogger(__name__)
 
 _FLOAT4_OID = 700
+
+if not TYPE_CHECKING and not hasattr(pgvector, "Vector"):  # before 0.4
+    from pgvector import utils as pgvector
 
 Vector: TypeAlias = NDArray[np.float32]
 EmbeddingLike: TypeAlias = ArrayLike | pgvector.Vector | pgvector.HalfVector

@@ -16,6 +16,7 @@ from sqlalchemy import Enum
 from sqlalchemy.schema import SchemaItem
 
 from ragschema.migrations import routine_comparison
+from ragschema.migrations.alembic_plugins import plugin_names
 from ragschema.models import Base
 from ragschema.revisions.files import revision_paths, versions_directory
 
@@ -38,11 +39,7 @@ def options() -> dict[str, Any]:
         "include_object": _is_ours,
         "render_item": _render_item,
         "process_revision_directives": _finish_directives,
-        "autogenerate_plugins": [
-            "alembic.autogenerate.*",
-            "alembic.ext.checkconstraint_byname",
-            routine_comparison.NAME,
-        ],
+        "autogenerate_plugins": plugin_names(routine_comparison.NAME),
     }
 
 

@@ -7,7 +7,6 @@ alone: somebody made it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,10 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations
 from alembic.operations.ops import AddColumnOp, MigrateOperation, OpContainer, UpgradeOps
-from alembic.runtime.plugins import Plugin
-from alembic.util import DispatchPriority, PriorityDispatchResult
 from sqlalchemy import Connection, Enum
 
 from ragschema.database.drivers import driver_of
+from ragschema.migrations.alembic_plugins import register_comparison
 from ragschema.models import Base
 from ragschema.schema.routines import Routine, create_routines, newest_routines
 from ragschema.state.catalogue import Catalogue, read_catalogue
@@ -115,7 +113,7 @@ def _render_drop(_: AutogenContext, operation: DropRoutine) -> str:
     return f'drop_function("{operation.signature}")'
 
 
-def compare_routines(context: AutogenContext, upgrade_ops: UpgradeOps, *_: Any) -> PriorityDispatchResult:
+def compare_routines(context: AutogenContext, upgrade_ops: UpgradeOps, *_: Any) -> None:
     """Add what is missing or different to the operations."""
     connection = context.connection
     assert connection is not None
@@ -136,7 +134,6 @@ def compare_routines(context: AutogenContext, upgrade_ops: UpgradeOps, *_: Any) 
             drafted = _draft(routine, *signatures, is_there=is_there)
             at = 0 if routine.is_for_indexes else len(upgrade_ops.ops)
             upgrade_ops.ops[at:at] = drafted
-    return PriorityDispatchResult.CONTINUE
 
 
 def _draft(
@@ -199,9 +196,4 @@ def _read(connection: Connection) -> Catalogue:
     }
 
 
-def setup(plugin: Plugin) -> None:
-    """Register the comparison; called by alembic."""
-    plugin.add_autogenerate_comparator(compare_routines, "schema", "routines", priority=DispatchPriority.LAST)
-
-
-Plugin.setup_plugin_from_module(sys.modules[__name__], NAME)
+register_comparison(NAME, compare_routines)

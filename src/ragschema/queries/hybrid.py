@@ -243,7 +243,8 @@ def _words(configs: Sequence[str]) -> CTE:
         )
         quoted = literal_column(_QUOTED, Text())
         first = select(named.label("config"), quoted.label("quoted")).select_from(word)
-        first = first.order_by(word.c.positions[1]).limit(row_count(LEXEMES))
+        # in words: of a column of the function, params() of SQLAlchemy 2.0 keeps the function without its value
+        first = first.order_by(literal_column("word.positions[1]")).limit(row_count(LEXEMES))
         made.append(select(first.subquery()))
     each = union_all(*made).subquery("each")
     words = select(each.c.config, each.c.quoted, cast(each.c.quoted, TSQUERY).label("query"))

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import DDL, Connection, DateTime, MetaData, Text, event, text
+from sqlalchemy import DDL, Connection, DateTime, MetaData, Table, Text, event, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
@@ -40,3 +41,12 @@ class Base(AsyncAttrs, DeclarativeBase):
 
 
 event.listen(Base.metadata, "before_create", DDL("CREATE EXTENSION IF NOT EXISTS vector"))  # type: ignore[no-untyped-call]
+
+
+def storage_parameters(**parameters: float) -> dict[str, Any]:
+    """Return the arguments of a table with storage parameters, which SQLAlchemy knows since 2.1."""
+    if "with" in dict(PGDialect.construct_arguments or ())[Table]:
+        return {"postgresql_with": parameters}
+    options = ", ".join(f"{name} = {value}" for name, value in parameters.items())
+    alter = DDL(f"ALTER TABLE %(fullname)s SET ({options})")  # type: ignore[no-untyped-call]
+    return {"listeners": [("after_create", alter)]}

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ragschema.embeddings.column_type import Embedding
 from ragschema.embeddings.wire import Vector
-from ragschema.schema.base import Base, Id, Timestamp
+from ragschema.schema.base import Base, Id, Timestamp, storage_parameters
 
 
 class ChunkEventType(StrEnum):
@@ -150,14 +150,12 @@ class Chunk(Base):
             "id",
             postgresql_where=text("is_current AND embedding IS NULL"),
         ),
-        {
-            "postgresql_with": {
-                "fillfactor": 80,
-                "autovacuum_vacuum_scale_factor": 0.1,
-                "autovacuum_vacuum_threshold": 500,
-                "autovacuum_vacuum_cost_limit": 2000,
-            }
-        },
+        storage_parameters(
+            fillfactor=80,
+            autovacuum_vacuum_scale_factor=0.1,
+            autovacuum_vacuum_threshold=500,
+            autovacuum_vacuum_cost_limit=2000,
+        ),
     )
 
     id: Mapped[Id]

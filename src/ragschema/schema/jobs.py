@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Enum, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ragschema.schema.base import Base, Id, Timestamp
+from ragschema.schema.base import Base, Id, Timestamp, storage_parameters
 
 
 class JobStatus(StrEnum):
@@ -52,15 +52,13 @@ class Job(Base):
             unique=True,
             postgresql_where=text("dedupe_key IS NOT NULL AND status IN ('new', 'processing')"),
         ),
-        {
-            "postgresql_with": {
-                "fillfactor": 50,
-                "autovacuum_vacuum_scale_factor": 0,
-                "autovacuum_vacuum_threshold": 2000,
-                "autovacuum_analyze_scale_factor": 0,
-                "autovacuum_analyze_threshold": 20000,
-            }
-        },
+        storage_parameters(
+            fillfactor=50,
+            autovacuum_vacuum_scale_factor=0,
+            autovacuum_vacuum_threshold=2000,
+            autovacuum_analyze_scale_factor=0,
+            autovacuum_analyze_threshold=20000,
+        ),
     )
 
     id: Mapped[Id] = mapped_column(comment="Names the job; a claim of it is named by id and attempts")
