@@ -103,6 +103,7 @@ def test_json_is_all_there_is_on_standard_output(run: Command, empty_database: D
         "backup": None,
         "elsewhere": [],
         "soundness": None,
+        "owed": [],
     }
     migrated = document()
     assert isinstance(migrated, dict)

@@ -119,6 +119,30 @@ def test_a_commit_that_never_arrived_is_a_failure_that_was_rolled_back(
     assert migrations.upgrade(database).current == revision
 
 
+def test_a_lost_commit_of_what_was_held_back_is_read_from_the_history(
+    checkout: Checkout, database: Database, proxy: Proxy
+) -> None:
+    """The version table is past an owed revision, whether it was committed or not."""
+    first = checkout.add(MARKED, deploy="contract")
+    second = checkout.add(MARKED.replace("note", "another"), deploy="contract")
+    assert migrations.upgrade(database, expand_only=True).owed == (first, second)
+    cut_at_commit(proxy, "before")
+    with pytest.raises(DatabaseUnreachable, match=f"Revision {first} failed and was rolled back"):
+        migrations.upgrade(proxy.database)
+    assert [each.revision for each in migrations.status(database).owed] == [first, second]
+    assert history(database, first) == [(True, "defer"), (False, "upgrade")]
+    with proxied(database) as another:
+        cut_at_commit(another, "after")
+        with pytest.raises(DatabaseUnreachable, match=f"broke off after revision {first} was committed"):
+            migrations.upgrade(another.database)
+    assert [each.revision for each in migrations.status(database).owed] == [second]
+    assert history(database, first)[-1] == (True, "upgrade")
+    with proxied(database) as third:
+        cut_at_commit(third, "after")
+        result = migrations.upgrade(third.database)
+    assert ([each.revision for each in result.applied], result.owed) == ([second], ())
+
+
 @pytest.mark.parametrize("cut", ["before", "after"])
 def test_a_commit_that_nobody_can_ask_about_is_unknown(
     checkout: Checkout,
