@@ -10,6 +10,7 @@ import logging.config
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -25,7 +26,7 @@ from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.row_security import find_refused, rows_hidden
 from ragschema.database.secrets import without_secrets
-from ragschema.database.server import VERSION_TABLE, Connection, check_rights
+from ragschema.database.server import VERSION_TABLE, Connection, check_owners, check_rights
 from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
@@ -35,9 +36,10 @@ from ragschema.migrations.interruption import Terminated, interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
-from ragschema.migrations.run import Run
+from ragschema.migrations.run import Run, is_contract
 from ragschema.migrations.settlement import Settlement, settle
 from ragschema.migrations.watch import Watch, watching
+from ragschema.planning.dependents import find_dependents, find_step_drops, refuse_dependents
 from ragschema.planning.effects import is_framing
 from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
@@ -132,8 +134,10 @@ def _change(request: Request, command: _Command) -> Result:
             refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
         revision = retrying(options)(_prepare, at, request, command)
-        steps = [] if request.allow_data_loss else _find_steps(command, revision)
-        run = Run(request, schema, read_losses(steps))
+        steps = _find_steps(request, command, revision)
+        if dependents := find_dependents(at.connection, schema, revision):
+            refuse_dependents(dependents, find_step_drops(steps))
+        run = Run(request, schema, read_losses([] if request.allow_data_loss else steps))
         pid = find_backend_pid(at.connection)
         with (
             watching(
@@ -160,13 +164,15 @@ def _prepare(at: Opened, request: Request, command: _Command) -> str | None:
     schema = at.schemas.target
     revision = read_current(at.connection, schema)
     is_at_head = revision in context.script.get_heads()
-    if not is_at_head or command.destination not in ("head", "heads"):
+    is_change = not is_at_head or command.destination not in ("head", "heads")
+    if is_change:
         check_ready(at.connection, schema)
     if command.name == "do_stamp" and not request.force:
         refuse_wrong_stamp(at.connection, schema, _destination())
     schemas = prepare(at.connection, schema)
-    if not is_at_head:
+    if is_change and command.name != "do_stamp":
         check_rights(at.connection, schemas)
+        check_owners(at.connection, schemas)
     return revision
 
 
@@ -215,11 +221,12 @@ def _destination() -> str | None:
     return script.revision if script is not None else None
 
 
-def _find_steps(command: _Command, revision: str | None) -> list[Any]:
+def _find_steps(request: Request, command: _Command, revision: str | None) -> list[Any]:
     """Return the steps that the command is about to take."""
     assert command.steps is not None
     try:
-        return list(command.steps((revision,) if revision else (), context.get_context()))
+        steps = command.steps((revision,) if revision else (), context.get_context())
+        return list(takewhile(lambda step: not (request.expand_only and is_contract(step)), steps))
     except CommandError:  # there is no such revision: the run says so
         return []
 

@@ -231,7 +231,7 @@ class Run:
     def _plan(self, steps: Iterable[Any], connection: sa.Connection | None) -> list[Any]:
         planned = list(steps)
         if self.request.expand_only:
-            planned = list(takewhile(lambda step: not _contracts(step), planned))
+            planned = list(takewhile(lambda step: not is_contract(step), planned))
         for step in planned:
             if isinstance(step, RevisionStep) and connection is not None:
                 step.migration_fn = self._guarded(step, connection)
@@ -309,7 +309,8 @@ def direction_of(step: RevisionStep) -> Direction:
     return "upgrade" if step.is_upgrade else "downgrade"
 
 
-def _contracts(step: object) -> bool:
+def is_contract(step: object) -> bool:
+    """Whether a step upgrades to a contract revision."""
     return (
         isinstance(step, RevisionStep)
         and step.is_upgrade
