@@ -76,7 +76,8 @@ def rows_in(node: Mapping[str, Any]) -> int:
     """Count the rows of a plan's node and of those below it."""
     thrown_away = sum(count for name, count in node.items() if name.startswith("Rows Removed by"))
     below = sum(map(rows_in, node.get("Plans", [])))
-    return round((node["Actual Rows"] + thrown_away) * node["Actual Loops"]) + below
+    rows: float = (node["Actual Rows"] + thrown_away) * node["Actual Loops"]
+    return round(rows) + below
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
