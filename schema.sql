@@ -684,6 +684,31 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_jobs_give_back(id uuid, attempt integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  given_at timestamptz := clock_timestamp();
+  given_type text;
+BEGIN
+  UPDATE rag_jobs AS j SET
+    status = 'new',
+    attempts_before = CASE WHEN j.enqueued_again THEN j.attempts ELSE j.attempts_before + 1 END,
+    progress = CASE WHEN NOT j.enqueued_again THEN j.progress END,
+    enqueued_again = false,
+    lease_expires_at = NULL,
+    updated_at = given_at
+  WHERE j.id = rag_jobs_give_back.id AND j.attempts = attempt AND j.lease_expires_at IS NOT NULL
+  RETURNING j.job_type INTO given_type;
+  IF FOUND AND current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off' THEN
+    PERFORM pg_notify(rag_jobs_channel(), given_type);
+    RETURN true;
+  END IF;
+  RETURN given_type IS NOT NULL;
+END
+$$;
+
 CREATE FUNCTION public.rag_jobs_heartbeat(id uuid, attempt integer, lease interval DEFAULT '00:05:00'::interval, progress jsonb DEFAULT NULL::jsonb) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'

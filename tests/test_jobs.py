@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from checkouts import rows, wait_until
 from conftest import clean_environment, connect
 from ragschema import JobStatus, NewJob, create_async_engine, jobs, work
 from ragschema.database.settings import Database
-from ragschema.jobs import ClaimedJob, JobError, PermanentFailure
+from ragschema.jobs import ClaimedJob, Handler, JobError, PermanentFailure
 
 MINUTE = timedelta(minutes=1)
 SHORT = timedelta(milliseconds=300)
@@ -377,9 +377,7 @@ def test_a_payload_too_deep_for_python_fails_its_own_job_alone(engine: sa.Engine
 
 
 @contextmanager
-def working(
-    engine: sa.Engine, handlers: dict[str, Callable[[ClaimedJob], object]], **options: Any
-) -> Iterator[None]:
+def working(engine: sa.Engine, handlers: dict[str, Handler], **options: Any) -> Iterator[None]:
     """Work in a thread while the block runs."""
     stopping = threading.Event()
     with ThreadPoolExecutor(1) as pool:
@@ -405,7 +403,7 @@ def test_a_worker_completes_what_returns_and_fails_what_raises(engine: sa.Engine
     def give_up(job: ClaimedJob) -> None:
         raise PermanentFailure("never")
 
-    handlers: dict[str, Callable[[ClaimedJob], object]] = {
+    handlers: dict[str, Handler] = {
         "good": lambda job: seen.append(job.payload),
         "bad": divide,
         "worse": give_up,

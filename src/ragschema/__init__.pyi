@@ -12,10 +12,12 @@ from ragschema.embeddings.column_type import Embedding as Embedding
 from ragschema.embeddings.column_type import EmbeddingError as EmbeddingError
 from ragschema.errors import RagSchemaError as RagSchemaError
 from ragschema.jobs import ClaimedJob as ClaimedJob
+from ragschema.jobs import HandlerError as HandlerError
 from ragschema.jobs import JobError as JobError
 from ragschema.jobs import NewJob as NewJob
 from ragschema.jobs import PermanentFailure as PermanentFailure
 from ragschema.jobs import work as work
+from ragschema.jobs import work_async as work_async
 from ragschema.models import Base as Base
 from ragschema.models import Chunk as Chunk
 from ragschema.models import ChunkEvent as ChunkEvent

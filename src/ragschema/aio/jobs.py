@@ -12,6 +12,7 @@ complete_many = awaited(queue.complete_many)
 enqueue = awaited(queue.enqueue)
 enqueue_many = awaited(queue.enqueue_many)
 fail = awaited(queue.fail)
+give_back = awaited(queue.give_back)
 heartbeat = awaited(queue.heartbeat)
 prune = awaited(queue.prune)
 retry = awaited(queue.retry)
@@ -25,6 +26,7 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "fail",
+    "give_back",
     "heartbeat",
     "prune",
     "retry",

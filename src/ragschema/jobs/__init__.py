@@ -1,5 +1,7 @@
 """Background jobs: the queue's functions, and workers that do the jobs."""
 
+from ragschema.jobs.async_worker import work_async
+from ragschema.jobs.handlers import AsyncHandler, Handler, HandlerError
 from ragschema.jobs.queue import (
     LEASE,
     ClaimedJob,
@@ -14,6 +16,7 @@ from ragschema.jobs.queue import (
     enqueue,
     enqueue_many,
     fail,
+    give_back,
     heartbeat,
     prune,
     retry,
@@ -23,7 +26,10 @@ from ragschema.jobs.worker import work
 
 __all__ = [
     "LEASE",
+    "AsyncHandler",
     "ClaimedJob",
+    "Handler",
+    "HandlerError",
     "JobError",
     "NewJob",
     "PermanentFailure",
@@ -35,9 +41,11 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "fail",
+    "give_back",
     "heartbeat",
     "prune",
     "retry",
     "stats",
     "work",
+    "work_async",
 ]

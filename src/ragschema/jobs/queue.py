@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import traceback
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ _COMPLETE = text("SELECT rag_jobs_complete_many(CAST(:ids AS uuid[]), CAST(:atte
 _FAIL = text(
     "SELECT CAST(rag_jobs_fail(:id, :attempt, :error, CAST(:retry_in AS interval), :permanent) AS text)"
 )
+_GIVE_BACK = text("SELECT rag_jobs_give_back(:id, :attempt)")
 _RETRY = text("SELECT rag_jobs_retry(:id)")
 _CANCEL = text("SELECT rag_jobs_cancel(:id, :reason)")
 _PRUNE = text(
@@ -105,6 +107,9 @@ class ClaimedJob:
         payload_json: The payload as it is stored; `payload` reads it.
         progress_json: What the last heartbeat that had any progress left; `progress` reads it.
         lease: How long it is held from each heartbeat on.
+
+    ``cancelled`` is set by `work` when a heartbeat is told that the job is cancelled, or another worker's: a long
+    handler looks at it, or waits on it instead of sleeping, and raises.
     """
 
     id: UUID
@@ -126,6 +131,15 @@ class ClaimedJob:
     def progress(self) -> Any:
         """Where an earlier attempt came to, None at the start."""
         return None if self.progress_json is None else json.loads(self.progress_json)
+
+    @cached_property
+    def cancelled(self) -> threading.Event:
+        """Whether the handler is to stop."""
+        return threading.Event()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the event out, so that a job may be handed to another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "cancelled"}
 
 
 @dataclass(frozen=True)
@@ -280,6 +294,14 @@ def fail(
     parameters = {"id": job.id, "attempt": job.attempt, "error": storable, "retry_in": retry_in}
     status = session.execute(_FAIL, parameters | {"permanent": permanent}).scalar_one()
     return None if status is None else JobStatus(status)
+
+
+def give_back(session: Executor, job: ClaimedJob) -> bool:
+    """Let a job wait again at once, because its worker stops: the attempt does not count.
+
+    False: it is not this worker's any more.
+    """
+    return bool(session.execute(_GIVE_BACK, {"id": job.id, "attempt": job.attempt}).scalar_one())
 
 
 def retry(session: Executor, job_id: UUID) -> bool:
