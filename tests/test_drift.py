@@ -23,7 +23,7 @@ from ragschema.errors import RagSchemaError, UsageError
 from ragschema.state import expected as expected_catalogues
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.drift import Difference, Drift, compare, find_drift, nearest, nearest_revision
-from ragschema.state.expected import COMMAND, expected, read_fingerprints
+from ragschema.state.expected import COMMAND, expected, read_changes, read_fingerprints
 
 BASE, HEAD = next(iter(read_fingerprints())), list(read_fingerprints())[-1]
 
@@ -507,7 +507,7 @@ def test_unreadable_fingerprints_are_an_error_with_a_remedy(
     (tmp_path / "fingerprints.json").write_text("{")
     monkeypatch.setattr(expected_catalogues, "script_location", lambda: tmp_path)
     with pytest.raises(RagSchemaError, match="Install ragschema again"):
-        read_fingerprints.__wrapped__()
+        read_changes.__wrapped__()
 
 
 def test_finding_drift_imports_neither_sqlalchemy_nor_alembic() -> None:
