@@ -31,6 +31,7 @@ from ragschema.errors import ConfigurationError, DatabaseAhead, UnmanagedDatabas
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.planning.document import Plan, document, read_plan, write_plan
 from ragschema.revisions.manifest import read_manifest
+from ragschema.sql.splitting import first_line
 
 BASE = "20251225160000"
 TITLE = "20251225170000"
@@ -483,6 +484,21 @@ def test_at_head_there_is_nothing_to_plan(run: Command, database: Database, tmp_
     assert read_plan(tmp_path / "plan.json").revisions == ()
     done = run("rag", "migrate", "--plan", "plan.json", DATABASE_URL=database.libpq_url())
     assert (done.returncode, done.stdout) == (0, f"Nothing to do: the database is at {HEAD}.\n")
+
+
+def test_a_function_is_shown_by_what_it_creates_not_by_its_comment(
+    run: Command, database_at: DatabaseAt
+) -> None:
+    """The files of functions begin with a comment."""
+    revision = "20261121120900"
+    ids = [each.revision for each in read_manifest().revisions]
+    database = database_at(ids[ids.index(revision) - 1])
+    result = run("rag", "migrate", "plan", "--to", revision, DATABASE_URL=database.libpq_url())
+    assert result.returncode == 0, result.stderr
+    assert "  CREATE OR REPLACE FUNCTION rag_refuse_version_change() RETURNS trigger ...\n" in result.stdout
+    assert "\n  --" not in result.stdout
+    assert first_line("-- why\n/* and\nhow */\nCREATE VIEW v AS\nSELECT 1") == "CREATE VIEW v AS"
+    assert first_line("-- nothing") == "-- nothing"
 
 
 def test_what_an_upgrade_refuses_is_not_planned(

@@ -18,7 +18,7 @@ from ragschema import embedded, migrations
 from ragschema.database.options import Options
 from ragschema.database.server import Extension, check_extension, create_extension
 from ragschema.database.settings import Database
-from ragschema.errors import ConfigurationError
+from ragschema.errors import ConfigurationError, LockNotObtained
 from ragschema.migrations import preparation, repair
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.revisions.manifest import read_manifest
@@ -415,3 +415,71 @@ def test_the_alembic_version_of_another_package_is_untouched_by_everything(
             migrations.upgrade(empty_database)
             connection.execute("DROP TABLE rag_alembic_version, rag_migration_history")
             assert not migrations.adopt(empty_database).was_managed
+
+
+# names
+
+
+ODD_NAMES = (
+    *("it's", 'a"b', "a\nb", "a b", " a ", "Über 😀", "UPPER", "a.b", "a,b", "100%", "%(x)s", "a:b", "a{0}b"),
+    *("a\\b", "--", "/*", "$$", "select", "x" * 63, "é" * 31),
+)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_of_a_schema_goes_the_whole_way(empty_database: Database, name: str) -> None:
+    """What migrates is verified: the two read the name alike."""
+    assert migrations.upgrade(empty_database, schema=name).current == HEAD
+    with connect(empty_database) as connection:
+        assert rows(connection, "SELECT nspname::text FROM pg_namespace WHERE nspname = %s", name) == [name]
+    assert migrations.status(empty_database, schema=name).state == "OK"
+    assert migrations.verify(empty_database, schema=name).is_clean
+    assert migrations.upgrade(empty_database, schema=name).applied == []
+    assert migrations.downgrade(empty_database, "-1", schema=name).applied
+    assert migrations.plan(empty_database, schema=name).revisions
+    migrations.downgrade(empty_database, "base", schema=name)
+    assert schemas_with_documents(empty_database) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x" * 64, "is 64 bytes long, and PostgreSQL cuts names at 63"),
+        ("é" * 32, "is 64 bytes long, and PostgreSQL cuts names at 63"),
+        ("a\0b", "holds a character that no name can hold"),
+        ("\udcff", "holds a character that no name can hold"),
+        ("pg_ours", "which PostgreSQL keeps for itself"),
+        ("information_schema", "which PostgreSQL keeps for itself"),
+        ("$user", "which PostgreSQL keeps for itself"),
+        (" \t", "is empty"),
+    ],
+)
+def test_a_name_that_no_schema_can_have_is_refused(empty_database: Database, name: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        migrations.upgrade(empty_database, schema=name)
+    assert said in refused.value.message
+    assert schemas_with_documents(empty_database) == []
+
+
+def test_a_search_path_is_read_as_the_server_reads_it(empty_database: Database) -> None:
+    """It cuts names at 63 bytes, and makes letters of ASCII small only."""
+    make_schemas(empty_database, "x" * 63, "Öl")
+    for search_path, target in (("x" * 70, "x" * 63), ("Öl, public", "Öl")):
+        named = with_path(empty_database, search_path)
+        assert migrations.upgrade(named).current == HEAD
+        assert target in schemas_with_documents(empty_database)
+        assert migrations.verify(named).is_clean
+
+
+def test_the_deployer_lock_hashes_the_name_as_the_server_has_it(empty_database: Database) -> None:
+    name = "Our 'schema'"
+    make_schemas(empty_database, name)
+    with connect(empty_database) as holder:
+        digest = "substr(encode(sha256(('ragschema deployer ' || nspname)::bytea), 'hex'), 1, 16)"
+        key = rows(
+            holder, f"SELECT ('x' || {digest})::bit(64)::bigint FROM pg_namespace WHERE nspname = %s", name
+        )
+        assert key == [deployer_lock_key(name)]
+        holder.execute("SELECT pg_advisory_lock(%s)", (key[0],))
+        with pytest.raises(LockNotObtained):
+            migrations.upgrade(Options(empty_database, schema=name, lock_wait=0.0))

@@ -56,6 +56,10 @@ class ConfigurationError(RagSchemaError):
     exit_code = 78
 
 
+class DependentsFound(RagSchemaError):
+    """Something that is not ours depends on what a step would drop, which PostgreSQL would refuse."""
+
+
 class DatabaseMissing(ConfigurationError):
     """The server has no database of that name."""
 

@@ -91,9 +91,10 @@ def _print(found: Plan) -> None:
 
 def _print_statement(statement: StatementPlan) -> None:
     from ragschema.planning.hazards import describe_bytes
+    from ragschema.sql.splitting import first_line
 
-    first, *more = statement.sql.splitlines()
-    is_cut = bool(more) or len(first) > _WIDTH
+    first = first_line(statement.sql)
+    is_cut = len(first) > _WIDTH or not statement.sql.rstrip().endswith(first)
     typer.echo(f"  {first[:_WIDTH].rstrip()}{' ...' if is_cut else ''}")
     for lock in statement.locks:
         rows = "rows not counted yet" if lock.rows is None else f"about {counted(lock.rows, 'row')}"

@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from ragschema.errors import ConfigurationError
+from ragschema.words import counted
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -21,6 +22,13 @@ MINIMUM_SERVER = 140000
 MINIMUM_PGVECTOR = (0, 7)
 LONGEST_NAME = 63  # bytes
 ADVISED_PGVECTOR = (0, 8, 4)  # 0.8.2 to 0.8.4 fix an HNSW build overflow and index corruption
+
+_TABLES_OF_OTHERS = """
+SELECT c.relname::text, pg_get_userbyid(c.relowner)::text FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
+AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
+"""
 
 
 @dataclass(frozen=True)
@@ -208,6 +216,30 @@ def check_rights(connection: Connection, schemas: Schemas) -> None:
             "Ask its owner to run this once, then run this again:",
             f"{grant.as_string()};",
         )
+
+
+def find_owner(connection: Connection, schemas: Schemas) -> tuple[str, str] | None:
+    """Return the fact and the remedy, where another owns tables of ours: only an owner may alter a table."""
+    rows = connection.execute(_TABLES_OF_OTHERS, (schemas.target,)).fetchall()
+    if not rows:
+        return None
+    table, owner = rows[0]
+    more = f" and {counted(len(rows) - 1, 'more table')}" if len(rows) > 1 else ""
+    user, quoted = sql.Identifier(connection.info.user).as_string(), sql.Identifier(owner).as_string()
+    return (
+        f"The role {_current_role(connection)} is not a member of {owner}, which owns {table}{more}.",
+        f"Migrate as {owner}, or add --role {owner} after GRANT {quoted} TO {user};",
+    )
+
+
+def check_owners(connection: Connection, schemas: Schemas) -> None:
+    """Refuse a role that may not alter our tables.
+
+    Raises:
+        ConfigurationError: Another owns some of them.
+    """
+    if found := find_owner(connection, schemas):
+        raise ConfigurationError(*found)
 
 
 def create_extension(connection: Connection, schema: str) -> None:

@@ -25,7 +25,7 @@ from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.row_security import find_refused, rows_hidden
 from ragschema.database.secrets import without_secrets
-from ragschema.database.server import VERSION_TABLE, Connection, check_rights
+from ragschema.database.server import VERSION_TABLE, Connection, check_owners, check_rights
 from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
@@ -39,6 +39,7 @@ from ragschema.migrations.retries import retrying
 from ragschema.migrations.run import Run
 from ragschema.migrations.settlement import Settlement, settle
 from ragschema.migrations.watch import Watch, watching
+from ragschema.planning.dependents import find_dependents, find_step_drops, refuse_dependents
 from ragschema.planning.effects import is_framing
 from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
@@ -146,9 +147,11 @@ def _change(request: Request, command: _Command) -> Result:
             refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
         revision, owed, due = retrying(options)(_prepare, at, request, command)
-        steps = [] if request.allow_data_loss else [*due, *_find_steps(command, revision)]
+        steps = [*due, *_find_steps(command, revision)]
         done = find_done(at.connection, schema, owed) if command.name == "do_stamp" else ()
-        run = Run(request, schema, read_losses(steps), due, owed, done)
+        run = Run(request, schema, read_losses([] if request.allow_data_loss else steps), due, owed, done)
+        if steps and (dependents := find_dependents(at.connection, schema, revision)):
+            refuse_dependents(dependents, find_step_drops(step for step in steps if not run.passes(step)))
         pid = find_backend_pid(at.connection)
         with (
             watching(
@@ -184,13 +187,15 @@ def _prepare(
     is_due = command.name == "upgrade" and not request.expand_only
     due = owed_steps(context.script, owed, str(command.destination)) if is_due else []
     is_at_head = revision in context.script.get_heads() and not due
-    if not is_at_head or command.destination not in ("head", "heads"):
+    is_change = not is_at_head or command.destination not in ("head", "heads")
+    if is_change:
         check_ready(at.connection, schema)
     if command.name == "do_stamp" and not request.force:
         refuse_wrong_stamp(at.connection, schema, _destination())
     schemas = prepare(at.connection, schema)
-    if not is_at_head:
+    if is_change and command.name != "do_stamp":
         check_rights(at.connection, schemas)
+        check_owners(at.connection, schemas)
     return revision, owed, due
 
 

@@ -14,7 +14,14 @@ from ragschema.database.impostors import refuse_impostors
 from ragschema.database.options import MIGRATION_URL, Options
 from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
 from ragschema.database.row_security import find_hidden, remedy
-from ragschema.database.server import Connection, Schemas, check_extension, check_server, find_schemas
+from ragschema.database.server import (
+    Connection,
+    Schemas,
+    check_extension,
+    check_server,
+    find_owner,
+    find_schemas,
+)
 from ragschema.database.settings import find_database
 from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
@@ -27,14 +34,6 @@ from ragschema.state.status import Status, read_status, unmanaged
 from ragschema.words import counted
 
 Verdict = Literal["ok", "warning", "refused"]
-
-_FOREIGN_TABLES = """
-SELECT c.relname::text, pg_get_userbyid(c.relowner)::text FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
-AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
-"""
-
 
 _ON_PATH = """
 SELECT n.nspname IN (%s, 'public') OR quote_ident(n.nspname) = ANY (string_to_array(replace(s.reset_val, ' ', ''), ','))
@@ -225,16 +224,8 @@ def _check_rights(connection: Connection, schemas: Schemas) -> Iterator[Check]:
             f"{schemas.target} does not exist, and this role may not create it",
             f"An administrator of the database runs: CREATE SCHEMA {schema} AUTHORIZATION {user};",
         )
-    foreign = connection.execute(_FOREIGN_TABLES, (schemas.target,)).fetchall()
-    if foreign:
-        table, owner = foreign[0]
-        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-        yield Check(
-            "tables",
-            "refused",
-            f"this role is not a member of {owner}, which owns {table}{more}",
-            f"Migrate as {owner}, add --role {owner} after GRANT {sql.Identifier(owner).as_string()} TO {user};",
-        )
+    if found := find_owner(connection, schemas):
+        yield Check("tables", "refused", *found)
     else:
         yield Check("tables", "ok", "this role may alter them")
 

@@ -12,6 +12,7 @@ from ragschema.database.drivers import driver_of, engine_on
 from ragschema.database.options import Options
 from ragschema.database.row_security import refuse_hidden
 from ragschema.errors import PlanStale, UsageError
+from ragschema.planning.dependents import find_dependents, find_drops_of, refuse_dependents
 from ragschema.planning.losses import StepLoss, count_losses, find_irreversible, read_losses_of
 from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
 from ragschema.revisions.scripts import script_directory
@@ -73,6 +74,7 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         UsageError: There is no such revision.
         DatabaseAhead: The database is at a revision this package does not know.
         RowsHidden: Row security hides rows of our tables from this role.
+        DependentsFound: Something of somebody's depends on what would be dropped.
     """
     manifest = read_manifest()
     with opened(options) as at:
@@ -86,6 +88,15 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         scripts = (
             {script.revision: script for script in script_directory().walk_revisions()} if doomed else {}
         )
+        if dependents := find_dependents(at.connection, at.schemas.target, current):
+            refuse_dependents(
+                dependents,
+                (
+                    (each, "downgrade", find_drops_of(scripts[each], "downgrade"))
+                    for each in doomed
+                    if each not in owed
+                ),
+            )
         at.connection.autocommit = False
         with engine_on(at.connection).connect() as connection:
             reversals = tuple(

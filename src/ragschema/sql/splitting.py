@@ -27,3 +27,8 @@ def split_sql(sql: str) -> Iterator[tuple[int, str]]:
             start = token.start
     if start is not None:
         yield start, sql[start:].rstrip()
+
+
+def first_line(sql: str) -> str:
+    """Return the first line of what a statement does, past the comments before it."""
+    return next((statement for _, statement in split_sql(sql)), sql).partition("\n")[0].rstrip()
