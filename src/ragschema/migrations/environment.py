@@ -31,7 +31,7 @@ from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
-from ragschema.migrations.held_back import OwedStep, contracts, owed_steps
+from ragschema.migrations.held_back import OwedStep, owed_steps
 from ragschema.migrations.interruption import Terminated, interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
@@ -147,11 +147,11 @@ def _change(request: Request, command: _Command) -> Result:
             refuse_second_set(at, read_manifest())
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
         revision, owed, due = retrying(options)(_prepare, at, request, command)
-        steps = [*due, *_find_steps(request, command, revision)]
-        if dependents := find_dependents(at.connection, schema, revision):
-            refuse_dependents(dependents, find_step_drops(steps))
+        steps = [*due, *_find_steps(command, revision)]
         done = find_done(at.connection, schema, owed) if command.name == "do_stamp" else ()
         run = Run(request, schema, read_losses([] if request.allow_data_loss else steps), due, owed, done)
+        if steps and (dependents := find_dependents(at.connection, schema, revision)):
+            refuse_dependents(dependents, find_step_drops(step for step in steps if not run.passes(step)))
         pid = find_backend_pid(at.connection)
         with (
             watching(
@@ -244,12 +244,11 @@ def _destination() -> str | None:
     return script.revision if script is not None else None
 
 
-def _find_steps(request: Request, command: _Command, revision: str | None) -> list[Any]:
+def _find_steps(command: _Command, revision: str | None) -> list[Any]:
     """Return the steps that the command is about to take."""
     assert command.steps is not None
     try:
-        steps = command.steps((revision,) if revision else (), context.get_context())
-        return [step for step in steps if not (request.expand_only and contracts(step))]
+        return list(command.steps((revision,) if revision else (), context.get_context()))
     except CommandError:  # there is no such revision: the run says so
         return []
 

@@ -266,13 +266,14 @@ class Run:
         return self._attempt is not None and self._attempt.is_in_revision
 
     def _plan(self, steps: Iterable[Any], connection: sa.Connection | None) -> list[Any]:
-        planned = [*self.due, *(PassingStep(step) if self._passes(step) else step for step in steps)]
+        planned = [*self.due, *(PassingStep(step) if self.passes(step) else step for step in steps)]
         for step in planned:
             if _runs(step) and connection is not None:
                 step.migration_fn = self._guarded(step, connection)
         return planned
 
-    def _passes(self, step: object) -> bool:
+    def passes(self, step: object) -> bool:
+        """Whether a step is passed over: its revision's own code does not run."""
         if not isinstance(step, RevisionStep):
             return False
         if step.is_upgrade:

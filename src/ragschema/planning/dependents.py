@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from alembic.runtime.migration import RevisionStep
@@ -115,9 +115,10 @@ def find_dependents(connection: Connection, schema: str, revision: str | None) -
     Args:
         connection: A connection.
         schema: The schema of our tables.
-        revision: The current revision: what its expected catalogue names is ours, the rest is not.
+        revision: The current revision. If its catalogue is known, what ours name is ours, and the rest is not.
     """
-    known = read_fingerprints().get(revision or "")
+    catalogues = read_fingerprints()
+    known = {name for each in catalogues.values() for name in each} if revision in catalogues else None
     found = connection.execute(_DEPENDENTS.encode(), {"schema": schema}).fetchall()
     return [Dependent(*row[:6]) for row in found if not _is_ours(row[6], known)]
 
@@ -172,7 +173,7 @@ def _verb(direction: Direction) -> str:
     return "applying" if direction == "upgrade" else "reversing"
 
 
-def _is_ours(key: str | None, known: Mapping[str, str] | None) -> bool:
+def _is_ours(key: str | None, known: Collection[str] | None) -> bool:
     if key is None:
         return False
     if known is None or key.startswith("function "):

@@ -91,7 +91,11 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         if dependents := find_dependents(at.connection, at.schemas.target, current):
             refuse_dependents(
                 dependents,
-                ((each, "downgrade", find_drops_of(scripts[each], "downgrade")) for each in doomed),
+                (
+                    (each, "downgrade", find_drops_of(scripts[each], "downgrade"))
+                    for each in doomed
+                    if each not in owed
+                ),
             )
         at.connection.autocommit = False
         with engine_on(at.connection).connect() as connection:
