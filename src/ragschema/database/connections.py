@@ -26,10 +26,7 @@ from ragschema.database.row_security import is_refusal
 from ragschema.database.server import (
     Connection,
     Schemas,
-    check_extension,
     check_server,
-    create_extension,
-    create_schema,
     find_schemas,
 )
 from ragschema.database.settings import Database
@@ -281,35 +278,6 @@ def set_search_path(connection: Connection, schemas: Schemas) -> None:
     connection.execute("SELECT set_config('search_path', %s, false)", (schemas.search_path,))
 
 
-def prepare(connection: Connection, schema: str) -> Schemas:
-    """Make the schema and the extension that a migration needs, if they are missing.
-
-    The extension goes into ``public``, where every schema of the database can use it.
-
-    Args:
-        connection: In autocommit mode.
-        schema: The target schema.
-
-    Raises:
-        ConfigurationError: One is missing and this role may not create it; or pgvector is missing or too old.
-    """
-    schemas = find_schemas(connection, schema)
-    if warning := check_extension(schemas.extension):
-        log.warning(warning)
-    if not schemas.target_exists:
-        create_schema(connection, schemas.target)
-    if schemas.extension.installed is None:
-        create_extension(connection, "public" if _exists(connection, "public") else schemas.target)
-    schemas = find_schemas(connection, schemas.target)
-    set_search_path(connection, schemas)
-    return schemas
-
-
 def quoted(*names: str) -> str:
     """Return a qualified name as SQL."""
     return sql.Identifier(*names).as_string()
-
-
-def _exists(connection: Connection, schema: str) -> bool:
-    row = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
-    return row is not None

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ragschema.embedded import places, server, sockets
+from ragschema.embedded.creation import make_directory_beside
 from ragschema.embedded.data_directory import MARKER, installed_version, is_marked, read_version
 from ragschema.embedded.programs import program
 from ragschema.errors import ConfigurationError
@@ -34,7 +35,7 @@ def destroy(data: Path, *, without_marker: bool = False) -> None:
         server.beside(place, "kept").unlink(missing_ok=True)
         if place != data:
             data.unlink()
-        doomed = server.make_directory_beside(place)
+        doomed = make_directory_beside(place)
         place.rename(doomed)  # at once: a killed run leaves no half of a data directory in its place
         shutil.rmtree(doomed)
 

@@ -9,28 +9,22 @@ nobody else may enter. Whoever starts, stops or deletes it holds the lock file b
 from __future__ import annotations
 
 import fcntl
-import glob
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ragschema.embedded import places, sockets
-from ragschema.embedded.data_directory import check_directory, mark
-from ragschema.embedded.places import server_user
+from ragschema.embedded.creation import initialise
+from ragschema.embedded.data_directory import check_directory
 from ragschema.embedded.programs import program, run_program
 from ragschema.errors import ConfigurationError, DatabaseUnreachable, RagSchemaError
 
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 120  # seconds: crash recovery may take a while
-CTYPES = ("C.UTF-8", "en_US.UTF-8", "UTF-8", "C")
-"""What tells letters from other characters, the first that the system has; in C every non-ASCII one is a letter."""
-
 LEFTOVER_TIMEOUT = 10  # seconds for the processes of a killed server to see that it is gone
 
 
@@ -140,7 +134,8 @@ def _ensure_running(data: Path, password: str | None = None) -> None:
         if not is_running(data):
             check_directory(data)
             if not (data / "PG_VERSION").is_file():
-                _initialise(data, password)
+                log.debug("Making a new PostgreSQL data directory in %s", data)
+                initialise(data, password)
             _start(data)
         elif time.monotonic() > deadline:
             raise _not_started(data, "It runs, but does not get ready.")
@@ -183,46 +178,6 @@ def _not_started(data: Path, evidence: str) -> DatabaseUnreachable:
         f"Read {data / 'log'}, or start afresh with `rag db destroy`.",
         "\n".join(evidence.strip().splitlines()[-8:]),
     )
-
-
-def _initialise(data: Path, password: str | None) -> None:
-    """Make a data directory beside its place and move it there: a killed run leaves no half of one."""
-    log.debug("Making a new PostgreSQL data directory in %s", data)
-    for leftover in data.parent.glob(glob.escape(f".{data.name}.ragschema-") + "*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    building = make_directory_beside(data)
-    try:
-        if user := server_user(data):
-            os.chown(building, *user)
-        for ctype in CTYPES:
-            with tempfile.TemporaryFile("w+") as secret:  # without a name: nobody finds it after a kill -9
-                secret.write(password or "")
-                secret.seek(0)
-                login = (
-                    ["--auth=trust"] if password is None else ["--auth=scram-sha-256", "--pwfile=/dev/stdin"]
-                )
-                result = run_program(
-                    "initdb", building, "-U", "postgres", *login, "--encoding=UTF8", "--no-sync",
-                    "--locale=C", f"--lc-ctype={ctype}", "--locale-provider=builtin", "--builtin-locale=C.UTF-8",
-                    standard_input=secret,
-                )  # fmt: skip
-            if result.returncode == 0 or "locale name" not in result.stdout:
-                break
-        if result.returncode:
-            raise DatabaseUnreachable(
-                f"A PostgreSQL data directory cannot be made in {data}.",
-                "Set RAG_EMBEDDED_DIR to a directory on a local disk, or DATABASE_URL to a server.",
-                result.stdout.strip(),
-            )
-        mark(building)
-        building.rename(data)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-
-
-def make_directory_beside(data: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f".{data.name}.ragschema-", dir=data.parent))
 
 
 def stop_now(data: Path) -> bool:

@@ -7,40 +7,36 @@ transaction per revision, retried when it meets a lock; the version table in an 
 from __future__ import annotations
 
 import logging.config
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.database import connections
-from ragschema.database.connections import Opened, opened, prepare
-from ragschema.database.drivers import engine_on
+from ragschema.database.connections import Opened, opened
 from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
-from ragschema.database.row_security import find_refused, rows_hidden
-from ragschema.database.secrets import without_secrets
 from ragschema.database.server import VERSION_TABLE, Connection, check_owners, check_rights
-from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.failure_settlement import settle_failure
 from ragschema.migrations.held_back import OwedStep, owed_steps
-from ragschema.migrations.interruption import Terminated, interruptible
+from ragschema.migrations.interruption import interruptible
+from ragschema.migrations.preparation import prepare
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.run import Run
-from ragschema.migrations.settlement import Settlement, settle
-from ragschema.migrations.watch import Watch, watching
+from ragschema.migrations.run_connection import run_connection
+from ragschema.migrations.watch import watching
 from ragschema.planning.dependents import find_dependents, find_step_drops, refuse_dependents
-from ragschema.planning.effects import is_framing
 from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
 from ragschema.revisions.manifest import describe_ids, read_manifest
@@ -51,8 +47,6 @@ from ragschema.state.owed import find_owed
 from ragschema.state.status import behind, read_current
 
 log = logging.getLogger(__name__)
-
-_HAS_CHANGED = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 
 
 def run() -> None:
@@ -121,7 +115,7 @@ def _look(request: Request, command: _Command) -> None:
     with (
         interruptible(),
         opened(request.options or find_options()) as at,
-        _sqlalchemy(at.connection, run := Run(request, at.schemas.target)) as connection,
+        run_connection(at.connection, run := Run(request, at.schemas.target)) as connection,
     ):
         if command.compares_models:
             _refuse_owed(at)
@@ -160,12 +154,12 @@ def _change(request: Request, command: _Command) -> Result:
                 every=options.lock_timeout / 4,
                 show_build=request.show_build,
             ) as watch,
-            _sqlalchemy(at.connection, run) as connection,
+            run_connection(at.connection, run) as connection,
         ):
             try:
                 _run_with_retries(connection, run, command, options)
             except (Exception, KeyboardInterrupt) as exc:
-                settled = _settle(at, pid, connection, run, exc, watch)
+                settled = settle_failure(at, pid, connection, run, exc, watch)
                 return Result(run.applied, ", ".join(sorted(settled.heads)) or None, settled.owed)
             current = _read_current(run, connection)
             if run.applied and current is None:
@@ -199,44 +193,6 @@ def _prepare(
     return revision, owed, due
 
 
-def _settle(
-    at: Opened,
-    pid: int,
-    connection: sa.Connection,
-    run: Run,
-    exc: Exception | KeyboardInterrupt,
-    watch: Watch,
-) -> Settlement:
-    """Find what became of a run that failed, write it down, and raise the error that says it.
-
-    Returns:
-        What the database says, where all is committed and only the connection was lost.
-    """
-    try:
-        settled = settle(at, pid, run, context.script, getattr(exc, "statement", None) or "")
-    except KeyboardInterrupt:  # a second one
-        settled = Settlement("unknown")
-    if settled.fate == "committed":
-        run.settle()
-    elif settled.fate == "not committed":
-        if settled.has_left_index:
-            run.note_change()
-        _record_failure(at, connection, run, exc)
-    if isinstance(exc, KeyboardInterrupt):
-        exc.add_note(run.outcome(settled.fate))
-        raise exc
-    if getattr(exc, "remedy", "") and isinstance(exc, CommandError):  # an operation of a revision
-        raise run.refusal(exc) from exc
-    if isinstance(exc, RagSchemaError | CommandError):
-        raise exc
-    if settled.fate == "committed" and run.is_complete and is_connection_lost(exc):
-        log.warning("The connection was lost at the last COMMIT; the database says that it is done.")
-        return settled
-    if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
-        raise rows_hidden(hidden, run.outcome(settled.fate)) from exc
-    raise run.failure(exc, settled.fate, watch.blockers) from exc
-
-
 def _destination() -> str | None:
     """Return the revision that Alembic's command names, or None for base."""
     named = context.get_revision_argument()
@@ -251,24 +207,6 @@ def _find_steps(command: _Command, revision: str | None) -> list[Any]:
         return list(command.steps((revision,) if revision else (), context.get_context()))
     except CommandError:  # there is no such revision: the run says so
         return []
-
-
-def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseException) -> None:
-    """Record a failure, if the database lets us.
-
-    Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
-    """
-    interrupted = "interrupted by SIGTERM" if isinstance(exc, Terminated) else "interrupted by Ctrl-C"
-    error = without_secrets(str(getattr(exc, "orig", exc)).strip()) or interrupted
-    with suppress(Exception):
-        if not (connection.invalidated or at.connection.closed):
-            run.record_failure(connection, error)
-            return
-        with connections.connect(at.options, at.database) as driver:
-            connections.apply_settings(driver, at.options)
-            take_deployer_lock(driver, at.schemas.target, wait=0.5, is_quiet=True)
-            with _sqlalchemy(driver, run) as another:
-                run.record_failure(another, error)
 
 
 def _run_with_retries(connection: sa.Connection, run: Run, command: _Command, options: Options) -> None:
@@ -303,48 +241,6 @@ def _autogenerate_options() -> dict[str, Any]:
     from ragschema.migrations import autogenerate  # with the models: an upgrade does without them
 
     return autogenerate.options()
-
-
-@contextmanager
-def _sqlalchemy(driver: Connection, run: Run) -> Iterator[sa.Connection]:
-    """Hand an open connection to SQLAlchemy, and tell the run of what a revision commits before its end.
-
-    In an autocommit block lock_timeout is 0: it would end a concurrent index build that waits for an older
-    transaction, which holds nobody up, and leave the index INVALID.
-    """
-    driver.autocommit = False
-    engine = engine_on(driver)
-
-    before: list[str] = []
-
-    @sa.event.listens_for(engine, "set_connection_execution_options")
-    def _set_lock_timeout(_connection: sa.Connection, told: dict[str, Any]) -> None:
-        if not (level := told.get("isolation_level")):
-            return
-        with suppress(psycopg.Error):  # the connection is lost: the next statement says so
-            if level == "AUTOCOMMIT":
-                row = driver.execute("SELECT current_setting('lock_timeout')").fetchone()
-                before.extend(row or ())
-                driver.execute("SET lock_timeout = 0")
-            elif before:
-                driver.execute("SELECT set_config('lock_timeout', %s, false)", (before.pop(),))
-            driver.commit()
-
-    @sa.event.listens_for(engine, "commit")
-    def _note_commit(_connection: sa.Connection) -> None:
-        if run.is_in_revision:
-            with suppress(psycopg.Error):  # the COMMIT that follows says so
-                if driver.execute(_HAS_CHANGED).fetchone() == (True,):
-                    run.note_change()
-
-    @sa.event.listens_for(engine, "after_cursor_execute")
-    def _note_statement(_connection: sa.Connection, cursor: Any, statement: str, *_: object) -> None:
-        is_look = is_framing(statement) or statement.lstrip()[:6].upper() == "SELECT" or cursor.rowcount == 0
-        if run.is_in_revision and driver.autocommit and not is_look:
-            run.note_change()
-
-    with engine.connect() as connection:
-        yield connection
 
 
 def _second_connection(at: Opened) -> Connection:

@@ -9,9 +9,18 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from ragschema.database.connections import connect, explained, opened, prepare, reachable
+from ragschema.database.connections import connect, explained, opened, reachable, set_search_path
 from ragschema.database.options import Options
-from ragschema.database.server import VERSION_TABLE, Connection, check_rights
+from ragschema.database.server import (
+    VERSION_TABLE,
+    Connection,
+    Schemas,
+    check_extension,
+    check_rights,
+    create_extension,
+    create_schema,
+    find_schemas,
+)
 from ragschema.database.settings import Database
 from ragschema.database.write_access import check_writable
 from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreachable
@@ -66,6 +75,30 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         )
 
 
+def prepare(connection: Connection, schema: str) -> Schemas:
+    """Make the schema and the extension that a migration needs, if they are missing.
+
+    The extension goes into ``public``, where every schema of the database can use it.
+
+    Args:
+        connection: In autocommit mode.
+        schema: The target schema.
+
+    Raises:
+        ConfigurationError: One is missing and this role may not create it; or pgvector is missing or too old.
+    """
+    schemas = find_schemas(connection, schema)
+    if warning := check_extension(schemas.extension):
+        log.warning(warning)
+    if not schemas.target_exists:
+        create_schema(connection, schemas.target)
+    if schemas.extension.installed is None:
+        create_extension(connection, "public" if _exists(connection, "public") else schemas.target)
+    schemas = find_schemas(connection, schemas.target)
+    set_search_path(connection, schemas)
+    return schemas
+
+
 def _create_database(options: Options) -> bool:
     """Create the database, from the server's maintenance database; return whether it was missing."""
     with reachable(options.database) as database:
@@ -107,3 +140,8 @@ def _connect_beside(options: Options, database: Database) -> Connection:
 def _with_name(database: Database, name: str) -> Database:
     parameters: Mapping[str, str] = {**database.parameters, "dbname": name}
     return Database(parameters, database.source)
+
+
+def _exists(connection: Connection, schema: str) -> bool:
+    row = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
+    return row is not None

@@ -11,7 +11,8 @@ from ragschema.publishing.bulk import BulkLoad, publish_many
 from ragschema.publishing.deferral import deferred_index
 from ragschema.publishing.documents import BulkDocument, Failure
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, UnknownDocument
-from ragschema.publishing.ingesting import Ingestion, ingest, ingest_async, ingest_many
+from ragschema.publishing.ingesting import ingest, ingest_async
+from ragschema.publishing.ingesting_many import Ingestion, ingest_many
 from ragschema.publishing.lifecycle import (
     ActivatedVersion,
     Purge,

@@ -1,0 +1,81 @@
+"""The settlement of a run that failed: what became of it, written into the history, and said as an error."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import sqlalchemy as sa
+from alembic import context
+from alembic.util import CommandError
+
+from ragschema.database import connections
+from ragschema.database.connections import Opened
+from ragschema.database.row_security import find_refused, rows_hidden
+from ragschema.database.secrets import without_secrets
+from ragschema.database.sqlstates import is_connection_lost
+from ragschema.errors import RagSchemaError
+from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.interruption import Terminated
+from ragschema.migrations.run import Run
+from ragschema.migrations.run_connection import run_connection
+from ragschema.migrations.settlement import Settlement, settle
+from ragschema.migrations.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+def settle_failure(
+    at: Opened,
+    pid: int,
+    connection: sa.Connection,
+    run: Run,
+    exc: Exception | KeyboardInterrupt,
+    watch: Watch,
+) -> Settlement:
+    """Find what became of a run that failed, write it down, and raise the error that says it.
+
+    Returns:
+        What the database says, where all is committed and only the connection was lost.
+    """
+    try:
+        settled = settle(at, pid, run, context.script, getattr(exc, "statement", None) or "")
+    except KeyboardInterrupt:  # a second one
+        settled = Settlement("unknown")
+    if settled.fate == "committed":
+        run.settle()
+    elif settled.fate == "not committed":
+        if settled.has_left_index:
+            run.note_change()
+        _record_failure(at, connection, run, exc)
+    if isinstance(exc, KeyboardInterrupt):
+        exc.add_note(run.outcome(settled.fate))
+        raise exc
+    if getattr(exc, "remedy", "") and isinstance(exc, CommandError):  # an operation of a revision
+        raise run.refusal(exc) from exc
+    if isinstance(exc, RagSchemaError | CommandError):
+        raise exc
+    if settled.fate == "committed" and run.is_complete and is_connection_lost(exc):
+        log.warning("The connection was lost at the last COMMIT; the database says that it is done.")
+        return settled
+    if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
+        raise rows_hidden(hidden, run.outcome(settled.fate)) from exc
+    raise run.failure(exc, settled.fate, watch.blockers) from exc
+
+
+def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseException) -> None:
+    """Record a failure, if the database lets us.
+
+    Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
+    """
+    interrupted = "interrupted by SIGTERM" if isinstance(exc, Terminated) else "interrupted by Ctrl-C"
+    error = without_secrets(str(getattr(exc, "orig", exc)).strip()) or interrupted
+    with suppress(Exception):
+        if not (connection.invalidated or at.connection.closed):
+            run.record_failure(connection, error)
+            return
+        with connections.connect(at.options, at.database) as driver:
+            connections.apply_settings(driver, at.options)
+            take_deployer_lock(driver, at.schemas.target, wait=0.5, is_quiet=True)
+            with run_connection(driver, run) as another:
+                run.record_failure(another, error)

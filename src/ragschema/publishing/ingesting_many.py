@@ -1,0 +1,200 @@
+"""Ingesting many documents: a batch is planned and embedded together, and each document published by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from ragschema.embeddings.column_type import EmbeddingError
+from ragschema.embeddings.wire import EmbeddingLike
+from ragschema.errors import RagSchemaError
+from ragschema.publishing.documents import BulkDocument, Failure, check_vectors, describe
+from ragschema.publishing.errors import PublishingError, StalePlan
+from ragschema.publishing.ingesting import Embed, Embedded, ingest, pair
+from ragschema.publishing.plans import VersionPlan, check_text_configs, plan_versions
+from ragschema.publishing.texts import Refuse, check_names, check_texts
+from ragschema.publishing.writing import PublishedVersion, publish
+from ragschema.values import check_choice, refuse_one, several
+
+INGEST_BATCH = 256
+"""Chunks that `ingest_many` plans and embeds together."""
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """What `ingest_many` has done so far.
+
+    Attributes:
+        published: Documents that got a version.
+        up_to_date: Documents that needed none: their current version says the same.
+        embedded: Texts that were embedded.
+        failures: Documents that were left out, each with the reason.
+    """
+
+    published: int = 0
+    up_to_date: int = 0
+    embedded: int = 0
+    failures: tuple[Failure, ...] = ()
+
+
+def ingest_many(
+    sessions: sessionmaker[Session],
+    documents: Iterable[BulkDocument],
+    embed: Embed,
+    *,
+    refuse: Refuse | None = None,
+    batch_size: int = INGEST_BATCH,
+    on_error: Literal["raise", "skip"] = "raise",
+    progress: Callable[[Ingestion], object] | None = None,
+) -> Ingestion:
+    """Publish many documents whose texts are embedded on the way, each in a transaction of its own.
+
+    May be interrupted and run again: a document that is up to date is neither embedded nor written. The texts of
+    a batch are embedded together. For documents whose embeddings are there already `publish_many` is faster.
+
+    Args:
+        sessions: A factory of sessions: `session_factory`.
+        documents: Read as they are needed; their ``embeddings`` are None.
+        embed: Called once a batch, with the texts that have no embedding yet, each once.
+        refuse: As in `plan_version`.
+        batch_size: Chunks that are planned and embedded together; a document is never split.
+        on_error: ``skip``: a document that cannot be stored or embedded is left out, and the result says why. An
+            error of the database ends it all the same.
+        progress: Called after each batch with what has been done so far.
+
+    Returns:
+        What was done in all.
+
+    Raises:
+        ContentError: A text cannot be stored, with ``on_error="raise"``; the documents before it stay.
+        EmbeddingError: ``embed`` did not return an embedding for each text, or one that cannot be stored.
+    """
+    refuse_one("documents", documents, PublishingError, is_ordered=True)
+    check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
+    done = Ingestion()
+    for batch in _batches(documents, batch_size):
+        done = _ingest_batch(sessions, batch, embed, refuse, done, is_skipping=on_error == "skip")
+        if progress is not None:
+            progress(done)
+    return done
+
+
+def _ingest_batch(
+    sessions: sessionmaker[Session],
+    batch: Sequence[BulkDocument],
+    embed: Embed,
+    refuse: Refuse | None,
+    done: Ingestion,
+    *,
+    is_skipping: bool,
+) -> Ingestion:
+    failures = list(done.failures)
+
+    def fail(article_id: str, error: RagSchemaError) -> None:
+        if not is_skipping:
+            raise error
+        failures.append(Failure(article_id, error))
+
+    with sessions() as session:
+        good = []
+        for document in batch:
+            try:
+                _check(session, document, refuse)
+            except PublishingError as exc:
+                fail(document.article_id, exc)
+            else:
+                good.append(document)
+        asked = [(describe(document), document.contents) for document in good]
+        plans = plan_versions(session, asked) if asked else []
+    texts = list(dict.fromkeys(text for plan in plans for text in plan.texts_to_embed))
+    vectors = pair(f"{good[0].article_id} and others", texts, embed(texts)) if texts else {}
+    published = up_to_date = 0
+    for document, plan in zip(good, plans, strict=True):
+        if plan.is_up_to_date:
+            up_to_date += 1
+            continue
+        try:
+            check_vectors(
+                plan.article_id, plan.contents, {text: vectors[text] for text in plan.texts_to_embed}
+            )
+            version = _publish(sessions, document, plan, vectors, embed)
+        except (EmbeddingError, PublishingError) as exc:
+            fail(document.article_id, exc)
+        else:
+            published += version.is_new
+            up_to_date += not version.is_new
+    return replace(
+        done,
+        published=done.published + published,
+        up_to_date=done.up_to_date + up_to_date,
+        embedded=done.embedded + len(texts),
+        failures=tuple(failures),
+    )
+
+
+def _check(session: Session, document: BulkDocument, refuse: Refuse | None) -> None:
+    plan = describe(document)
+    check_texts(plan.article_id, document.contents, refuse)
+    check_names(
+        plan.article_id,
+        plan.source_hash,
+        plan.chunker_version,
+        plan.embedder_version,
+        plan.title,
+        plan.url,
+        plan.text_config,
+    )
+    if document.text_config != "simple":
+        check_text_configs(session, [document.text_config])
+
+
+def _publish(
+    sessions: sessionmaker[Session],
+    document: BulkDocument,
+    plan: VersionPlan,
+    vectors: dict[str, EmbeddingLike | None],
+    embed: Embed,
+) -> PublishedVersion:
+    """Publish a plan; where it is stale, ingest the document by itself."""
+    try:
+        with sessions.begin() as session:
+            return publish(session, plan, vectors)
+    except StalePlan:
+        known = {text: vectors[text] for text in plan.texts_to_embed}
+
+        def embed_missing(texts: list[str]) -> Embedded:
+            missing = [text for text in texts if text not in known]
+            if missing:
+                known.update(pair(document.article_id, missing, embed(missing)))
+            return [known[text] for text in texts]
+
+        return ingest(
+            sessions,
+            document.article_id,
+            document.contents,
+            embed_missing,
+            source_hash=document.source_hash,
+            chunker_version=document.chunker_version,
+            embedder_version=document.embedder_version,
+            title=document.title,
+            url=document.url,
+            text_config=document.text_config,
+        )
+
+
+def _batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[BulkDocument]]:
+    """Yield batches of documents, none twice in a batch."""
+    batch: dict[str, BulkDocument] = {}
+    chunks = 0
+    for document in documents:
+        several("documents", [document], PublishingError, each=BulkDocument)
+        if chunks >= batch_size or document.article_id in batch:
+            yield [*batch.values()]
+            batch, chunks = {}, 0
+        batch[document.article_id] = document
+        chunks += 1 if isinstance(document.contents, str) else len(document.contents)
+    if batch:
+        yield [*batch.values()]
