@@ -245,21 +245,22 @@ class _Worker:
             await AsyncRetrying(**retries())(self.listen_once, channel)
 
     async def listen_once(self, channel: str) -> None:
-        connecting = await self.engine.connect()
+        connection = await self.engine.connect()
         try:
-            connection = await connecting.execution_options(isolation_level="AUTOCOMMIT")
             driver: Any = (await connection.get_raw_connection()).driver_connection
             if not isinstance(driver, psycopg.AsyncConnection):
                 log.warning("Only psycopg hears of new jobs: this worker finds them by its poll")
                 await asyncio.Event().wait()
-            await connection.exec_driver_sql(f"LISTEN {channel}")
+            await driver.rollback()
+            await driver.set_autocommit(True)  # a LISTEN counts from its commit on
+            await driver.execute(f"LISTEN {channel}".encode())
             self.wake.set()  # what was announced while nobody listened
             with suppress(psycopg.Error):
                 async for _ in driver.notifies():
                     self.wake.set()
         finally:
-            await connecting.invalidate()  # not back into the pool, listening
-            await connecting.close()
+            await connection.invalidate()  # not back into the pool, listening
+            await connection.close()
         await asyncio.sleep(SECONDS_TO_NOTICE)  # the connection was cut: not at once again
 
 

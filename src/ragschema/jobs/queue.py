@@ -23,10 +23,12 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
 
 from ragschema.errors import RagSchemaError
-from ragschema.models import JobStatus
+from ragschema.models import Job, JobStatus
 from ragschema.schema.base import Executor
 from ragschema.values import several
 
@@ -228,7 +230,7 @@ def claim(
     """Claim due jobs, those of workers whose lease ran out among them; commit at once, then do them.
 
     Args:
-        session: In READ COMMITTED, PostgreSQL's default.
+        session: In READ COMMITTED; a transaction that begins with the claim is, whatever the default is.
         worker: Who claims, for those who look.
         job_types: Of these types; None means any.
         limit: Jobs to claim at most.
@@ -236,6 +238,7 @@ def claim(
     """
     types = None if job_types is None else several("job_types", job_types, JobError, each=str)
     parameters = {"worker": worker, "job_types": types, "max_jobs": limit, "lease": lease}
+    _begin_read_committed(session)
     return [ClaimedJob(lease=lease, **row) for row in session.execute(_CLAIM, parameters).mappings()]
 
 
@@ -338,6 +341,28 @@ def prune(
 def stats(session: Executor) -> list[TypeStats]:
     """Return how many jobs of each type wait, run and have failed, in the order of types."""
     return [TypeStats(**row) for row in session.execute(_STATS).mappings()]
+
+
+def _begin_read_committed(session: Executor) -> None:
+    """Put a transaction that has not begun into READ COMMITTED, where a role or a database says otherwise.
+
+    A stricter one cannot claim beside others: each job that somebody else took first would end it.
+    """
+    connection = (
+        session.connection(bind_arguments={"mapper": Job}) if isinstance(session, Session) else session
+    )
+    pooled = connection.connection
+    status = getattr(getattr(pooled.dbapi_connection, "info", None), "transaction_status", None)
+    if status != TransactionStatus.IDLE:
+        return  # not the first statement, or another driver
+    if "rag_isolation" not in pooled.info:  # once for each connection of the pool
+        pooled.info["rag_isolation"] = connection.execute(text("SHOW transaction_isolation")).scalar_one()
+    if pooled.info["rag_isolation"] != "read committed" and not _is_autocommit(connection):
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    return bool(connection.connection.dbapi_connection.autocommit)  # type: ignore[union-attr]  # of every driver
 
 
 def _json(value: Any, what: str) -> str:

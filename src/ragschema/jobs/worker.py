@@ -226,9 +226,11 @@ class _Worker:
 @contextmanager
 def _listening(engine: sa.Engine, channel: str) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection that is told of new jobs, and closed afterwards."""
-    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    with engine.connect() as connection:
         connection.detach()
-        connection.exec_driver_sql(f"LISTEN {channel}")
         driver = connection.connection.dbapi_connection  # driver_connection is None once detached
         assert isinstance(driver, psycopg.Connection)
+        driver.rollback()
+        driver.autocommit = True  # a LISTEN counts from its commit on
+        driver.execute(f"LISTEN {channel}".encode())
         yield driver
