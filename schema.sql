@@ -134,6 +134,65 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_folded_text(content text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  invisible CONSTANT text :=
+    '[\u00ad\u034f\u061c\u115f-\u1160\u17b4-\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f'
+    '\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]';
+  optional CONSTANT text := -- vowel points of Arabic and Hebrew, and tatweel: most texts go without them
+    '[\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06dc'
+    '\u06df-\u06e8\u06ea-\u06ed]';
+  signs CONSTANT text :=
+    '[\u0080-\u00bf\u00d7\u00f7\u02c2-\u02c5\u02d2-\u02eb\u02ed\u02ef-\u02ff\u0375\u03f6\u0482\u055a-\u055f'
+    '\u0589-\u058f\u05be\u05c0\u05c3\u05c6\u05f3-\u060f\u061b-\u061f\u066a-\u066d\u06d4\u06dd-\u06de'
+    '\u06e9\u06fd-\u06fe\u0700-\u070f\u07f6-\u07f9\u07fe-\u07ff\u0830-\u083e\u085e\u0888\u0890-\u0891'
+    '\u08e2\u0964-\u0965\u0970\u09f2-\u09f3\u09fa-\u09fb\u09fd\u0a76\u0af0-\u0af1\u0b70\u0bf3-\u0bfa'
+    '\u0c77\u0c7f\u0c84\u0d4f\u0d79\u0df4\u0e3f\u0e4f\u0e5a-\u0e5b\u0f01-\u0f17\u0f1a-\u0f1f\u0f34\u0f36'
+    '\u0f38\u0f3a-\u0f3d\u0f85\u0fbe-\u0fc5\u0fc7-\u0fda\u104a-\u104f\u109e-\u109f\u10fb\u1360-\u1368'
+    '\u1390-\u1399\u1400\u166d-\u166e\u1680\u169b-\u169c\u16eb-\u16ed\u1735-\u1736\u17d4-\u17d6\u17d8-\u17db'
+    '\u1800-\u180a\u1940-\u1945\u19de-\u19ff\u1a1e-\u1a1f\u1aa0-\u1aa6\u1aa8-\u1aad\u1b5a-\u1b6a\u1b74-\u1b7e'
+    '\u1bfc-\u1bff\u1c3b-\u1c3f\u1c7e-\u1c7f\u1cc0-\u1cc7\u1cd3\u2010-\u20c0\u2104-\u212e\u213a-\u214d'
+    '\u214f\u218a-\u244a\u2500-\u2775\u2794-\u2bff\u2ce5-\u2cea\u2cf9-\u2cfc\u2cfe-\u2cff\u2d70\u2e00-\u2e2e'
+    '\u2e30-\u3004\u3008-\u3020\u3030\u3037\u303d-\u303f\u30a0\u30fb\u3190-\u3191\u31c0-\u31e3\u327f'
+    '\u4dc0-\u4dff\ua490-\ua4c6\ua4fe-\ua4ff\ua60d-\ua60f\ua673\ua67e\ua6f2-\ua716\ua720-\ua721\ua789-\ua78a'
+    '\ua828-\ua82b\ua836-\ua839\ua874-\ua877\ua8ce-\ua8cf\ua8f8-\ua8fa\ua8fc\ua92e-\ua92f\ua95f\ua9c1-\ua9cd'
+    '\ua9de-\ua9df\uaa5c-\uaa5f\uaa77-\uaa79\uaade-\uaadf\uaaf0-\uaaf1\uab5b\uab6a-\uab6b\uabeb\ue000-\uf8ff'
+    '\ufbb2-\ufdff\ufe45-\ufe46\ufff9-\ufffd\U0001d000-\U0001d3ff\U0001d800-\U0001daff\U0001f000-\U0001fbef'
+    '\U000e0000-\U000e01ef]';
+  folded text;
+BEGIN
+  IF pg_catalog.getdatabaseencoding() <> 'UTF8'
+    OR pg_catalog.octet_length(content) = pg_catalog.length(content)
+  THEN
+    folded := pg_catalog.lower(pg_catalog.lower(content COLLATE pg_catalog."C") COLLATE pg_catalog."default");
+    RETURN CASE WHEN pg_catalog.getdatabaseencoding() IN ('LATIN1', 'LATIN9', 'WIN1252')
+      THEN pg_catalog.regexp_replace(folded, '[\x80-\xa9\xab-\xb1\xb4\xb6-\xb8\xbb-\xbf\xd7\xf7]', ' ', 'g')
+      ELSE folded END;
+  END IF;
+  -- Persian writes the parts of a word beside each other with a joiner of no width, with a space, or as one word.
+  folded := pg_catalog.regexp_replace(content, '([\u0620-\u06ff\u0750-\u077f])\u200c+', '\1-', 'g');
+  folded := pg_catalog.normalize(pg_catalog.regexp_replace(folded, invisible, '', 'g'), 'NFKC');
+  folded := pg_catalog.regexp_replace(folded, optional, '', 'g');
+  -- First ASCII, whose I is i in Turkish too, then what LC_CTYPE knows, then what C does not.
+  folded := pg_catalog.lower(pg_catalog.lower(folded COLLATE pg_catalog."C") COLLATE pg_catalog."default");
+  folded := CASE WHEN pg_catalog.lower(pg_catalog.chr(201)) = pg_catalog.chr(201)
+    THEN rag_small_letters(folded) ELSE folded END;
+  -- The small letters that are written in two ways; typographic apostrophes and hyphens.
+  folded := pg_catalog.replace(folded, pg_catalog.chr(223), 'ss');
+  folded := pg_catalog.replace(folded, pg_catalog.concat('i', pg_catalog.chr(775)), 'i');
+  folded := pg_catalog.translate(
+    folded,
+    pg_catalog.concat(pg_catalog.chr(962), pg_catalog.chr(8217), pg_catalog.chr(8216), pg_catalog.chr(700),
+      pg_catalog.chr(8208), pg_catalog.chr(8722)),
+    pg_catalog.concat(pg_catalog.chr(963), '''''''--')
+  );
+  RETURN pg_catalog.regexp_replace(folded, signs, ' ', 'g');
+END
+$$;
+
 CREATE FUNCTION public.rag_job_error(error text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'public', 'pg_temp'
@@ -864,6 +923,93 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_query_words(config text, content text, most integer) RETURNS TABLE(word text, term text, lexemes text[])
+    LANGUAGE plpgsql IMMUTABLE STRICT ROWS 16 PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  unspaced CONSTANT text :=
+    '[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3\u0e00-\u0eff'
+    '\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\ua000-\ua48f'
+    '\ua9e0-\ua9ff\uaa60-\uaadf]';
+  particles CONSTANT text := -- of Korean, one syllable behind a noun of one
+    '[\uc740\ub294\uc774\uac00\uc744\ub97c\uc5d0\uc758\ub3c4\ub85c\uc640\uacfc\ub9cc]';
+  folded text := rag_folded_text(content);
+  runs boolean := pg_catalog.getdatabaseencoding() = 'UTF8'
+    AND pg_catalog.octet_length(folded) > pg_catalog.length(folded);
+BEGIN
+  IF runs THEN
+    runs := folded ~ unspaced;
+  END IF;
+  IF runs THEN  -- a space on both sides
+    folded := pg_catalog.regexp_replace(folded, pg_catalog.concat('(', unspaced, '+)'), ' \1 ', 'g');
+  END IF;
+  RETURN QUERY
+  WITH token AS MATERIALIZED (
+    SELECT hit[1] AS token, place, runs AND hit[1] ~ unspaced AS is_run
+    FROM pg_catalog.regexp_matches(
+      folded, '[^\x01-\x2f\x3a-\x60\x7b-\x7f]+(?:[-._''&+~]+[^\x01-\x2f\x3a-\x60\x7b-\x7f]+)*', 'g'
+    ) WITH ORDINALITY AS match (hit, place)
+  ), part AS (
+    SELECT pg_catalog."left"(piece, 200) AS piece, place, sub
+    FROM token, pg_catalog.unnest(
+      pg_catalog.string_to_array(pg_catalog.regexp_replace(token, '[-._''&+~]+', ' ', 'g'), ' ')
+    ) WITH ORDINALITY AS each (piece, sub)
+    WHERE NOT is_run
+  ), whole AS (  -- what is searched for as it stands, whatever the configuration
+    SELECT pg_catalog."left"(pg_catalog.regexp_replace(
+      pg_catalog.regexp_replace(token, '([^-._''&+~0-9])[-._''&+~]+(?=[^-._''&+~])', '\1', 'g'),
+      '[-._''&+~]+(?=[^-._''&+~0-9])', '', 'g'
+    ), 200) AS whole, place, 0::bigint AS sub
+    FROM token WHERE NOT is_run AND token ~ '[-._''&+~]'
+    UNION ALL
+    SELECT pg_catalog."left"(hit[1], 200), 0, place
+    FROM pg_catalog.regexp_matches(folded, '[a-z](?:\+\+|#)|[0-9]+(?:[-.,:/][0-9]+)+', 'g')
+      WITH ORDINALITY AS match (hit, place)
+    UNION ALL
+    SELECT gram, place, sub
+    FROM token CROSS JOIN LATERAL (
+      SELECT pg_catalog.concat(letter, pg_catalog.lead(letter) OVER (ORDER BY each.sub)), each.sub
+      FROM pg_catalog.unnest(pg_catalog.string_to_array(token, NULL)) WITH ORDINALITY AS each (letter, sub)
+    ) AS made (gram, sub)
+    WHERE is_run AND (pg_catalog.length(gram) = 2 OR pg_catalog.length(token) = 1)
+    UNION ALL
+    SELECT pg_catalog."left"(token, 1), place, 2
+    FROM token WHERE is_run AND pg_catalog.length(token) = 2 AND pg_catalog."right"(token, 1) ~ particles
+  ), chosen AS (
+    SELECT each.word, pg_catalog.min(each.place) AS place, pg_catalog.min(each.sub) AS sub,
+      pg_catalog.bool_or(each.is_whole) AS is_whole
+    FROM (
+      SELECT whole, place, sub, true FROM whole
+      UNION ALL
+      SELECT piece, place, sub, false FROM part
+    ) AS each (word, place, sub, is_whole)
+    GROUP BY each.word
+    ORDER BY 2, 3, 1
+    LIMIT most
+  )
+  SELECT chosen.word, chosen.word, ARRAY[chosen.word] FROM chosen WHERE is_whole OR config = 'simple'
+  UNION ALL
+  SELECT chosen.word, stem, ARRAY[marked]
+  FROM chosen, pg_catalog.unnest(
+    pg_catalog.tsvector_to_array(pg_catalog.to_tsvector(config::regconfig, chosen.word))
+  ) AS stem, pg_catalog.unnest(ARRAY[stem, pg_catalog.concat('~', stem)]) AS marked
+  WHERE config <> 'simple' AND NOT is_whole
+  UNION ALL
+  SELECT chosen.word, pg_catalog.concat(chosen.word, ' '), pg_catalog.string_to_array(pg_catalog.btrim(
+    pg_catalog.regexp_replace(chosen.word, '([0-9]+)', ' \1 ', 'g')
+  ), ' ')
+  FROM chosen
+  WHERE NOT is_whole AND chosen.word ~ '[0-9]' AND chosen.word ~ '[^0-9]'
+  UNION ALL
+  SELECT token, stem, ARRAY[marked]
+  FROM token, pg_catalog.unnest(
+    pg_catalog.tsvector_to_array(pg_catalog.to_tsvector(config::regconfig, token))
+  ) AS stem, pg_catalog.unnest(ARRAY[stem, pg_catalog.concat('~', stem)]) AS marked
+  WHERE config <> 'simple' AND is_run;
+END
+$$;
+
 CREATE FUNCTION public.rag_refuse_foreign_chunk(event uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -918,6 +1064,48 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_small_letters(content text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  capitals text;
+  smalls text;
+BEGIN
+  SELECT pg_catalog.string_agg(pg_catalog.chr(capital), ''), pg_catalog.string_agg(pg_catalog.chr(small), '')
+  INTO capitals, smalls
+  FROM (
+    SELECT code, CASE
+      WHEN code BETWEEN 192 AND 222 AND code <> 215 THEN code + 32
+      WHEN code = 304 THEN 105
+      WHEN code = 376 THEN 255
+      WHEN code BETWEEN 256 AND 310 OR code BETWEEN 330 AND 374 OR code BETWEEN 416 AND 420
+        OR code BETWEEN 478 AND 494 OR code = 500 OR code BETWEEN 504 AND 542 OR code BETWEEN 546 AND 562
+        OR code BETWEEN 1120 AND 1152 OR code BETWEEN 1162 AND 1214 OR code BETWEEN 1232 AND 1326
+        OR code BETWEEN 7680 AND 7828 OR code BETWEEN 7840 AND 7934 THEN code + 1 - code % 2
+      WHEN code BETWEEN 313 AND 327 OR code BETWEEN 377 AND 381 OR code = 431 OR code BETWEEN 461 AND 475
+        OR code BETWEEN 1217 AND 1229 THEN code + code % 2
+      WHEN code = 7838 THEN 223
+      WHEN code = 902 THEN 940
+      WHEN code BETWEEN 904 AND 906 THEN code + 37
+      WHEN code = 908 THEN 972
+      WHEN code BETWEEN 910 AND 911 THEN code + 63
+      WHEN code BETWEEN 913 AND 939 THEN code + 32
+      WHEN code BETWEEN 1024 AND 1039 THEN code + 80
+      WHEN code BETWEEN 1040 AND 1071 THEN code + 32
+      WHEN code = 1216 THEN 1231
+      WHEN code BETWEEN 1329 AND 1366 THEN code + 48
+      END
+    FROM (SELECT DISTINCT pg_catalog.ascii(hit[1])
+      FROM pg_catalog.regexp_matches(
+        content, '[\u00c0-\u00de\u0100-\u0232\u0386-\u03ab\u0400-\u0556\u1e00-\u1efe]', 'g') AS match (hit)
+    ) AS present (code)
+  ) AS pair (capital, small)
+  WHERE small IS NOT NULL;
+  RETURN pg_catalog.translate(content, coalesce(capitals, ''), coalesce(smalls, ''));
+END
+$$;
+
 CREATE FUNCTION public.rag_text_vector(config text, content text) RETURNS tsvector
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path TO 'public', 'pg_temp'
@@ -937,6 +1125,136 @@ CREATE FUNCTION public.rag_touch_updated_at() RETURNS trigger
 BEGIN
   NEW.updated_at := now();
   RETURN NEW;
+END
+$$;
+
+CREATE FUNCTION public.rag_words(config text, content text) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  unspaced CONSTANT text :=
+    '[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3\u0e00-\u0eff'
+    '\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\ua000-\ua48f'
+    '\ua9e0-\ua9ff\uaa60-\uaadf]';
+  spaced CONSTANT text :=
+    '[^\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3\u0e00-\u0eff'
+    '\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\ua000-\ua48f'
+    '\ua9e0-\ua9ff\uaa60-\uaadf]';
+  alone CONSTANT text := -- letters of Chinese that are words of their own
+    '[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]';
+  syllable CONSTANT text := '[\uac00-\ud7a3]';
+  folded text := rag_folded_text(content);
+  runs text := '';
+  grams text[] := '{}';
+  words text[];
+  stems text[];
+  vector tsvector;
+  plain text;
+  wholes text;
+BEGIN
+  IF pg_catalog.getdatabaseencoding() = 'UTF8' AND pg_catalog.octet_length(folded) > pg_catalog.length(folded)
+    AND folded ~ unspaced
+  THEN
+    runs := pg_catalog.concat(' ', pg_catalog.regexp_replace(folded, spaced, ' ', 'g'), ' ');
+    folded := pg_catalog.regexp_replace(folded, unspaced, ' ', 'g');
+    grams := ARRAY(
+      SELECT gram
+      FROM (
+        SELECT letter, pg_catalog.lag(letter) OVER places AS before, pg_catalog.lead(letter) OVER places AS after
+        FROM pg_catalog.unnest(pg_catalog.string_to_array(runs, NULL)) WITH ORDINALITY AS each (letter, place)
+        WINDOW places AS (ORDER BY place)
+      ) AS each
+      CROSS JOIN LATERAL (
+        SELECT pg_catalog.concat(letter, after) WHERE after <> ' '
+        UNION ALL
+        SELECT letter
+        WHERE before = ' ' AND (after = ' ' OR letter ~ syllable) OR letter ~ alone
+      ) AS made (gram)
+      WHERE letter <> ' '
+    );
+  END IF;
+  plain := pg_catalog.btrim(pg_catalog.regexp_replace(
+    folded, ' *[\x01-\x1f\x21-\x2f\x3a-\x60\x7b-\x7f][\x01-\x2f\x3a-\x60\x7b-\x7f]*|  +', ' ', 'g'
+  ));
+  -- Compounds whole, without what joins their parts but between digits; C++ and C#.
+  wholes := pg_catalog.regexp_replace(
+    pg_catalog.regexp_replace(
+      pg_catalog.array_to_string(ARRAY(
+        SELECT hit[1]
+        FROM pg_catalog.regexp_matches(
+          folded,
+          '[^\x01-\x2f\x3a-\x60\x7b-\x7f]+(?:[-._''&+~]+[^\x01-\x2f\x3a-\x60\x7b-\x7f]+)+|[a-z](?:\+\+|#)', 'g'
+        ) AS match (hit)
+      ), ' '),
+      '([^-._''&+~0-9 ])[-._''&+~]+(?=[^-._''&+~ ])', '\1', 'g'
+    ),
+    '[-._''&+~]+(?=[^-._''&+~0-9 ])', '', 'g'
+  );
+  IF plain ~ '[0-9]' THEN
+    wholes := pg_catalog.concat_ws(' ', wholes, pg_catalog.array_to_string(ARRAY(
+      SELECT hit[1] FROM pg_catalog.regexp_matches(folded, '[0-9]+(?:[-.,:/][0-9]+)+', 'g') AS match (hit)
+    ), ' '));
+    IF plain ~ '[0-9][^0-9 ]|[^0-9 ][0-9]' THEN
+      wholes := pg_catalog.concat_ws(' ', wholes, pg_catalog.regexp_replace(
+        pg_catalog.regexp_replace(
+          pg_catalog.array_to_string(ARRAY(
+            SELECT hit[1]
+            FROM pg_catalog.regexp_matches(plain, '[0-9]+[^0-9 ][^ ]*|[^0-9 ]+[0-9][^ ]*', 'g') AS match (hit)
+          ), ' '),
+          '([0-9])(?=[^0-9 ])', '\1 ', 'g'
+        ),
+        '([^0-9 ])(?=[0-9])', '\1 ', 'g'
+      ));
+    END IF;
+  END IF;
+  IF plain ~ '[^ ]{200}' OR wholes ~ '[^ ]{200}' THEN
+    plain := pg_catalog.regexp_replace(plain, '([^ ]{200})[^ ]+', '\1', 'g');
+    wholes := pg_catalog.regexp_replace(wholes, '([^ ]{200})[^ ]+', '\1', 'g');
+  END IF;
+  IF wholes <> '' THEN
+    grams := pg_catalog.array_cat(
+      grams, pg_catalog.array_remove(pg_catalog.string_to_array(wholes, ' '), '')
+    );
+  END IF;
+  IF pg_catalog.octet_length(folded) + pg_catalog.octet_length(runs) < 100000 THEN
+    -- Each word once and sorted: cheaper here than in the index.
+    vector := pg_catalog.array_to_tsvector(pg_catalog.string_to_array(plain, ' '));
+    IF config <> 'simple' THEN
+      words := pg_catalog.tsvector_to_array(vector);
+      stems := pg_catalog.tsvector_to_array(pg_catalog.ts_delete(
+        pg_catalog.to_tsvector(
+          config::regconfig, pg_catalog.concat(pg_catalog.array_to_string(words, ' '), runs)
+        ), words
+      ));
+      IF pg_catalog.cardinality(stems) > 0 THEN
+        vector := vector || pg_catalog.array_to_tsvector(pg_catalog.string_to_array(
+          pg_catalog.concat('~', pg_catalog.array_to_string(stems, E'\x01~')), E'\x01'
+        ));
+      END IF;
+    END IF;
+    IF pg_catalog.cardinality(grams) > 0 THEN
+      vector := vector || pg_catalog.array_to_tsvector(grams);
+    END IF;
+    RETURN pg_catalog.tsvector_to_array(vector);
+  END IF;
+  words := pg_catalog.string_to_array(plain, ' ');
+  IF config <> 'simple' THEN  -- piece by piece, because a tsvector holds 1 MB
+    stems := ARRAY(
+      SELECT pg_catalog.concat('~', stem)
+      FROM (
+        SELECT pg_catalog.unnest(pg_catalog.tsvector_to_array(
+          pg_catalog.to_tsvector(config::regconfig, pg_catalog.string_agg(word, ' '))
+        ))
+        FROM pg_catalog.unnest(pg_catalog.array_cat(words, pg_catalog.string_to_array(runs, ' ')))
+          WITH ORDINALITY AS each (word, place)
+        GROUP BY place / 1000
+        EXCEPT
+        SELECT pg_catalog.unnest(words)
+      ) AS lexeme (stem)
+    );
+  END IF;
+  RETURN pg_catalog.array_cat(words, pg_catalog.array_cat(grams, stems));
 END
 $$;
 
@@ -1024,7 +1342,7 @@ CREATE INDEX rag_chunk_events_version_id_idx ON public.rag_chunk_events USING bt
 
 CREATE INDEX rag_chunks_current_embedding_idx ON public.rag_chunks USING hnsw (embedding public.vector_cosine_ops) WHERE is_current;
 
-CREATE INDEX rag_chunks_current_text_idx ON public.rag_chunks USING gin (public.rag_text_vector(text_config, content)) WHERE is_current;
+CREATE INDEX rag_chunks_current_words_idx ON public.rag_chunks USING gin (public.rag_words(text_config, content) COLLATE "C") WHERE is_current;
 
 CREATE INDEX rag_chunks_pending_idx ON public.rag_chunks USING btree (created_at, id) WHERE (is_current AND (embedding IS NULL));
 

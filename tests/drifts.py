@@ -300,11 +300,11 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
         },
     ),
     "GIN of another text": (
-        "DROP INDEX rag_chunks_current_text_idx; CREATE INDEX rag_chunks_current_text_idx"
-        " ON rag_chunks USING gin (rag_text_vector('simple', content)) WHERE is_current",
+        "DROP INDEX rag_chunks_current_words_idx; CREATE INDEX rag_chunks_current_words_idx"
+        " ON rag_chunks USING gin (rag_words('simple', content)) WHERE is_current",
         {
-            "index rag_chunks.rag_chunks_current_text_idx": "CREATE INDEX rag_chunks_current_text_idx"
-            " ON rag_chunks USING gin (rag_text_vector('simple'::text, content)) WHERE is_current"
+            "index rag_chunks.rag_chunks_current_words_idx": "CREATE INDEX rag_chunks_current_words_idx"
+            " ON rag_chunks USING gin (rag_words('simple'::text, content)) WHERE is_current"
         },
     ),
     "index method": (

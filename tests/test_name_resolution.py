@@ -68,6 +68,19 @@ def use_documents(connection: Connection) -> None:
     attempt(connection, f"UPDATE rag_chunks SET version_id = '{other}'")
     attempt(connection, "DELETE FROM rag_chunk_events")
     attempt(connection, "SELECT rag_text_vector('english', 'text')")
+    use_words(connection)
+
+
+def use_words(connection: Connection) -> None:
+    """With plain and long texts, capitals that LC_CTYPE does not know, and scripts without spaces."""
+    texts = (
+        "''", "'running GPT-4 E4711 1.2.3'", "'É İß 東京 ab'", "repeat('x', 300)",
+        "repeat('running e4 ', 30000)",
+    )  # fmt: skip
+    for config in ("simple", "english"):
+        for text in texts:
+            attempt(connection, f"SELECT rag_words('{config}', {text}), rag_small_letters({text})")
+            attempt(connection, f"SELECT * FROM rag_query_words('{config}', left({text}, 99), 32)")
 
 
 def use_jobs(connection: Connection) -> None:

@@ -171,13 +171,13 @@ SEARCHES: dict[str, tuple[Callable[[], sa.Select[*tuple[Any, ...]]], set[str]]] 
     ),
     "hybrid": (
         lambda: hybrid_search(EMBEDDING, "word42 cut at 3"),
-        {"rag_chunks_current_embedding_idx", "rag_chunks_current_text_idx", "rag_chunks_pkey"},
+        {"rag_chunks_current_embedding_idx", "rag_chunks_current_words_idx", "rag_chunks_pkey"},
     ),
     "hybrid in two configurations": (
         lambda: hybrid_search(EMBEDDING, "word42 words", text_configs=["simple", "english"]),
-        {"rag_chunks_current_embedding_idx", "rag_chunks_current_text_idx"},
+        {"rag_chunks_current_embedding_idx", "rag_chunks_current_words_idx"},
     ),
-    "hybrid by words": (lambda: hybrid_search(None, "word42 word43"), {"rag_chunks_current_text_idx"}),
+    "hybrid by words": (lambda: hybrid_search(None, "word42 word43"), {"rag_chunks_current_words_idx"}),
     "hybrid by embedding": (lambda: hybrid_search(EMBEDDING, None), {"rag_chunks_current_embedding_idx"}),
     "history": (
         lambda: chunk_history(f"article-{NUMBER}"),

@@ -313,7 +313,7 @@ def test_an_attempt_whose_work_is_yet_to_be_done_fails(
     kind = Kind("threads", database)
     with kind.working({"a": handler}), connect(database) as connection:
         wait_until(lambda: rows(connection, error), "the failure")
-        assert f"The handler of 'a' {said}" in rows(connection, error)[0]
+        assert f"The handler of 'a' {said}" in str(rows(connection, error)[0])
 
 
 @pytest.mark.parametrize("handler", [lambda job: None, *(each for each, _ in LAZY[1:4])])
@@ -327,7 +327,7 @@ def test_in_asyncio_an_attempt_that_is_not_awaited_fails(database: Database, han
         with connect(database) as connection:
             while not rows(connection, error):
                 await asyncio.sleep(0.02)
-            assert "The handler of 'a' returned" in rows(connection, error)[0]
+            assert "The handler of 'a' returned" in str(rows(connection, error)[0])
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

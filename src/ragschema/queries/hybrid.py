@@ -14,7 +14,6 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
-    SmallInteger,
     Subquery,
     Text,
     Uuid,
@@ -29,7 +28,6 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY
 
 from ragschema.embeddings.column_type import Embedding
 from ragschema.embeddings.wire import EmbeddingLike
@@ -64,16 +62,12 @@ HybridHit: TypeAlias = Select[
     float,
 ]
 
-LEXEMES = 32
-"""Lexemes of a text that are searched for, in each configuration: the first distinct ones."""
+WORDS = 32
+"""Words of a text that are searched for, in each configuration: the first distinct ones."""
 COMMON = 5000
-"""Chunks from which on a lexeme is too common to tell them apart: searched for only if no other is rarer."""
-_LENGTH = (
-    16_384  # characters of a text that are looked at: to_tsvector takes 1 MB, and 32 lexemes need far less
-)
-
-# As tsquery reads it: quoted, whatever operators, quotes and backslashes it holds.
-_QUOTED = r"'''' || replace(replace(word.lexeme, '\', '\\'), '''', '''''') || ''''"
+"""Chunks from which on a word is too common to tell them apart: searched for only if no other is rarer."""
+_LENGTH = 16_384  # characters of a text that are looked at: 32 words need far less
+_EXACT: ColumnElement[str] = literal_column("'simple'")  # the configuration that makes no stems
 
 
 def hybrid_search(
@@ -95,10 +89,14 @@ def hybrid_search(
     ``1 / (rrf_k + rank)`` over the searches that found it (Cormack, Clarke and Buettcher, SIGIR 2009). Either
     side may be missing: None, or a text without words.
 
-    A chunk is found by any one of the text's first 32 lexemes. It is ranked by those it holds, the rarer the
-    more (``ln(1 + 5000 / chunks that hold it)`` each), and among the best by ``ts_rank`` as well, a number below
-    1. A lexeme of more than 5,000 chunks is passed over while there is a rarer one: ranking every chunk that
-    holds a common word takes 0.1 ms a chunk.
+    A chunk is found by any one of the text's first 32 words. It is ranked by those it holds, the rarer the more
+    (``ln(1 + 5000 / chunks that hold it)`` each); of two alike the shorter comes first, by a number below 1. A word
+    of more than 5,000 chunks is passed over while there is a rarer one: ranking every chunk that holds a common word
+    takes 0.1 ms a chunk.
+
+    Words are what the SQL functions ``rag_words`` and ``rag_query_words`` make of a text: in small letters, whichever
+    way they are composed; ``GPT-4`` is GPT, 4 and GPT4; in scripts without spaces every two neighbouring letters are
+    one.
 
     Args:
         embedding: Shape ``(dimension,)``, not zero; None searches by words only.
@@ -107,8 +105,8 @@ def hybrid_search(
         limit: Rows to return at most.
         candidates: Rows of each search before they are fused; ``limit`` at the least.
         rrf_k: The larger, the less the first ranks weigh.
-        text_configs: Each finds the chunks of documents with that ``text_config``, with the lexemes that it makes
-            of the text.
+        text_configs: ``simple`` finds exact words, in every document. Any other finds the chunks of documents with
+            that ``text_config``, by the stems that it makes of the words.
         article_ids: As in `nearest_chunks`, for both searches.
         document_ids: The same.
         where: The same.
@@ -202,26 +200,27 @@ def _worded(configs: Sequence[str], candidates: int, filters: Filters) -> FromCl
     words = _words(configs)
     matches = _matches(words, filters)
     rarest = select(func.min(matches.c.frequency)).scalar_subquery()
-    weight = func.sum(func.ln(1 + COMMON / cast(matches.c.frequency, Double())))
-    best = (
-        select(matches.c.id, weight.label("weight"))
+    each = (
+        select(
+            matches.c.id,
+            func.max(func.ln(1 + COMMON / cast(matches.c.frequency, Double()))).label("weight"),
+        )
         .where(or_(matches.c.frequency <= COMMON, rarest > COMMON))
-        .group_by(matches.c.id)
-        .order_by(weight.desc(), matches.c.id)
+        .group_by(matches.c.id, matches.c.word)
+        .subquery("each")
+    )
+    weight = func.sum(each.c.weight)
+    best = (
+        select(each.c.id, weight.label("weight"))
+        .group_by(each.c.id)
+        .order_by(weight.desc(), each.c.id)
         .limit(row_count(candidates))
         .subquery("best")
     )
-    anyone = (
-        select(words.c.config, cast(func.string_agg(words.c.quoted, literal(" | ")), TSQUERY).label("query"))
-        .group_by(words.c.config)
-        .subquery("anyone")
-    )
-    vector = func.rag_text_vector(Chunk.text_config, Chunk.content)
-    score = best.c.weight + func.ts_rank(vector, anyone.c.query, 32)  # 32: from 0 to 1
+    score = best.c.weight + 1 / (1 + func.ln(1.0 + func.length(Chunk.content)))  # of two alike, the shorter
     scored = (
-        select(best.c.id, score.label("text_score"))
+        select(best.c.id, cast(score, Double()).label("text_score"))
         .join(Chunk, Chunk.id == best.c.id)
-        .join(anyone, anyone.c.config == Chunk.text_config)
         .cte("scored")
         .prefix_with("MATERIALIZED")  # the rank would work the score out again
     )
@@ -230,38 +229,40 @@ def _worded(configs: Sequence[str], candidates: int, filters: Filters) -> FromCl
 
 
 def _words(configs: Sequence[str]) -> CTE:
-    """Return the lexemes that each configuration makes of the text: config, quoted and as a query."""
+    """Return the words that each configuration makes of the text, and the lexemes that a chunk may have them by."""
     made = []
     for config in configs:
         named = literal(config, Text())
         word = (
-            func.unnest(func.to_tsvector(cast(named, REGCONFIG), SEARCHED))
-            .table_valued(
-                column("lexeme", Text()), column("positions", ARRAY(SmallInteger)), column("weights")
-            )
-            .render_derived(name="word")
+            func.rag_query_words(named, SEARCHED, row_count(WORDS))
+            .table_valued(column("word", Text()), column("term", Text()), column("lexemes", ARRAY(Text())))
+            .alias("word")
         )
-        quoted = literal_column(_QUOTED, Text())
-        first = select(named.label("config"), quoted.label("quoted")).select_from(word)
         # in words: of a column of the function, params() of SQLAlchemy 2.0 keeps the function without its value
-        first = first.order_by(literal_column("word.positions[1]")).limit(row_count(LEXEMES))
-        made.append(select(first.subquery()))
-    each = union_all(*made).subquery("each")
-    words = select(each.c.config, each.c.quoted, cast(each.c.quoted, TSQUERY).label("query"))
-    return words.cte("words").prefix_with("MATERIALIZED")
+        terms = (
+            literal_column("word.word", Text()).label("word"),
+            literal_column("word.term", Text()).label("term"),
+            literal_column("word.lexemes", ARRAY(Text())).label("lexemes"),
+        )
+        made.append(select(named.label("config"), *terms).select_from(word))
+    return union_all(*made).cte("words").prefix_with("MATERIALIZED")
 
 
 def _matches(words: CTE, filters: Filters) -> CTE:
-    """Return the chunks that hold a lexeme, one row each, with the number of chunks that do: one more than
-    `COMMON` where there are more."""
-    vector = func.rag_text_vector(Chunk.text_config, Chunk.content)
+    """Return the chunks that have a word, a row for each term, with the number of chunks that the term is found
+    in: more than `COMMON` where there are more."""
+    # text[], but SQLAlchemy knows a collation of text only
+    held = func.rag_words(Chunk.text_config, Chunk.content, type_=Text()).collate("C")
     holders = select(Chunk.id).where(
-        Chunk.is_current, Chunk.text_config == words.c.config, vector.bool_op("@@")(words.c.query)
+        Chunk.is_current,
+        or_(words.c.config == _EXACT, Chunk.text_config == words.c.config),
+        held.bool_op("@>")(words.c.lexemes),
     )
     holder = filters.apply(holders).limit(row_count(COMMON + 1)).correlate(words).lateral("holder")
-    frequency = func.count().over(partition_by=(words.c.config, words.c.quoted))
-    matches = select(holder.c.id, frequency.label("frequency")).select_from(words.join(holder, literal(True)))
-    return matches.cte("matches").prefix_with("MATERIALIZED")
+    frequency = func.count().over(partition_by=(words.c.config, words.c.term))
+    matches = select(holder.c.id, words.c.word, frequency.label("frequency"))
+    joined = matches.select_from(words.join(holder, literal(True)))
+    return joined.cte("matches").prefix_with("MATERIALIZED")
 
 
 def _fused(near: FromClause, worded: FromClause, rrf_k: int, limit: int) -> Subquery:

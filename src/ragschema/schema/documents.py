@@ -139,8 +139,8 @@ class Chunk(Base):
             postgresql_where=text("is_current"),
         ),
         Index(
-            "rag_chunks_current_text_idx",
-            text("rag_text_vector(text_config, content)"),
+            "rag_chunks_current_words_idx",
+            text('(rag_words(text_config, content)) COLLATE "C"'),
             postgresql_using="gin",
             postgresql_where=text("is_current"),
         ),
