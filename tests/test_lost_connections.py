@@ -22,7 +22,7 @@ from checkouts import (
     use_checkout,
     wait_until,
 )
-from conftest import connect
+from conftest import Command, connect
 from proxies import Cut, Proxy, proxied
 from ragschema import migrations
 from ragschema.database.options import Options
@@ -266,6 +266,27 @@ def test_a_connection_lost_before_the_first_revision_is_69(
         migrations.upgrade(proxy.database)
     assert lost.value.message.startswith("The migration failed before its first revision; ")
     assert "the connection was lost" in lost.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("command", "question"),
+    [
+        (("jobs", "stats"), "rag_jobs"),
+        (("migrate", "health"), "pg_get_functiondef"),
+        (("migrate", "verify"), "pg_get_functiondef"),
+        (("migrate", "repair"), "indisvalid"),
+        (("migrate", "history"), "rag_migration_history"),
+    ],
+)
+def test_a_connection_lost_in_any_command_is_69_in_a_sentence(
+    run: Command, proxy: Proxy, command: tuple[str, ...], question: str
+) -> None:
+    proxy.arm(question)
+    result = run("rag", *command, DATABASE_URL=proxy.database.libpq_url())
+    assert proxy.cuts == 1
+    assert result.returncode == 69, result.stderr
+    assert "Error: The connection to the database was lost." in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 # locks before the first revision

@@ -37,9 +37,10 @@ def find_owed(connection: Connection, schema: str, current: str | None) -> tuple
     """
     if current is None:
         return ()
+    history = quoted(schema, HISTORY_TABLE).replace("%", "%%")  # beside a parameter
     statement = (
         "SELECT revision FROM (SELECT DISTINCT ON (revision) revision, direction"
-        f" FROM {quoted(schema, HISTORY_TABLE)} WHERE succeeded AND direction = ANY(%s)"
+        f" FROM {history} WHERE succeeded AND direction = ANY(%s)"
         " ORDER BY revision, id DESC) newest WHERE direction = 'defer'"
     )
     try:
