@@ -160,7 +160,7 @@ def corpora(*, chunks: int, crowd: int, versions: int) -> Mapping[str, Mapping[s
     }
 
 
-NAMES = {"source_hash": "new", "chunker_version": "chunker", "embedder_version": "model"}
+NAMES: dict[str, Any] = {"source_hash": "new", "chunker_version": "chunker", "embedder_version": "model"}
 VECTOR = np.random.default_rng(1).standard_normal(768).astype(np.float32)
 
 
@@ -224,7 +224,9 @@ def _waiting(session: Session) -> list[UUID]:
 
 
 def _plan_many(session: Session, texts: list[str]) -> None:
-    plan_versions(session, [(VersionPlan("target", *NAMES.values(), None, None, None), texts)])
+    plan_versions(
+        session, [(VersionPlan("target", *NAMES.values(), title=None, url=None, text_config=None), texts)]
+    )
 
 
 WORKS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -66,7 +67,7 @@ def database(server: Mapping[str, str]) -> Iterator[Database]:
 
 def serve(session: Session, enter: Enter, schema: str, number: int) -> None:
     """Run every kind of statement in a tenant's schema, and look that it met that tenant's rows."""
-    version = {"source_hash": str(number), "chunker_version": "c", "embedder_version": "e"}
+    version: dict[str, Any] = {"source_hash": str(number), "chunker_version": "c", "embedder_version": "e"}
     article_id = f"{schema} {number}"
     enter(session, schema)
     plan = plan_version(session, article_id, ["first", f"second of {schema}"], **version)
@@ -163,7 +164,7 @@ def test_our_statements_bear_a_search_path_that_others_set(engine: sa.Engine) ->
         path = psycopg.sql.Identifier(schema).as_string() + ", public"
         session.execute(sa.text("SELECT set_config('search_path', :path, false)"), {"path": path})
 
-    version = {"source_hash": "h", "chunker_version": "c", "embedder_version": "e"}
+    version: dict[str, Any] = {"source_hash": "h", "chunker_version": "c", "embedder_version": "e"}
     with Session(engine) as session:
         for _ in range(ROUNDS):
             for schema in TENANTS:
