@@ -21,7 +21,7 @@ from skewed_data import WORKS, Work, corpora, fill
 
 CORPORA = corpora(chunks=1500, crowd=5000, versions=100)
 MORE = 3  # times the rows of the even corpus
-SMALL = 500  # rows that are nothing, whatever they are a multiple of
+SMALL = 2500  # rows of a table of a few pages, which may be read whole
 
 EXPLAINED = """
 LOAD 'auto_explain';

@@ -133,7 +133,8 @@ WITH manifest AS MATERIALIZED (
     AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id BETWEEN :version_id AND :version_id)
 ), written AS MATERIALIZED (
     SELECT c.id, c.is_current
-    FROM rag_document_versions v JOIN rag_chunks c ON c.version_id BETWEEN v.id AND v.id
+    FROM rag_document_versions v
+    CROSS JOIN LATERAL (SELECT * FROM rag_chunks WHERE version_id BETWEEN v.id AND v.id OFFSET 0) c
     WHERE v.document_id BETWEEN :document_id AND :document_id
 ), compared AS MATERIALIZED (
     SELECT w.id, w.is_current, m.id IS NOT NULL AS is_listed FROM written w FULL JOIN manifest m ON m.id = w.id
@@ -145,7 +146,8 @@ WHERE c.id = ANY(ARRAY(SELECT id FROM compared WHERE is_current <> is_listed))
 RETURNING c.is_current
 """)
 _OF_DOCUMENT = """id = ANY(ARRAY(
-    SELECT r.id FROM rag_document_versions v JOIN {table} r ON r.version_id BETWEEN v.id AND v.id
+    SELECT r.id FROM rag_document_versions v
+    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE version_id BETWEEN v.id AND v.id OFFSET 0) r
     WHERE v.document_id BETWEEN :document_id AND :document_id
 ))"""
 _PURGE = (

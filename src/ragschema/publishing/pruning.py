@@ -168,9 +168,10 @@ AND r.created_at < coalesce(CAST(:before AS timestamptz), 'infinity')
 """)
 # The shapes are those of where a version is planned: an index is read however few or many rows are expected.
 _GONE = "unnest((SELECT CAST(:versions AS uuid[])))"
-_OF_VERSIONS = (
-    f"SELECT r.id FROM {_GONE} AS gone (id) JOIN {{table}} r ON r.version_id BETWEEN gone.id AND gone.id"
-)
+_OF_VERSIONS = f"""
+    SELECT r.id FROM {_GONE} AS gone (id)
+    CROSS JOIN LATERAL (SELECT id FROM {{table}} WHERE version_id BETWEEN gone.id AND gone.id OFFSET 0) r
+"""
 _CHUNKS, _EVENTS = (_OF_VERSIONS.format(table=table) for table in ("rag_chunks", "rag_chunk_events"))
 _HEIRS = f"""
     SELECT DISTINCT ON (e.chunk_id) e.chunk_id, e.version_id, e.ordinal

@@ -19,11 +19,13 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    true,
 )
 from sqlalchemy.orm import aliased
 
 from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
 from ragschema.queries.arguments import ARTICLE_IDS, DOCUMENT_IDS, MAX_DISTANCE, QueryError
+from ragschema.queries.planner_hints import ONE_BY_ONE
 from ragschema.values import several
 
 Rows: TypeAlias = Select[*tuple[Any, ...]]
@@ -101,30 +103,37 @@ def located(hits: FromClause) -> tuple[list[SQLColumnExpression[Any]], FromClaus
     Args:
         hits: Has the columns id, version_id, ordinal and content of `Chunk`.
     """
+    # by the chunk: its events are as many as versions list it, where the events of a version may be any number
+    events = (
+        select(ChunkEvent.ordinal, ChunkEvent.version_id, ChunkEvent.event_type)
+        .where(ChunkEvent.chunk_id == hits.c.id)
+        .correlate(hits)
+        .offset(ONE_BY_ONE)
+        .subquery("events")
+    )
     ordinal = (
-        select(func.min(ChunkEvent.ordinal))
-        .where(
-            ChunkEvent.version_id == DocumentVersion.id,
-            ChunkEvent.chunk_id == hits.c.id,
-            IS_LISTED,
-        )
+        select(func.min(events.c.ordinal))
+        .where(events.c.version_id == DocumentVersion.id, events.c.event_type != literal_column("'deleted'"))
         .correlate(DocumentVersion, hits)
         .scalar_subquery()
     )
-    columns: list[SQLColumnExpression[Any]] = [
-        hits.c.id.label("chunk_id"),
-        Document.id.label("document_id"),
-        Document.article_id,
-        DocumentVersion.id.label("version_id"),
-        DocumentVersion.version_number,
-        func.coalesce(ordinal, hits.c.ordinal).label("ordinal"),
-        DocumentVersion.title,
-        DocumentVersion.url,
-        hits.c.content,
-    ]
-    joined = (
-        hits.join(Origin, Origin.id == hits.c.version_id)
+    place = (
+        select(
+            Document.id.label("document_id"),
+            Document.article_id,
+            DocumentVersion.id.label("version_id"),
+            DocumentVersion.version_number,
+            func.coalesce(ordinal, hits.c.ordinal).label("ordinal"),
+            DocumentVersion.title,
+            DocumentVersion.url,
+        )
+        .select_from(Origin)
         .join(Document, Document.id == Origin.document_id)
         .join(DocumentVersion, DocumentVersion.id == Document.current_version_id)
+        .where(Origin.id == hits.c.version_id)
+        .correlate(hits)
+        .offset(ONE_BY_ONE)
+        .lateral("place")
     )
-    return columns, joined
+    columns: list[SQLColumnExpression[Any]] = [hits.c.id.label("chunk_id"), *place.c, hits.c.content]
+    return columns, hits.join(place, true())

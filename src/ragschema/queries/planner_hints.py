@@ -33,3 +33,10 @@ ZERO: ColumnElement[int] = literal_column("0")
 
 PostgreSQL takes rows of an HNSW index to be in the order of the distance, and their order is loose.
 """
+
+ONE_BY_ONE: ColumnElement[int] = literal_column("0")
+"""The offset of a lateral subquery that is to be asked for each row, by its key.
+
+PostgreSQL does not merge a subquery with an offset into the statement around it. Merged, a join of a few rows with a
+table reads all of the table where averages let it expect many.
+"""

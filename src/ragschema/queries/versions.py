@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
     tuple_,
     type_coerce,
     union_all,
@@ -26,6 +27,7 @@ from sqlalchemy.orm import aliased
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.queries.arguments import built_once, checked_count, row_count
 from ragschema.queries.filters import IS_LISTED
+from ragschema.queries.planner_hints import ONE_BY_ONE
 
 VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
 
@@ -37,13 +39,19 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
     with it. Between the version and itself: of a range the planner expects a two hundredth of the table, whatever
     is in it, and reads the index also where the average version has half of all chunks.
     """
+    chunk = (
+        select(Chunk.id, Chunk.ordinal, Chunk.content)
+        .where(Chunk.id == ChunkEvent.chunk_id)
+        .offset(ONE_BY_ONE)
+        .lateral("chunk")
+    )
     listed = (
         select(
-            Chunk.id.label("chunk_id"),
-            func.coalesce(ChunkEvent.ordinal, Chunk.ordinal).label("ordinal"),
-            Chunk.content,
+            chunk.c.id.label("chunk_id"),
+            func.coalesce(ChunkEvent.ordinal, chunk.c.ordinal).label("ordinal"),
+            chunk.c.content,
         )
-        .join(Chunk, Chunk.id == ChunkEvent.chunk_id)
+        .join(chunk, true())
         .where(ChunkEvent.version_id.between(version, version), IS_LISTED)
     )
     written = select(Chunk.id, Chunk.ordinal, Chunk.content).where(
@@ -129,14 +137,15 @@ def pending_embeddings(*, limit: int = 100, after: UUID | None = None) -> Select
             > tuple_(func.coalesce(seen, literal_column("'-infinity'")), after)
         )
     first = waiting.subquery("first")
-    return (
-        select(
-            first.c.id.label("chunk_id"),
-            Document.article_id,
-            DocumentVersion.embedder_version,
-            first.c.content,
-        )
-        .join(DocumentVersion, DocumentVersion.id == first.c.version_id)
+    origin = (
+        select(Document.article_id, DocumentVersion.embedder_version)
         .join(Document, Document.id == DocumentVersion.document_id)
+        .where(DocumentVersion.id == first.c.version_id)
+        .offset(ONE_BY_ONE)
+        .lateral("origin")
+    )
+    return (
+        select(first.c.id.label("chunk_id"), origin.c.article_id, origin.c.embedder_version, first.c.content)
+        .join(origin, true())
         .order_by(first.c.created_at, first.c.id)
     )
