@@ -309,7 +309,7 @@ def test_a_killed_plan_leaves_no_password_and_the_next_one_removes_its_server(
         done = run("rag", "migrate", "plan", DATABASE_URL=older_database.libpq_url(), TMPDIR=str(tmp_path))
         assert done.returncode == 0, done.stderr
         assert not left.exists()
-        assert not server.is_running()
+        assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE  # whom nobody has reaped
         with psycopg.connect(**dict(living.superuser)):  # type: ignore[arg-type]
             pass
     assert list(tmp_path.iterdir()) == []
