@@ -269,7 +269,9 @@ def test_a_revision_is_written_by_both_commands_and_needs_no_database(tmp_path: 
         text = written.read_text()
         assert f'revision = "{revision}"' in text
         assert f'down_revision = "{HEAD}"' in text
-        assert "import" not in text.partition("revision = ")[0].rpartition('"""')[2]  # nothing that is not used
+        assert (
+            "import" not in text.partition("revision = ")[0].rpartition('"""')[2]
+        )  # nothing that is not used
         written.unlink()
 
 
