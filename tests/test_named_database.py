@@ -39,7 +39,7 @@ def refusal(directory: Path, **environ: str) -> ConfigurationError:
         ("PGUSER", "rag", "DATABASE_URL=postgresql:///"),
         ("POSTGRES_DB", "rag", "Write POSTGRES_HOST too"),
         ("POSTGRES_PASSWORD", "s3cret", "Write POSTGRES_HOST too"),
-        ("POSTGRES_URL", "postgres://u:s3cret@h/d", "Write POSTGRES_HOST too, or DATABASE_URL="),
+        ("POSTGRES_URL", "postgres://u:s3cret@h/d", "Write DATABASE_URL with the value of POSTGRES_URL,"),
         ("DATABSE_URL", "postgresql://u:s3cret@h/d", "Write DATABASE_URL,"),
         ("DATABASE_ULR", "postgresql://u:s3cret@h/d", "Write DATABASE_URL,"),
         ("DATABASEURL", "postgresql://u:s3cret@h/d", "Write DATABASE_URL,"),
@@ -48,10 +48,10 @@ def refusal(directory: Path, **environ: str) -> ConfigurationError:
         ("DBHOST", "h", "Write DB_HOST,"),
         ("POSTGERS_HOST", "h", "Write POSTGRES_HOST,"),
         ("RAG_MIGRATIONS_DATABASE_URL", "postgresql://h/d", "Write RAG_MIGRATION_DATABASE_URL,"),
-        ("DB_URL", "postgresql://u:s3cret@h/d", "Write DATABASE_URL="),
+        ("DB_URL", "postgresql://u:s3cret@h/d", "Write DATABASE_URL with the value of DB_URL,"),
         ("DATABASE_HOST", "h", "Write DATABASE_URL="),
         ("SQLALCHEMY_DATABASE_URI", "x", "Write DATABASE_URL="),
-        ("NEON_MAIN", "postgresql+asyncpg://u:s3cret@h/d", "Write DATABASE_URL="),
+        ("NEON_MAIN", "postgresql+asyncpg://u:s3cret@h/d", "Write DATABASE_URL with the value of"),
     ],
 )
 def test_a_database_named_to_others_or_misspelt_is_refused(

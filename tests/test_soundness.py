@@ -221,6 +221,22 @@ def test_a_database_restored_by_half_is_found_by_the_same_question(
     assert "table rag_documents" not in missing
 
 
+@pytest.mark.parametrize(
+    "moved", ["FUNCTION rag_chunk_deleted()", "FUNCTION rag_jobs_stats()", "TABLE rag_jobs"]
+)
+def test_what_was_moved_away_is_no_success_of_a_repair(database: Database, moved: str) -> None:
+    with connect(database) as connection:
+        connection.execute("CREATE SCHEMA elsewhere")
+        connection.execute(f"ALTER {moved} SET SCHEMA elsewhere".encode())
+        with pytest.raises(DriftFound, match="missing in schema public") as refused:
+            repair(Options(database))
+        assert "goes back with ALTER ... SET SCHEMA" in refused.value.remedy
+        assert "rag migrate repair" not in refused.value.remedy
+        back = moved.replace(" ", " elsewhere.", 1)
+        connection.execute(f"ALTER {back} SET SCHEMA public".encode())
+    assert migrations.verify(database).is_clean
+
+
 def test_what_is_asked_takes_no_lock_on_our_tables_and_one_statement(database: Database) -> None:
     with connect(database) as blocking, connect(database) as connection:
         with blocking.transaction():

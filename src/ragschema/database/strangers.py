@@ -57,9 +57,11 @@ def refuse_strangers(environment: Environment, *, is_installed: bool) -> None:
     for name, setting in found.items():
         if ours := find_misspelt(name, _OURS):
             raise _refusal(setting, f"Write {ours}, if that is what it is for; else unset it, {instead}.")
+        if _URL.match(setting.value):
+            raise _refusal(setting, f"Write DATABASE_URL with the value of {name}, {instead}.")
         if name.startswith("POSTGRES_"):
             raise _refusal(setting, f"Write POSTGRES_HOST too, or DATABASE_URL={EXAMPLE_URL}; {instead}.")
-        if _OTHERS.fullmatch(name.upper()) or _URL.match(setting.value):
+        if _OTHERS.fullmatch(name.upper()):
             raise _refusal(setting, f"Write DATABASE_URL={EXAMPLE_URL}, {instead}.")
 
 

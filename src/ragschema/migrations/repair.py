@@ -13,7 +13,7 @@ from ragschema.database.server import Connection, Schemas
 from ragschema.database.write_access import check_writable
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.state.expected import read_fingerprints
-from ragschema.state.soundness import find_soundness
+from ragschema.state.soundness import Soundness, find_soundness
 from ragschema.state.status import find_invalid_indexes, read_current
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def repair(options: Options) -> Repair:
     touched. Rebuilds with REINDEX CONCURRENTLY and validates under SHARE UPDATE EXCLUSIVE: reads and writes go on.
 
     Raises:
+        DriftFound: Tables or functions are missing, which no repair makes; nothing was changed.
         RagSchemaError: psycopg's own error where a constraint does not hold for the rows.
     """
     with opened(options) as at:
@@ -69,7 +70,10 @@ def repair(options: Options) -> Repair:
         schema = at.schemas.target
         take_deployer_lock(connection, schema, wait=options.lock_wait)
         check_writable(connection)
-        moved = _move(connection, at.schemas)
+        soundness = find_soundness(connection, schema, read_current(connection, schema))
+        if soundness.missing:
+            soundness.refuse()
+        moved = _move(connection, at.schemas, soundness)
         connection.execute("SELECT set_config('lock_timeout', '0', false)")  # it would leave invalid indexes
         rebuilt, dropped, validated = [], [], []
         for index in find_invalid_indexes(connection, schema):
@@ -94,9 +98,9 @@ def repair(options: Options) -> Repair:
         return Repair(tuple(rebuilt), tuple(dropped), tuple(validated), tuple(moved))
 
 
-def _move(connection: Connection, schemas: Schemas) -> list[str]:
+def _move(connection: Connection, schemas: Schemas, soundness: Soundness) -> list[str]:
     """Make functions and triggers work on the schema they stand in, in one transaction; return their names."""
-    astray = [each.object.partition(" ") for each in find_soundness(connection, schemas.target, None).astray]
+    astray = [each.object.partition(" ") for each in soundness.astray]
     functions = [name for kind, _, name in astray if kind == "function"]
     triggers = [name for kind, _, name in astray if kind == "trigger"]
     path = sql.SQL(", ").join(map(sql.Identifier, [*schemas.names, "pg_temp"]))

@@ -96,7 +96,9 @@ class Soundness:
         """Return what to do."""
         kinds = {each.object.partition(" ")[0] for each in self.astray}
         remedies = []
-        if kinds & {"function", "trigger"}:
+        if (
+            kinds & {"function", "trigger"} and not self.missing
+        ):  # a trigger's function may be what is missing
             remedies.append(
                 "Run `rag migrate repair`: it makes them work on their own schema, in one transaction."
             )
@@ -106,8 +108,9 @@ class Soundness:
             )
         if self.missing:
             remedies.append(
-                "A restore that ended early leaves this: restore again, into an empty database;"
-                " `rag migrate verify` names everything that differs."
+                "A restore that ended early leaves this: restore again, into an empty database. What was moved to"
+                " another schema goes back with ALTER ... SET SCHEMA. `rag migrate verify` names everything that"
+                " differs."
             )
         return " ".join(remedies)
 
