@@ -35,8 +35,13 @@ def states(connection: Connection, job_type: str) -> list[object]:
 
 
 @contextmanager
-def running(script: str, directory: Path, database: Database) -> Iterator[subprocess.Popen[str]]:
-    """Run a script while the block runs; then end it by SIGTERM, as it says that it can be."""
+def running(
+    script: str, directory: Path, database: Database, *, ends_by: int = 0
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a script while the block runs; then end it by SIGTERM, as it says that it can be.
+
+    uvicorn raises the signal again when it has ended: ``ends_by=-signal.SIGTERM``.
+    """
     with subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=directory,
@@ -49,7 +54,7 @@ def running(script: str, directory: Path, database: Database) -> Iterator[subpro
             yield process
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate()
-            assert (process.returncode, out) == (0, ""), err
+            assert (process.returncode, out) == (ends_by, ""), err
         finally:
             process.kill()
 
@@ -59,7 +64,7 @@ def test_every_block_of_code_is_run_here() -> None:
     assert languages == {
         "Enqueue": ["python"],
         "Work": ["python", "python"],
-        "Work in asyncio": ["python"],
+        "Work in asyncio": ["python", "python"],
         "Operate": ["console", "sql"],
         "From Go, or in SQL": ["sql", "sql"],
         "Beside a service that writes its own SQL": ["sql"],
@@ -92,7 +97,7 @@ def test_what_is_enqueued_is_done_by_the_workers_of_the_page(database: Database,
 
 
 def test_the_worker_in_asyncio_completes_and_fails(database: Database, tmp_path: Path) -> None:
-    script = block(section(PAGE, "Work in asyncio"), "python")
+    script, _ = blocks(section(PAGE, "Work in asyncio"), "python")
     with connect(database) as connection:
         connection.execute("SELECT rag_jobs_enqueue('embed')")
         with running(script, tmp_path, database):
@@ -100,6 +105,15 @@ def test_the_worker_in_asyncio_completes_and_fails(database: Database, tmp_path:
         connection.execute("SELECT rag_jobs_enqueue('embed', max_attempts => 1)")
         with running(script.replace("asyncio.sleep(0)", "asyncio.sleep(1 / 0)"), tmp_path, database):
             wait_until(lambda: states(connection, "embed") == ["completed 1", "failed 1"], "its end")
+
+
+def test_the_worker_beside_a_service_completes_and_ends_with_it(database: Database, tmp_path: Path) -> None:
+    _, service = blocks(section(PAGE, "Work in asyncio"), "python")
+    script = service + "\nimport uvicorn\nuvicorn.run(app, port=0, log_level='warning')\n"
+    with connect(database) as connection:
+        connection.execute("SELECT rag_jobs_enqueue('embed')")
+        with running(script, tmp_path, database, ends_by=-signal.SIGTERM):
+            wait_until(lambda: states(connection, "embed") == ["completed 1"], "its end")
 
 
 def test_its_commands_run(database: Database, run: Command) -> None:

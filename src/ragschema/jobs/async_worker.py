@@ -70,8 +70,8 @@ async def work_async(
     options = read_options(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=True
     )
-    own = AsyncEngine(own_engine(engine.sync_engine))
-    state = _Worker(own, handlers, options, stopping or asyncio.Event())
+    own, ears = (AsyncEngine(own_engine(engine.sync_engine)) for _ in range(2))
+    state = _Worker(own, ears, handlers, options, stopping or asyncio.Event())
     try:
         if stopping is not None:
             await state.run()
@@ -79,12 +79,14 @@ async def work_async(
         with calling_at_sigterm(state.stop_soon(), is_required=False):
             await state.run()
     finally:
-        await asyncio.shield(own.dispose())
+        await own.dispose()
+        await ears.dispose()
 
 
 @dataclass
 class _Worker:
     engine: AsyncEngine
+    ears: AsyncEngine  # of the connection that listens: a pool of one leaves another for the rest
     handlers: Mapping[str, AsyncHandler]
     options: Options
     stopping: asyncio.Event
@@ -245,22 +247,21 @@ class _Worker:
             await AsyncRetrying(**retries())(self.listen_once, channel)
 
     async def listen_once(self, channel: str) -> None:
-        connection = await self.engine.connect()
-        try:
+        async with self.ears.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             if not isinstance(driver, psycopg.AsyncConnection):
                 log.warning("Only psycopg hears of new jobs: this worker finds them by its poll")
                 await asyncio.Event().wait()
-            await driver.rollback()
-            await driver.set_autocommit(True)  # a LISTEN counts from its commit on
-            await driver.execute(f"LISTEN {channel}".encode())
-            self.wake.set()  # what was announced while nobody listened
-            with suppress(psycopg.Error):
-                async for _ in driver.notifies():
-                    self.wake.set()
-        finally:
-            await connection.invalidate()  # not back into the pool, listening
-            await connection.close()
+            try:
+                await driver.rollback()
+                await driver.set_autocommit(True)  # a LISTEN counts from its commit on
+                await driver.execute(f"LISTEN {channel}".encode())
+                self.wake.set()  # what was announced while nobody listened
+                with suppress(psycopg.Error):
+                    async for _ in driver.notifies():
+                        self.wake.set()
+            finally:
+                await connection.invalidate()  # not back into the pool, listening
         await asyncio.sleep(SECONDS_TO_NOTICE)  # the connection was cut: not at once again
 
 

@@ -69,8 +69,8 @@ def work(
     options = read_options(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=False
     )
-    own = own_engine(engine)
-    state = _Worker(own, handlers, options, stopping or threading.Event())
+    own, ears = own_engine(engine), own_engine(engine)
+    state = _Worker(own, ears, handlers, options, stopping or threading.Event())
     try:
         if stopping is not None:
             state.run()
@@ -79,11 +79,13 @@ def work(
             state.run()
     finally:
         own.dispose()
+        ears.dispose()
 
 
 @dataclass
 class _Worker:
     engine: sa.Engine
+    ears: sa.Engine  # of the connection that listens: a pool of one leaves another for the rest
     handlers: Mapping[str, Handler]
     options: Options
     stopping: threading.Event
@@ -214,7 +216,7 @@ class _Worker:
                 calls(self.listen_once, channel)
 
     def listen_once(self, channel: str) -> None:
-        with _listening(self.engine, channel) as ears, suppress(psycopg.Error):
+        with _listening(self.ears, channel) as ears, suppress(psycopg.Error):
             self.wake.set()  # what was announced while nobody listened
             while not self.has_ended.is_set():
                 # in steps, because psycopg goes on waiting
@@ -227,10 +229,12 @@ class _Worker:
 def _listening(engine: sa.Engine, channel: str) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection that is told of new jobs, and closed afterwards."""
     with engine.connect() as connection:
-        connection.detach()
-        driver = connection.connection.dbapi_connection  # driver_connection is None once detached
+        driver = connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
-        driver.rollback()
-        driver.autocommit = True  # a LISTEN counts from its commit on
-        driver.execute(f"LISTEN {channel}".encode())
-        yield driver
+        try:
+            driver.rollback()
+            driver.autocommit = True  # a LISTEN counts from its commit on
+            driver.execute(f"LISTEN {channel}".encode())
+            yield driver
+        finally:
+            connection.invalidate()  # not back into the pool, listening
