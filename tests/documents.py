@@ -64,6 +64,17 @@ def run_script(script: str, directory: Path, environment: dict[str, str]) -> sub
     )
 
 
+def said_to_be_printed(blocks: Iterable[tuple[str, str]]) -> str:
+    """Return what blocks say that they print; see `run_blocks`."""
+    said = ""
+    for language, code in blocks:
+        if language == "python":
+            said += "".join(f"{shown[1] or shown[2]}\n" for shown in _SHOWN.finditer(code))
+        elif language == "console":
+            said += "".join(each.partition("\n")[2] for each in _PROMPT.split(code)[1:])
+    return said
+
+
 def run_blocks(
     blocks: Iterable[tuple[str, str]], directory: Path, environment: dict[str, str]
 ) -> tuple[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -11,14 +13,24 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from conftest import ROOT, DatabaseAt, made_database, make_by_hand, run_psql
-from documents import assert_printed, code_blocks, run_blocks
+from checkouts import rows
+from conftest import ROOT, DatabaseAt, clean_environment, connect, made_database, make_by_hand, run_psql
+from documents import (
+    assert_printed,
+    block,
+    code_blocks,
+    printed,
+    run_blocks,
+    run_script,
+    said_to_be_printed,
+    section,
+)
 from ragschema import Base
 from ragschema.database.settings import Database
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-AT_HEAD = ("ingest.md", "search.md", "roll-back.md", "prune.md", "bulk-load.md")
+IN_ORDER = ("ingest.md", "search.md", "roll-back.md", "prune.md", "bulk-load.md")
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a');
 INSERT INTO rag_document_versions (document_id, version_number, source_hash, chunker_version, embedder_version)
@@ -48,9 +60,47 @@ def made_by_hand(server: Mapping[str, str]) -> Iterator[Database]:
         yield database
 
 
-@pytest.mark.parametrize("page", AT_HEAD)
-def test_a_page_prints_what_it_says(page: str, database: Database, tmp_path: Path) -> None:
-    run_page(page, database, tmp_path)
+def test_the_pages_print_what_they_say_one_after_another(database: Database) -> None:
+    """As a reader runs them: in README's order, on one database, where README's own script and others' rows are."""
+    readme = (ROOT / "README.md").read_text()
+    pages = re.findall(r"\(docs/([\w-]+\.md)\)", section(readme, "Task by task"))
+    assert tuple(page for page in pages if page in IN_ORDER) == IN_ORDER
+    environment = {"DATABASE_URL": database.libpq_url()}
+    run_psql(database, ROWS)
+    result = run_script(block(section(readme, "From a service"), "python"), ROOT, environment)
+    assert result.returncode == 0, result.stderr
+    versions = "SELECT count(*) FROM rag_document_versions JOIN rag_documents d ON d.id = document_id"
+    for page in IN_ORDER:
+        result = subprocess.run(
+            [sys.executable, "docs/run.py", page],
+            cwd=ROOT,
+            env=clean_environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{page}: {result.stderr}"
+        assert "Warning" not in result.stderr, result.stderr
+        expected = said_to_be_printed(code_blocks((DOCS / page).read_text()))
+        assert expected, page
+        assert_printed(expected, result.stdout)
+        with connect(database) as connection:  # the documents of others have what they had
+            assert rows(connection, f"{versions} WHERE article_id = 'a'") == [2], page
+            assert rows(connection, f"{versions} WHERE article_id = 'noises'") == [1], page
+    enqueue = block(section((DOCS / "jobs.md").read_text(), "Enqueue"), "python")
+    result = run_script(enqueue, ROOT, environment)
+    assert (result.stderr, result.stdout.splitlines()) == ("", printed(enqueue))
+
+
+@pytest.mark.parametrize("page", [*IN_ORDER, "jobs.md"])
+def test_a_page_says_how_to_run_it(page: str) -> None:
+    """Before its first block: from where, how, and on which database."""
+    text = (DOCS / page).read_text()
+    before = text.partition("```")[0]
+    assert "PYTHONPATH=docs uv run python" in before
+    assert "from the root" in before
+    assert page == "jobs.md" or f"`uv run python docs/run.py {page}`" in before
+    assert "run_sync" not in text or page == "jobs.md"
 
 
 def test_the_page_on_adoption_prints_what_it_says(made_by_hand: Database, tmp_path: Path) -> None:
