@@ -245,7 +245,14 @@ def _words(configs: Sequence[str]) -> CTE:
             literal_column("word.lexemes", ARRAY(Text())).label("lexemes"),
         )
         made.append(select(named.label("config"), *terms).select_from(word))
-    return union_all(*made).cte("words").prefix_with("MATERIALIZED")
+    each = union_all(*made).subquery("each")
+    numbered = select(  # sorted and grouped by for every match: numbers are cheaper than texts
+        each.c.config,
+        func.dense_rank().over(order_by=each.c.word).label("word"),
+        func.dense_rank().over(order_by=(each.c.config, each.c.term)).label("term"),
+        each.c.lexemes,
+    )
+    return numbered.cte("words").prefix_with("MATERIALIZED")
 
 
 def _matches(words: CTE, filters: Filters) -> CTE:
@@ -259,7 +266,7 @@ def _matches(words: CTE, filters: Filters) -> CTE:
         held.bool_op("@>")(words.c.lexemes),
     )
     holder = filters.apply(holders).limit(row_count(COMMON + 1)).correlate(words).lateral("holder")
-    frequency = func.count().over(partition_by=(words.c.config, words.c.term))
+    frequency = func.count().over(partition_by=words.c.term)
     matches = select(holder.c.id, words.c.word, frequency.label("frequency"))
     joined = matches.select_from(words.join(holder, literal(True)))
     return joined.cte("matches").prefix_with("MATERIALIZED")
