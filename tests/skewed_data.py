@@ -224,7 +224,7 @@ def _waiting(session: Session) -> list[UUID]:
 
 
 def _plan_many(session: Session, texts: list[str]) -> None:
-    plan_versions(session, [(VersionPlan("target", **NAMES, title=None, url=None, text_config=None), texts)])
+    plan_versions(session, [(VersionPlan("target", "new", "chunker", "model", None, None, None), texts)])
 
 
 WORKS = {

@@ -130,7 +130,10 @@ WITH manifest AS MATERIALIZED (
     UNION
     SELECT c.id FROM rag_chunks c
     WHERE c.version_id BETWEEN :version_id AND :version_id
-    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id BETWEEN :version_id AND :version_id)
+    AND (
+        SELECT e.id FROM rag_chunk_events e WHERE e.version_id BETWEEN :version_id AND :version_id
+        ORDER BY e.version_id LIMIT 1
+    ) IS NULL
 ), written AS MATERIALIZED (
     SELECT c.id, c.is_current
     FROM rag_document_versions v

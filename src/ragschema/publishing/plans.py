@@ -230,10 +230,11 @@ WITH documents AS MATERIALIZED (
         v.version_number AS current_version_number, v.source_hash AS current_source_hash,
         v.chunker_version AS current_chunker_version, v.embedder_version AS current_embedder_version,
         v.title AS current_title, v.url AS current_url,
-        EXISTS (
-            SELECT FROM rag_chunk_events e
+        (
+            SELECT e.id FROM rag_chunk_events e
             WHERE e.version_id BETWEEN d.current_version_id AND d.current_version_id
-        ) AS has_events
+            ORDER BY e.version_id LIMIT 1  -- or the table is read until a first one is met
+        ) IS NOT NULL AS has_events
     FROM rag_documents d
     LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
     WHERE d.article_id = {article}

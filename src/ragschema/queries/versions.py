@@ -13,7 +13,6 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     cast,
-    exists,
     func,
     literal_column,
     select,
@@ -27,7 +26,7 @@ from sqlalchemy.orm import aliased
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.queries.arguments import built_once, checked_count, row_count
 from ragschema.queries.filters import IS_LISTED
-from ragschema.queries.planner_hints import ONE_BY_ONE
+from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS
 
 VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
 
@@ -54,9 +53,17 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
         .join(chunk, true())
         .where(ChunkEvent.version_id.between(version, version), IS_LISTED)
     )
+    first = (  # in order, or the table is read until a first one is met
+        select(ChunkEvent.id)
+        .where(ChunkEvent.version_id.between(version, version))
+        .order_by(ChunkEvent.version_id)
+        .limit(literal_column("1"))
+        .correlate(None)
+        .scalar_subquery()
+    )
     written = select(Chunk.id, Chunk.ordinal, Chunk.content).where(
         Chunk.version_id.between(version, version),
-        ~exists().where(ChunkEvent.version_id.between(version, version)).correlate(None),
+        first.is_(None),
     )
     return union_all(listed, written).subquery("manifest")
 
@@ -125,7 +132,7 @@ def pending_embeddings(*, limit: int = 100, after: UUID | None = None) -> Select
     """
     waiting = (
         select(Chunk.id, Chunk.version_id, Chunk.content, Chunk.created_at)
-        .where(Chunk.is_current, Chunk.embedding.is_(None), Chunk.embedding_error.is_(None))
+        .where(Chunk.is_current, Chunk.embedding.is_(None), Chunk.embedding_error.is_(None), READING_COSTS)
         .order_by(Chunk.created_at, Chunk.id)
         .limit(row_count(checked_count("limit", limit)))
     )

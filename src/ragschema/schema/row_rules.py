@@ -98,7 +98,8 @@ _OF_SOME = {
     "events": "CROSS JOIN LATERAL"
     " (SELECT * FROM rag_chunk_events WHERE version_id BETWEEN v.id AND v.id OFFSET 0) e",
     "no_events": "(SELECT e.id FROM rag_chunk_events e"
-    " WHERE e.version_id BETWEEN d.current_version_id AND d.current_version_id LIMIT 1) IS NULL",
+    " WHERE e.version_id BETWEEN d.current_version_id AND d.current_version_id"
+    " ORDER BY e.version_id LIMIT 1) IS NULL",
     "of_current": "BETWEEN d.current_version_id AND d.current_version_id",
     "homes": "JOIN LATERAL (SELECT home.document_id FROM rag_chunks c"
     " JOIN rag_document_versions home ON home.id = c.version_id WHERE c.id = e.chunk_id OFFSET 0) home"
