@@ -59,8 +59,6 @@ class Corpus:
 # The first version of a document writes all its chunks, each later one its chunk 0; every fortieth has a vector.
 _STATEMENTS = (
     "SET LOCAL session_replication_role = replica",  # the rows are what the triggers would make of them
-    "SET LOCAL maintenance_work_mem = '200MB'",
-    "DROP INDEX rag_chunks_current_embedding_idx, rag_chunks_current_text_idx",
     """
     CREATE TEMPORARY TABLE document ON COMMIT DROP AS
     SELECT gen_random_uuid() AS id, 'target' AS article_id, {versions} AS versions, {chunks} AS chunks,
@@ -105,14 +103,6 @@ _STATEMENTS = (
     FROM version v JOIN chunk c ON c.document_id = v.document_id
     WHERE c.number = v.number OR c.number = 1 AND c.ordinal > 0
     """,
-    """
-    CREATE INDEX rag_chunks_current_embedding_idx ON rag_chunks USING hnsw (embedding vector_cosine_ops)
-    WHERE is_current
-    """,
-    """
-    CREATE INDEX rag_chunks_current_text_idx ON rag_chunks USING gin (rag_text_vector(text_config, content))
-    WHERE is_current
-    """,
 )
 
 
@@ -123,16 +113,14 @@ def fill(connection: psycopg.Connection[TupleRow], corpus: Corpus) -> None:
         connection: In autocommit, as superuser.
         corpus: What to insert.
     """
-    values = vars(corpus)
+    tables = ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events")
+    for table in tables:
+        connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
     with connection.transaction():
         for statement in _STATEMENTS:
-            connection.execute(statement.format(**values).encode())
-    tables = "rag_documents, rag_document_versions, rag_chunks, rag_chunk_events"
+            connection.execute(statement.format(**vars(corpus)).encode())
     if corpus.is_analyzed:
-        connection.execute(f"VACUUM (ANALYZE) {tables}".encode())
-    else:
-        for table in tables.split(", "):
-            connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
+        connection.execute(f"VACUUM (ANALYZE) {', '.join(tables)}".encode())
 
 
 def corpora(*, chunks: int, crowd: int, versions: int) -> Mapping[str, Mapping[str, Corpus]]:
@@ -224,7 +212,7 @@ def _waiting(session: Session) -> list[UUID]:
 
 
 def _plan_many(session: Session, texts: list[str]) -> None:
-    plan_versions(session, [(VersionPlan("target", **NAMES, title=None, url=None, text_config=None), texts)])
+    plan_versions(session, [(VersionPlan("target", "new", "chunker", "model", None, None, None), texts)])
 
 
 WORKS = {
