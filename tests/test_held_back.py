@@ -262,7 +262,8 @@ def test_adopt_finds_the_revision_of_a_database_that_owes_and_lost_its_version_r
     migrations.upgrade(database, expand_only=True)
     with connect(database) as connection:
         connection.execute("DELETE FROM rag_alembic_version")
-    assert migrations.adopt(database).revision == read_manifest().head
+    last = {each.revision for each in read_manifest().revisions[-2:]}  # without what is owed they are alike
+    assert migrations.adopt(database).revision in last
     assert migrations.upgrade(database, expand_only=True).owed == CONTRACTS
 
 

@@ -354,7 +354,10 @@ def test_the_page_moves_a_database_to_letters(server: Mapping[str, str]) -> None
             check=True,
             capture_output=True,
         )
-        assert (found(blind, "Brücke"), found(moved, "Brücke")) == (0, 1)
+        assert (found(blind, "Brücke"), found(moved, "Brücke")) == (
+            1,
+            1,
+        )  # search by words needs no letters of the database's
         assert migrations.verify(moved).is_clean
         assert health(moved, "words").verdict == "ok"
 

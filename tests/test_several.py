@@ -87,8 +87,8 @@ def find_arguments() -> Iterator[Any]:
             if function in seen or not callable(function):
                 continue
             seen.add(function)
-            if inspect.isclass(function) and function is not BulkDocument:
-                continue  # an error, a model, a result
+            if not inspect.isfunction(function) and function is not BulkDocument:
+                continue  # an error, a model, a result, the name of a type
             for argument in inspect.signature(function).parameters.values():
                 hint = read_hint(function, argument.annotation)
                 kinds = {each for each in flatten(hint) if each in SEVERAL}

@@ -12,7 +12,7 @@ from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic_postgresql_enum import Config, set_configuration
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import Enum
+from sqlalchemy import Enum, Index
 from sqlalchemy.schema import SchemaItem
 
 from ragschema.migrations import routine_comparison
@@ -46,7 +46,13 @@ def options() -> dict[str, Any]:
 def _is_ours(
     item: SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: SchemaItem | None
 ) -> bool:
-    """Leave alone the tables and indexes that only the database has: somebody made them."""
+    """Leave alone the tables and indexes that only the database has: somebody made them.
+
+    And an index by an expression with a collation, where both have it: SQLAlchemy reflects it without. `verify`
+    compares its definition whole.
+    """
+    if isinstance(item, Index) and compare_to is not None:
+        return not any("COLLATE" in str(each) for each in item.expressions)
     return not (reflected and compare_to is None and kind in ("table", "index"))
 
 
