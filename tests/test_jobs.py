@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from ragschema.database.settings import Database
 from ragschema.jobs import ClaimedJob, Handler, JobError, PermanentFailure
 
 MINUTE = timedelta(minutes=1)
+WRONG: dict[str, Any] = {"int": 30, "date": datetime(2026, 1, 1).date()}
 SHORT = timedelta(milliseconds=300)
 LISTENING = "SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
 
@@ -303,11 +304,35 @@ def test_a_payload_that_cannot_be_stored_is_refused_before_anything_is_sent(
     assert not session.in_transaction()
 
 
-def test_a_name_that_cannot_be_stored_is_refused_by_the_driver(session: Session) -> None:
-    refused = (NewJob(job_type="a\0", payload={}), NewJob(job_type="a", payload={}, dedupe_key="\0"))
-    for job in refused:
-        with pytest.raises(sa.exc.DataError, match="cannot contain NUL"):
-            jobs.enqueue_many(session, [job])
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda s: jobs.enqueue(s, "a\0", {}), "job_type holds a NUL byte at position 1."),
+        (lambda s: jobs.enqueue(s, "a\ud800", {}), "job_type holds half a surrogate pair at position 1."),
+        (lambda s: jobs.enqueue(s, "a", {}, dedupe_key="\0"), "dedupe_key holds a NUL byte at position 0."),
+        (lambda s: jobs.enqueue(s, "a", {}, priority=2**31), "priority is 2147483648."),
+        (lambda s: jobs.enqueue(s, "a", {}, priority=True), "priority is True."),
+        (lambda s: jobs.enqueue(s, "a", {}, max_attempts=0), "max_attempts is 0."),
+        (
+            lambda s: jobs.enqueue(s, "a", {}, run_at=WRONG["date"]),
+            "run_at is date, not datetime.",
+        ),
+        (lambda s: jobs.claim(s, "w\0"), "worker holds a NUL byte at position 1."),
+        (lambda s: jobs.claim(s, "w", limit=0), "limit is 0."),
+        (lambda s: jobs.claim(s, "w", limit=2**31), "limit is 2147483648."),
+        (lambda s: jobs.claim(s, "w", lease=WRONG["int"]), "lease is 30."),
+        (lambda s: jobs.cancel(s, uuid4(), "\0"), "reason holds a NUL byte at position 0."),
+        (lambda s: jobs.prune(s, WRONG["int"]), "older_than is 30."),
+        (lambda s: jobs.prune(s, MINUTE, batch=0), "batch is 0."),
+    ],
+)
+def test_an_argument_that_the_driver_or_the_server_would_refuse_is_refused_before_anything_is_sent(
+    session: Session, call: Callable[[Any], object], said: str
+) -> None:
+    with pytest.raises(JobError) as refused:
+        call(session)
+    assert refused.value.message == said
+    assert not session.in_transaction()
 
 
 def test_what_only_looks_like_a_nul_is_stored(session: Session) -> None:

@@ -119,6 +119,22 @@ def test_of_two_publishers_one_wins_and_the_other_is_told(
         assert_consistent(session)
 
 
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_under_a_stricter_isolation_the_one_who_lost_is_told_too(
+    engine: sa.Engine, article: str, isolation: str
+) -> None:
+    with Session(engine) as session:
+        first, second = make_two_plans(session, article, is_new=False)
+    strict = engine.execution_options(isolation_level=isolation)
+    with Session(strict) as late:
+        late.execute(sa.text("SELECT count(*) FROM rag_documents"))  # what it sees is settled from here on
+        with Session(engine) as session:
+            publish(session, first, [embed("mine")])
+            session.commit()
+        with pytest.raises(StalePlan, match="was changed by another transaction since this one began"):
+            publish(late, second, [embed("theirs")])
+
+
 @pytest.mark.parametrize("is_new", [True, False])
 def test_the_second_publisher_wins_when_the_first_rolls_back(
     engine: sa.Engine, threads: ThreadPoolExecutor, article: str, is_new: bool

@@ -54,6 +54,11 @@ def is_overtaken(exc: DBAPIError) -> bool:
     return getattr(exc.orig, "sqlstate", None) in _OVERTAKEN
 
 
+def is_serialization_failure(exc: DBAPIError) -> bool:
+    """Whether a transaction saw rows as they were before another one that has committed since changed them."""
+    return getattr(exc.orig, "sqlstate", None) == "40001"
+
+
 def is_undefined(exc: DBAPIError) -> bool:
     """Whether a statement named what is not there: a later revision makes it, or an earlier one did."""
     return getattr(exc.orig, "sqlstate", None) in _UNDEFINED

@@ -30,10 +30,11 @@ from sqlalchemy.orm import Session
 from ragschema.errors import RagSchemaError
 from ragschema.models import Job, JobStatus
 from ragschema.schema.base import Executor
-from ragschema.values import several
+from ragschema.values import check_text, several
 
 LEASE = timedelta(minutes=5)
 
+_INT4_MAX = 2**31 - 1
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _ENQUEUE = text(
@@ -91,6 +92,17 @@ class NewJob:
     dedupe_key: str | None = None
 
     def __post_init__(self) -> None:
+        check_text("job_type", self.job_type, JobError)
+        if self.dedupe_key is not None:
+            check_text("dedupe_key", self.dedupe_key, JobError)
+        _check_integer("priority", self.priority, -_INT4_MAX - 1)
+        if self.max_attempts is not None:
+            _check_integer("max_attempts", self.max_attempts, 1)
+        if self.run_at is not None and not isinstance(self.run_at, datetime):
+            raise JobError(
+                f"run_at is {type(self.run_at).__name__}, not datetime.",
+                "Pass an aware datetime, such as UTC's.",
+            )
         if self.run_at is not None and self.run_at.tzinfo is None:
             raise JobError(
                 f"run_at {self.run_at} has no time zone.", "Pass an aware datetime, such as UTC's."
@@ -236,6 +248,9 @@ def claim(
         limit: Jobs to claim at most.
         lease: For how long; heartbeats prolong it.
     """
+    check_text("worker", worker, JobError)
+    _check_integer("limit", limit, 1)
+    _check_duration("lease", lease)
     types = None if job_types is None else several("job_types", job_types, JobError, each=str)
     parameters = {"worker": worker, "job_types": types, "max_jobs": limit, "lease": lease}
     _begin_read_committed(session)
@@ -256,6 +271,8 @@ def heartbeat(
     Raises:
         JobError: The progress is not JSON that PostgreSQL stores.
     """
+    if lease is not None:
+        _check_duration("lease", lease)
     written = None if progress is None else _json(progress, f"The progress of job {job.id}")
     parameters = {"id": job.id, "attempt": job.attempt, "lease": lease or job.lease, "progress": written}
     return bool(session.execute(_HEARTBEAT, parameters).scalar_one())
@@ -290,6 +307,8 @@ def fail(
         retry_in: When to try again; by default after 10 s, twice as long each time, with jitter.
         permanent: Whether not to try again; a `PermanentFailure` says so too.
     """
+    if retry_in is not None:
+        _check_duration("retry_in", retry_in, lowest=timedelta(0))
     if isinstance(error, BaseException):
         permanent = permanent or isinstance(error, PermanentFailure)
         error = "".join(traceback.format_exception(error))
@@ -314,6 +333,8 @@ def retry(session: Executor, job_id: UUID) -> bool:
 
 def cancel(session: Executor, job_id: UUID, reason: str | None = None) -> bool:
     """Fail a job that waits or runs, for good; False: it has finished before."""
+    if reason is not None:
+        check_text("reason", reason, JobError)
     return bool(session.execute(_CANCEL, {"id": job_id, "reason": reason}).scalar_one())
 
 
@@ -334,6 +355,8 @@ def prune(
         batch: Rows to delete at most.
         dry_run: Delete nothing, and count all.
     """
+    _check_duration("older_than", older_than, lowest=timedelta(0))
+    _check_integer("batch", batch, 1)
     parameters = {"older_than": older_than, "batch": batch, "dry_run": dry_run, "status": status}
     return int(session.execute(_PRUNE, parameters).scalar_one())
 
@@ -341,6 +364,16 @@ def prune(
 def stats(session: Executor) -> list[TypeStats]:
     """Return how many jobs of each type wait, run and have failed, in the order of types."""
     return [TypeStats(**row) for row in session.execute(_STATS).mappings()]
+
+
+def _check_integer(name: str, value: object, lowest: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= _INT4_MAX:
+        raise JobError(f"{name} is {value!r}.", f"Pass an int from {lowest} to {_INT4_MAX}.")
+
+
+def _check_duration(name: str, value: object, *, lowest: timedelta = timedelta(microseconds=1)) -> None:
+    if not isinstance(value, timedelta) or value < lowest:
+        raise JobError(f"{name} is {value!r}.", f"Pass a timedelta: {name}=timedelta(seconds=300).")
 
 
 def _begin_read_committed(session: Executor) -> None:

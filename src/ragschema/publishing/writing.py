@@ -10,7 +10,9 @@ from uuid import UUID
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.exc import DBAPIError
 
+from ragschema.database.sqlstates import is_serialization_failure
 from ragschema.embeddings.column_type import Embedding, EmbeddingArray, EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike, Vector
 from ragschema.models import ChunkEventType
@@ -74,6 +76,20 @@ def publish(
     """
     slots, vectors = _collect(plan, embeddings)
     check_atomic(session, "publish")
+    try:
+        return _publish(session, plan, slots, vectors, copy_unchanged=copy_unchanged)
+    except DBAPIError as exc:
+        if is_serialization_failure(exc):  # in REPEATABLE READ or SERIALIZABLE, which see no newer version
+            raise StalePlan(
+                f"Article {plan.article_id!r} was changed by another transaction since this one began.",
+                "Roll back, plan again and publish that.",
+            ) from exc
+        raise
+
+
+def _publish(
+    session: Executor, plan: VersionPlan, slots: Mapping[str, int], vectors: Vector, *, copy_unchanged: bool
+) -> PublishedVersion:
     document = _lock(session, plan)
     if plan.is_up_to_date:
         assert plan.base_version_id is not None
