@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
-from conftest import connect, made_database
+from conftest import ROOT, connect, made_database
+from documents import assert_printed, code_blocks, run_blocks
 from ragschema import (
     Chunk,
     ChunkEvent,
@@ -280,3 +282,11 @@ def test_a_pooler_of_transactions_keeps_tenants_apart(database: Database) -> Non
                 assert search_path(session) == "one, public"
         for engine in engines:
             engine.dispose()
+
+
+def test_the_page_on_tenants_prints_what_it_says(empty_database: Database, tmp_path: Path) -> None:
+    for schema in ("acme", "globex"):
+        migrations.upgrade(empty_database, schema=schema)
+    blocks = code_blocks((ROOT / "docs" / "tenants.md").read_text())
+    expected, printed = run_blocks(blocks, tmp_path, {"DATABASE_URL": empty_database.libpq_url()})
+    assert_printed(expected, printed)

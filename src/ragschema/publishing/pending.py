@@ -119,7 +119,7 @@ WITH given AS MATERIALIZED (
 ), stored AS (
     UPDATE rag_chunks c SET embedding = given.embedding, embedding_error = NULL
     FROM given JOIN found ON found.id = given.id AND found.waits
-    WHERE c.id = given.id
+    WHERE c.id = given.id AND c.id = ANY(CAST(:ids AS uuid[]))
 )
 SELECT id, CASE WHEN waits THEN 'stored' ELSE 'kept' END AS fate FROM found
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
@@ -130,5 +130,5 @@ WITH found AS MATERIALIZED (
 )
 UPDATE rag_chunks c SET embedding_error = n.reason
 FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS n (id, reason) JOIN found ON found.id = n.id
-WHERE c.id = n.id
+WHERE c.id = n.id AND c.id = ANY(CAST(:ids AS uuid[]))
 """)

@@ -157,6 +157,9 @@ _GIVEN = (
     "CAST((CAST(:embeddings AS real[]))"
     "[n.slot * CAST(:dimension AS integer) + 1 : (n.slot + 1) * CAST(:dimension AS integer)] AS vector)"
 )
+# Row by row, by its key, as the rows to update are found by the array of their ids besides the join: a join alone
+# reads all chunks where averages let many be expected.
+_KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
 # pointed at the version in a statement after it, or its triggers would look at each version twice.
 _WRITE = sa.text(f"""
@@ -174,35 +177,33 @@ WITH version AS (
 ), chunks AS (
     INSERT INTO rag_chunks (id, version_id, ordinal, content, embedding, is_current, text_config)
     SELECT n.id, version.id, n.ordinal, n.content,
-        CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END,
+        CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
         true, CAST(:text_config AS text)
     FROM version, unnest(
         CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
         CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[])
     ) AS n (id, ordinal, content, slot, source)
-    LEFT JOIN rag_chunks s ON s.id = n.source
 ), marked AS (
     -- not with the next: to assign an embedding, even its own, is to write it anew
     UPDATE rag_chunks c
     SET is_current = n.is_current,
         text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
     FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
-    WHERE c.id = n.id AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
+    WHERE c.id = n.id AND c.id = ANY(CAST(:marked_ids AS uuid[]))
+    AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
 ), filled AS (
     UPDATE rag_chunks c
     SET is_current = true,
         text_config = :text_config,
         embedding = coalesce(c.embedding, x.embedding)
     FROM (
-        SELECT n.id, CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding,
-            w.embedding IS NULL AS waited
+        SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
+            (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
         FROM version, unnest(
             CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
         ) AS n (id, slot, source)
-        JOIN rag_chunks w ON w.id = n.id
-        LEFT JOIN rag_chunks s ON s.id = n.source
-    ) x
-    WHERE c.id = x.id AND (
+        ) x
+    WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
         NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
     )
     RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
@@ -219,13 +220,12 @@ SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded
 _FILL = sa.text(f"""
 UPDATE rag_chunks c SET embedding = x.embedding
 FROM (
-    SELECT n.id, CASE WHEN n.slot IS NULL THEN s.embedding ELSE {_GIVEN} END AS embedding
+    SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding
     FROM unnest(
         CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
     ) AS n (id, slot, source)
-    LEFT JOIN rag_chunks s ON s.id = n.source
 ) x
-WHERE c.id = x.id AND c.embedding IS NULL AND x.embedding IS NOT NULL
+WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND c.embedding IS NULL AND x.embedding IS NOT NULL
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
 # The setting tells the deferred trigger that there is nothing left for it to do.
 _POINT = sa.text("""
