@@ -87,7 +87,7 @@ def test_no_statement_rests_on_averages(
     databases: Mapping[tuple[str, str], Database], target: str, name: str, mode: str
 ) -> None:
     rows = {corpus: rows_of(databases[target, corpus], WORKS[name], mode) for corpus in CORPORA[target]}
-    allowed = SMALL if target == "one chunk" else MORE * rows["even"] + SMALL
+    allowed = MORE * rows["even"] + SMALL
     assert {corpus: count for corpus, count in rows.items() if count > allowed} == {}, rows
 
 
