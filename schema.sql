@@ -134,6 +134,60 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_embedding_model(wanted text, dims integer, metric text, indexed text) RETURNS smallint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  found rag_embedding_models%ROWTYPE;
+  others integer;
+BEGIN
+  IF wanted IS NULL THEN
+    SELECT m.* INTO found FROM rag_embedding_models m
+    WHERE m.dimensions OPERATOR(pg_catalog.=) dims AND m.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby'])
+    ORDER BY m.id LIMIT 1;
+    SELECT pg_catalog.count(*) INTO others FROM rag_embedding_models m
+    WHERE m.dimensions OPERATOR(pg_catalog.=) dims AND m.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby']);
+    IF others OPERATOR(pg_catalog.>) 1 THEN
+      RAISE EXCEPTION USING ERRCODE = 'RS001',
+        MESSAGE = pg_catalog.concat(others, ' embedding models of ', dims, ' dimensions can be searched, and the search names none.'),
+        HINT = 'Pass model= to the search: the key of the model that embedded the query.';
+    END IF;
+  ELSE
+    SELECT m.* INTO found FROM rag_embedding_models m WHERE m.key OPERATOR(pg_catalog.=) wanted;
+    IF found.state OPERATOR(pg_catalog.=) 'retired' THEN
+      RAISE EXCEPTION USING ERRCODE = 'RS001',
+        MESSAGE = pg_catalog.concat('The embedding model ', wanted, ' is retired: its embeddings are gone.'),
+        HINT = 'Search by one that rag models list shows as active or standby.';
+    END IF;
+  END IF;
+  IF found.id IS NULL THEN
+    IF wanted IS NULL AND dims OPERATOR(pg_catalog.=) 768 AND NOT EXISTS (SELECT FROM rag_embedding_models) THEN
+      RETURN 1;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'RS001',
+      MESSAGE = CASE WHEN wanted IS NULL
+        THEN pg_catalog.concat('No embedding model of ', dims, ' dimensions can be searched.')
+        ELSE pg_catalog.concat('There is no embedding model ', wanted, '.') END,
+      HINT = 'Look at rag models list, or add it by rag models add.';
+  END IF;
+  IF found.dimensions OPERATOR(pg_catalog.<>) dims THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001',
+      MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' has ', found.dimensions, ' dimensions, the query has ', dims, '.'),
+      HINT = 'Embed the query with the model that the search names.';
+  END IF;
+  IF found.distance OPERATOR(pg_catalog.<>) metric
+    OR found.index_type OPERATOR(pg_catalog.<>) indexed AND found.index_type OPERATOR(pg_catalog.<>) 'none' AND found.id OPERATOR(pg_catalog.<>) 1
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001',
+      MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' is searched by ', found.distance, ' and an index of ',
+        found.index_type, ', the search is by ', metric, ' and ', indexed, '.'),
+      HINT = 'Pass the model itself to the search, as find_model of ragschema.embedding_models returns it.';
+  END IF;
+  RETURN found.id;
+END
+$$;
+
 CREATE FUNCTION public.rag_folded_text(content text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path TO 'public', 'pg_temp'
@@ -1258,6 +1312,20 @@ BEGIN
 END
 $$;
 
+CREATE TABLE public.rag_chunk_embeddings (
+    chunk_id uuid NOT NULL,
+    model_id smallint NOT NULL,
+    embedding public.halfvec,
+    is_current boolean NOT NULL,
+    embedding_error text,
+    CONSTRAINT rag_chunk_embeddings_embedding_error_check CHECK (((embedding IS NULL) = (embedding_error IS NOT NULL)))
+)
+PARTITION BY LIST (model_id);
+
+COMMENT ON COLUMN public.rag_chunk_embeddings.is_current IS 'The chunk''s, by the foreign key';
+
+COMMENT ON COLUMN public.rag_chunk_embeddings.embedding_error IS 'Why the model will not embed the chunk';
+
 CREATE TABLE public.rag_chunk_events (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     version_id uuid NOT NULL,
@@ -1307,8 +1375,65 @@ CREATE TABLE public.rag_documents (
     text_config text DEFAULT 'simple'::text NOT NULL
 );
 
+CREATE TABLE public.rag_embedding_models (
+    id smallint NOT NULL,
+    key text NOT NULL,
+    dimensions integer NOT NULL,
+    distance text DEFAULT 'cosine'::text NOT NULL,
+    index_type text DEFAULT 'halfvec'::text NOT NULL,
+    hnsw_m integer DEFAULT 16 NOT NULL,
+    hnsw_ef_construction integer DEFAULT 64 NOT NULL,
+    state text DEFAULT 'building'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    activated_at timestamp with time zone,
+    CONSTRAINT rag_embedding_models_column_check CHECK (((id <> 1) OR ((dimensions = 768) AND (distance = 'cosine'::text) AND (index_type = 'vector'::text)))),
+    CONSTRAINT rag_embedding_models_dimensions_check CHECK (((dimensions >= 1) AND (dimensions <= 16000))),
+    CONSTRAINT rag_embedding_models_distance_check CHECK ((distance = ANY (ARRAY['cosine'::text, 'l2'::text, 'inner_product'::text]))),
+    CONSTRAINT rag_embedding_models_hnsw_check CHECK (((hnsw_m >= 2) AND (hnsw_m <= 100) AND (hnsw_ef_construction >= (2 * hnsw_m)) AND (hnsw_ef_construction <= 1000))),
+    CONSTRAINT rag_embedding_models_index_type_check CHECK (
+CASE index_type
+    WHEN 'vector'::text THEN (dimensions <= 2000)
+    WHEN 'halfvec'::text THEN (dimensions <= 4000)
+    WHEN 'bit'::text THEN (distance = 'cosine'::text)
+    ELSE (index_type = 'none'::text)
+END),
+    CONSTRAINT rag_embedding_models_key_check CHECK (((key ~ '\S'::text) AND (octet_length(key) <= 200))),
+    CONSTRAINT rag_embedding_models_state_check CHECK ((state = ANY (ARRAY['building'::text, 'active'::text, 'standby'::text, 'retired'::text])))
+);
+
+COMMENT ON COLUMN public.rag_embedding_models.id IS '1 is the column rag_chunks.embedding, n the partition rag_chunk_embeddings_n';
+
+COMMENT ON COLUMN public.rag_embedding_models.key IS 'What services and commands call it';
+
+COMMENT ON COLUMN public.rag_embedding_models.distance IS 'cosine, l2 or inner_product';
+
+COMMENT ON COLUMN public.rag_embedding_models.index_type IS 'What its HNSW index holds: vector, halfvec or bit; none: no index';
+
+COMMENT ON COLUMN public.rag_embedding_models.hnsw_m IS 'Neighbours that an element keeps a layer';
+
+COMMENT ON COLUMN public.rag_embedding_models.hnsw_ef_construction IS 'Candidates kept while an element is inserted';
+
+COMMENT ON COLUMN public.rag_embedding_models.state IS 'building: being filled; active: what new text is embedded for first; standby: kept up beside it; retired: its embeddings are gone';
+
+COMMENT ON COLUMN public.rag_embedding_models.activated_at IS 'When it last became the active one';
+
+ALTER TABLE public.rag_embedding_models ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.rag_embedding_models_id_seq
+    START WITH 2
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY public.rag_chunk_embeddings
+    ADD CONSTRAINT rag_chunk_embeddings_pkey PRIMARY KEY (chunk_id, model_id);
+
 ALTER TABLE ONLY public.rag_chunk_events
     ADD CONSTRAINT rag_chunk_events_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rag_chunks
+    ADD CONSTRAINT rag_chunks_id_is_current_key UNIQUE (id, is_current);
 
 ALTER TABLE ONLY public.rag_chunks
     ADD CONSTRAINT rag_chunks_pkey PRIMARY KEY (id);
@@ -1331,6 +1456,12 @@ ALTER TABLE ONLY public.rag_documents
 ALTER TABLE ONLY public.rag_documents
     ADD CONSTRAINT rag_documents_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.rag_embedding_models
+    ADD CONSTRAINT rag_embedding_models_key_key UNIQUE (key);
+
+ALTER TABLE ONLY public.rag_embedding_models
+    ADD CONSTRAINT rag_embedding_models_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.rag_jobs
     ADD CONSTRAINT rag_jobs_pkey PRIMARY KEY (id);
 
@@ -1347,6 +1478,8 @@ CREATE INDEX rag_chunks_current_words_idx ON public.rag_chunks USING gin (public
 CREATE INDEX rag_chunks_pending_idx ON public.rag_chunks USING btree (created_at, id) WHERE (is_current AND (embedding IS NULL));
 
 CREATE INDEX rag_documents_current_version_id_id_idx ON public.rag_documents USING btree (current_version_id, id);
+
+CREATE UNIQUE INDEX rag_embedding_models_active_idx ON public.rag_embedding_models USING btree (state) WHERE (state = 'active'::text);
 
 CREATE INDEX rag_jobs_created_at_idx ON public.rag_jobs USING btree (created_at) WHERE (status = 'new'::public.job_status);
 
@@ -1384,6 +1517,9 @@ CREATE TRIGGER rag_jobs_notify AFTER INSERT ON public.rag_jobs FOR EACH ROW WHEN
 
 ALTER TABLE ONLY public.rag_documents
     ADD CONSTRAINT fk_current_version FOREIGN KEY (id, current_version_id) REFERENCES public.rag_document_versions(document_id, id) DEFERRABLE INITIALLY DEFERRED;
+
+ALTER TABLE public.rag_chunk_embeddings
+    ADD CONSTRAINT rag_chunk_embeddings_chunk_id_is_current_fkey FOREIGN KEY (chunk_id, is_current) REFERENCES public.rag_chunks(id, is_current) ON UPDATE CASCADE ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.rag_chunk_events
     ADD CONSTRAINT rag_chunk_events_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES public.rag_chunks(id);

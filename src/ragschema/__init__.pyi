@@ -20,10 +20,12 @@ from ragschema.jobs import work as work
 from ragschema.jobs import work_async as work_async
 from ragschema.models import Base as Base
 from ragschema.models import Chunk as Chunk
+from ragschema.models import ChunkEmbedding as ChunkEmbedding
 from ragschema.models import ChunkEvent as ChunkEvent
 from ragschema.models import ChunkEventType as ChunkEventType
 from ragschema.models import Document as Document
 from ragschema.models import DocumentVersion as DocumentVersion
+from ragschema.models import EmbeddingModel as EmbeddingModel
 from ragschema.models import Job as Job
 from ragschema.models import JobStatus as JobStatus
 from ragschema.publishing import BulkDocument as BulkDocument

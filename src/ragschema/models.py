@@ -1,4 +1,4 @@
-"""The models: documents, their immutable versions, chunks, the events between versions, and jobs.
+"""The models: documents, immutable versions, chunks, events between versions, embedding models, and jobs.
 
 Every default is the database's, so rows written in SQL and rows written here are alike. Functions and triggers
 that belong to the tables stand in ``alembic/routines``; `ragschema.schema.routines` declares them. Relationships
@@ -10,15 +10,18 @@ assigned; a change inside the dict is not noticed.
 from ragschema.schema import routines
 from ragschema.schema.base import Base
 from ragschema.schema.documents import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
+from ragschema.schema.embedding_models import ChunkEmbedding, EmbeddingModel
 from ragschema.schema.jobs import Job, JobStatus
 
 __all__ = [
     "Base",
     "Chunk",
+    "ChunkEmbedding",
     "ChunkEvent",
     "ChunkEventType",
     "Document",
     "DocumentVersion",
+    "EmbeddingModel",
     "Job",
     "JobStatus",
 ]

@@ -1,4 +1,4 @@
-"""Wire formats of embeddings: pgvector's ``vector`` and ``real[]``, as psycopg sends them."""
+"""Wire formats of embeddings: pgvector's ``vector``, ``halfvec``, and ``real[]``, as psycopg sends them."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ class BinaryVector:
         self.data = data
 
 
+class BinaryHalfVector(BinaryVector):
+    """A vector in pgvector's binary format of halfvec: as `BinaryVector`, with float2s."""
+
+    @classmethod
+    def of(cls, vector: Vector) -> BinaryHalfVector:
+        """Return it of a float32 array of shape ``(dimension,)``."""
+        return cls(len(vector).to_bytes(2, "big") + b"\0\0" + vector.astype(">f2").tobytes())
+
+
 class BinaryArray(BinaryVector):
     """Numbers in PostgreSQL's binary format of real[]."""
 
@@ -66,6 +75,11 @@ class _TextDumper(Dumper):
         return to_text(np.frombuffer(obj.data, dtype=">f4", offset=4)).encode()
 
 
+class _HalfTextDumper(Dumper):
+    def dump(self, obj: BinaryVector) -> bytes:
+        return to_text(np.frombuffer(obj.data, dtype=">f2", offset=4).astype(np.float32)).encode()
+
+
 class _ArrayTextDumper(Dumper):
     def dump(self, obj: BinaryArray) -> bytes:
         numbers = np.frombuffer(obj.data, dtype=">f4", offset=20)[1::2] if len(obj.data) > 20 else ()
@@ -74,6 +88,8 @@ class _ArrayTextDumper(Dumper):
 
 psycopg.adapters.register_dumper(BinaryVector, _TextDumper)
 psycopg.adapters.register_dumper(BinaryVector, _BinaryDumper)  # the last one is preferred
+psycopg.adapters.register_dumper(BinaryHalfVector, _HalfTextDumper)
+psycopg.adapters.register_dumper(BinaryHalfVector, _BinaryDumper)
 psycopg.adapters.register_dumper(BinaryArray, _ArrayTextDumper)
 psycopg.adapters.register_dumper(BinaryArray, _BinaryDumper)
 

@@ -11,7 +11,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import MigrationScript
 from alembic.runtime.migration import MigrationContext
 from alembic_postgresql_enum import Config, set_configuration
-from pgvector.sqlalchemy import VECTOR
+from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy import Enum, Index
 from sqlalchemy.schema import SchemaItem
 
@@ -58,9 +58,10 @@ def _is_ours(
 
 def _render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
     """Render every vector column as pgvector's own type: revisions import nothing from ragschema."""
-    if kind == "type" and isinstance(item, VECTOR):
-        context.imports.add("from pgvector.sqlalchemy import VECTOR")
-        return f"VECTOR({item.dim or ''})"
+    for vector in (VECTOR, HALFVEC):
+        if kind == "type" and isinstance(item, vector):
+            context.imports.add(f"from pgvector.sqlalchemy import {vector.__name__}")
+            return f"{vector.__name__}({item.dim or ''})"
     return False
 
 

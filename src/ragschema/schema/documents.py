@@ -129,6 +129,7 @@ class Chunk(Base):
     __tablename__ = "rag_chunks"
     __table_args__ = (
         UniqueConstraint("version_id", "ordinal"),
+        UniqueConstraint("id", "is_current"),  # what rag_chunk_embeddings refers to
         CheckConstraint("ordinal >= 0", name="ordinal"),
         CheckConstraint("vector_norm(embedding) > 0", name="embedding"),
         Index(
