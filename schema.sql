@@ -139,7 +139,7 @@ CREATE FUNCTION public.rag_embedding_model(wanted text, dims integer, metric tex
     SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
-  found rag_embedding_models%ROWTYPE;
+  found record;
   others integer;
 BEGIN
   IF wanted IS NULL THEN

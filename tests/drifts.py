@@ -421,7 +421,9 @@ DRIFTS: dict[str, tuple[str, dict[str, str | None]]] = {
     "extension dropped": (
         "DROP EXTENSION vector CASCADE",
         {
+            "column rag_chunk_embeddings.embedding": None,
             "column rag_chunks.embedding": None,
+            "constraint rag_chunk_embeddings.rag_chunk_embeddings_embedding_error_check": None,
             "constraint rag_chunks.rag_chunks_embedding_check": None,
             "extension vector": None,
             **_WITHOUT_EXTENSION,

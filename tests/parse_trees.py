@@ -167,5 +167,7 @@ def unseen(body: str, texts: list[str]) -> str:
             words[0] = "(?:SELECT|PERFORM)"
         body = re.sub(r"\s+(?:INTO\s+\w+(?:,\s*\w+)*\s+)?".join(words), " ", body)
     body = re.sub(r"--.*|'(?:[^']|'')*'", " ", body)
-    body = re.sub(r"GET DIAGNOSTICS \w+ = ROW_COUNT|\b(?:ERRCODE|TABLE|COLUMN|HINT|DETAIL) =|:=", " ", body)
+    body = re.sub(
+        r"GET DIAGNOSTICS \w+ = ROW_COUNT|\b(?:ERRCODE|MESSAGE|TABLE|COLUMN|HINT|DETAIL) =|:=", " ", body
+    )
     return re.sub(r"\s+", " ", body)

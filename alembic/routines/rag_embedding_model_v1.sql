@@ -7,7 +7,7 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path FROM CURRENT
 AS $$
 DECLARE
-  found rag_embedding_models%ROWTYPE;
+  found record;
   others integer;
 BEGIN
   IF wanted IS NULL THEN

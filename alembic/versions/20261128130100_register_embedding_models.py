@@ -1,10 +1,10 @@
 """Register embedding models
 
 Which models the chunks are embedded by, of which dimensions, and which of them new text is embedded for. Model 1 is the
-column rag_chunks.embedding; it has a row where the column is in use.
+column rag_chunks.embedding; where no model has a row, it is the only one.
 
 Locks: none on existing tables.
-Data: reads rag_chunks until it meets the first embedding.
+Data: none.
 Deploy: expand (before the code that knows several models; whoever reads and writes the column goes on).
 Downgrade: drops the table: which models there are, and which one is active.
 """
@@ -116,11 +116,6 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("state = 'active'"),
     )
-    op.execute("""
-        INSERT INTO rag_embedding_models (id, key, dimensions, index_type, state, activated_at)
-        SELECT 1, 'default', 768, 'vector', 'active', CURRENT_TIMESTAMP
-        WHERE EXISTS (SELECT FROM rag_chunks WHERE embedding IS NOT NULL)
-    """)
     create_function("rag_embedding_model", 1)
 
 

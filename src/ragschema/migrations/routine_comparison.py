@@ -14,7 +14,13 @@ from typing import Any
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import Operations
-from alembic.operations.ops import AddColumnOp, MigrateOperation, OpContainer, UpgradeOps
+from alembic.operations.ops import (
+    AddColumnOp,
+    CreateUniqueConstraintOp,
+    MigrateOperation,
+    OpContainer,
+    UpgradeOps,
+)
 from sqlalchemy import Connection, Enum
 
 from ragschema.database.drivers import driver_of
@@ -166,7 +172,9 @@ def _create_missing(connection: Connection, operations: Operations, upgrade_ops:
             if isinstance(column.type, Enum):
                 column.type.create(connection, checkfirst=True)
     for operation in _flat(upgrade_ops.ops):
-        if isinstance(operation, AddColumnOp):
+        if isinstance(
+            operation, AddColumnOp | CreateUniqueConstraintOp
+        ):  # a table may refer to what is unique
             operations.invoke(operation)
     Base.metadata.create_all(connection)
 

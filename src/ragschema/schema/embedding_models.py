@@ -25,7 +25,7 @@ class EmbeddingModel(Base):
     """An embedding model whose embeddings of the chunks are kept, all of one dimension.
 
     Model 1 is the column ``rag_chunks.embedding``; it has a row where the column is used beside another model. Every
-    other one has a partition of ``rag_chunk_embeddings``. Where there is no row at all, the column is the one model.
+    other one has a partition of ``rag_chunk_embeddings``. Where no model has a row, the column is the only one.
     """
 
     __tablename__ = "rag_embedding_models"
