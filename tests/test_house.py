@@ -117,3 +117,8 @@ def test_a_module_begins_with_a_noun() -> None:
             found[str(path.relative_to(SOURCE))] = first
     assert {name: first for name, first in found.items() if not first.endswith(".")} == {}
     assert {name: first for name, first in found.items() if first.lower().split()[0] in clauses.split()} == {}
+
+
+def test_modules_that_publish_are_read_in_one_sitting() -> None:
+    lines = {path.name: path.read_text().count("\n") for path in (SOURCE / "publishing").glob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 300} == {}

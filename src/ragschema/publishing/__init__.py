@@ -21,8 +21,9 @@ from ragschema.publishing.lifecycle import (
     retire_document,
 )
 from ragschema.publishing.pending import StoredEmbeddings, skip_embeddings, store_embeddings
-from ragschema.publishing.plans import Gone, Place, VersionPlan, plan_version
+from ragschema.publishing.plans import plan_version
 from ragschema.publishing.pruning import Pruning, prune_versions
+from ragschema.publishing.version_plan import Gone, Place, VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 
 __all__ = [

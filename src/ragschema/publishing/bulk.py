@@ -15,8 +15,10 @@ from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.publishing.copying import Driver, copy_documents
 from ragschema.publishing.documents import BulkDocument, CheckedDocument, Failure, check_document, describe
 from ragschema.publishing.errors import ContentError, PublishingError, in_a_transaction
-from ragschema.publishing.plans import VersionPlan, check_text_configs, plan_versions
+from ragschema.publishing.plans import plan_versions
+from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.transactions import check_atomic
+from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.ids import uuid7s
 from ragschema.values import check_choice, refuse_one, several

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ragschema.embeddings.column_type import Embedding, EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike, Vector
 from ragschema.errors import RagSchemaError
-from ragschema.publishing.plans import VersionPlan
 from ragschema.publishing.texts import check_names, check_texts
+from ragschema.publishing.version_plan import VersionPlan
 from ragschema.values import several
 from ragschema.words import counted
 

@@ -14,8 +14,10 @@ from ragschema.errors import RagSchemaError
 from ragschema.publishing.documents import BulkDocument, Failure, check_vectors, describe
 from ragschema.publishing.errors import PublishingError, StalePlan
 from ragschema.publishing.ingesting import Embed, Embedded, ingest, pair
-from ragschema.publishing.plans import VersionPlan, check_text_configs, plan_versions
+from ragschema.publishing.plans import plan_versions
+from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import Refuse, check_names, check_texts
+from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.values import check_choice, refuse_one, several
 

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ragschema.publishing.document_locks import lock_document, point_at
 from ragschema.publishing.errors import UnknownDocument, unknown_document
 from ragschema.publishing.plans import plan_removal
 from ragschema.publishing.transactions import check_atomic, connection_of
-from ragschema.publishing.writing import PublishedVersion, lock_document, point_at, publish
+from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.base import Executor
 
 

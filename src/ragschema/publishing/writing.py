@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 from uuid import UUID
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.sqlstates import is_serialization_failure
-from ragschema.embeddings.column_type import Embedding, EmbeddingArray, EmbeddingError
-from ragschema.embeddings.wire import EmbeddingLike, Vector
+from ragschema.embeddings.column_type import EmbeddingArray
+from ragschema.embeddings.wire import Vector
 from ragschema.models import ChunkEventType
+from ragschema.publishing.document_locks import lock_as_planned, point_at, stale
 from ragschema.publishing.errors import StalePlan
-from ragschema.publishing.plans import Place, VersionPlan
+from ragschema.publishing.given_embeddings import Embeddings, collect
 from ragschema.publishing.transactions import check_atomic, connection_of
+from ragschema.publishing.version_plan import VersionPlan
+from ragschema.publishing.version_rows import version_rows
 from ragschema.schema.base import Executor
-from ragschema.schema.ids import uuid7, uuid7s
-from ragschema.values import several
-from ragschema.words import counted
-
-Embeddings: TypeAlias = Mapping[str, EmbeddingLike | None] | Sequence[EmbeddingLike | None] | NDArray[Any]
+from ragschema.schema.ids import uuid7
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def publish(
         PublishingError: The connection is in autocommit mode.
         StalePlan: Somebody else has published, activated, pruned or purged meanwhile. Nothing was written.
     """
-    slots, vectors = _collect(plan, embeddings)
+    slots, vectors = collect(plan, embeddings)
     check_atomic(session, "publish")
     try:
         return _publish(session, plan, slots, vectors, copy_unchanged=copy_unchanged)
@@ -90,7 +86,7 @@ def publish(
 def _publish(
     session: Executor, plan: VersionPlan, slots: Mapping[str, int], vectors: Vector, *, copy_unchanged: bool
 ) -> PublishedVersion:
-    document = _lock(session, plan)
+    document = lock_as_planned(session, plan)
     if plan.is_up_to_date:
         assert plan.base_version_id is not None
         filled = _fill(session, plan, slots, vectors)
@@ -112,13 +108,13 @@ def _publish(
                 "text_config": document.text_config,
                 "embeddings": vectors,
                 "dimension": vectors.shape[1],
-                **_rows(plan, slots, copy_unchanged=copy_unchanged),
+                **version_rows(plan, slots, copy_unchanged=copy_unchanged),
             },
         )
         .one_or_none()
     )
     if written is None:
-        raise _stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
+        raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
     point_at(session, document.id, version_id)
     number, embedded = written
     return _published(plan, version_id, document.id, number, is_new=True, embedded=embedded)
@@ -126,7 +122,7 @@ def _publish(
 
 def _fill(session: Executor, plan: VersionPlan, slots: Mapping[str, int], vectors: Vector) -> int:
     """Give the rows of a version that is current already the embeddings they wait for; return how many."""
-    rows = _rows(plan, slots, copy_unchanged=False)
+    rows = version_rows(plan, slots, copy_unchanged=False)
     if not rows["filled_ids"]:
         return 0
     parameters = {name: rows[name] for name in ("filled_ids", "filled_slots", "filled_sources")}
@@ -134,25 +130,6 @@ def _fill(session: Executor, plan: VersionPlan, slots: Mapping[str, int], vector
     return connection_of(session).execute(_FILL, parameters).rowcount
 
 
-def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
-    """Lock a document's row until the transaction ends; return its id, current_version_id and text_config."""
-    return connection_of(session).execute(_LOCK, {"article_id": article_id}).one_or_none()
-
-
-def point_at(session: Executor, document_id: UUID, version_id: UUID) -> None:
-    """Say which version of a document is current; its chunks have been marked."""
-    connection_of(session).execute(_POINT, {"document_id": document_id, "version_id": version_id})
-
-
-_LOCK = sa.text(
-    "SELECT id, current_version_id, text_config FROM rag_documents WHERE article_id = :article_id FOR UPDATE"
-)
-_ADD_DOCUMENT = sa.text("""
-INSERT INTO rag_documents (id, article_id, text_config)
-VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
-ON CONFLICT (article_id) DO NOTHING
-RETURNING id, current_version_id, text_config
-""")
 _GIVEN = (
     "CAST((CAST(:embeddings AS real[]))"
     "[n.slot * CAST(:dimension AS integer) + 1 : (n.slot + 1) * CAST(:dimension AS integer)] AS vector)"
@@ -227,134 +204,6 @@ FROM (
 ) x
 WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND c.embedding IS NULL AND x.embedding IS NOT NULL
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
-# The setting tells the deferred trigger that there is nothing left for it to do.
-_POINT = sa.text("""
-UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id
-RETURNING set_config('ragschema.marked', current_version_id::text, true)
-""")
-_CURRENT = sa.text("""
-SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at
-FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
-WHERE d.article_id = :article_id
-""")
-
-
-def _lock(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
-    """Return the document's row, locked, and made where the plan says that there is none."""
-    if plan.document_id is None:
-        parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
-        row = connection_of(session).execute(_ADD_DOCUMENT, parameters).one_or_none()
-    else:
-        row = lock_document(session, plan.article_id)
-    if (
-        row is None
-        or plan.document_id not in (None, row.id)
-        or row.current_version_id != plan.base_version_id
-    ):
-        raise _stale(session, plan, "")
-    return row
-
-
-def _stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
-    planned = f"version {plan.base_version_number}" if plan.base_version_id else "no version"
-    row = connection_of(session).execute(_CURRENT, {"article_id": plan.article_id}).one_or_none()
-    evidence = ""
-    if row is None:
-        now = "the document is gone"
-    elif row.id is None:
-        now = "it has no current version"
-    elif row.id == plan.base_version_id:
-        now = why
-    else:
-        now = f"version {row.version_number} is current now"
-        evidence = f"version {row.version_number}: source_hash {row.source_hash}, written {row.created_at}"
-    return StalePlan(
-        f"Article {plan.article_id!r} has moved on: the plan builds on {planned}, and {now}.",
-        "Roll back, call plan_version again, and embed what is new then.",
-        evidence,
-    )
-
-
-def _collect(plan: VersionPlan, embeddings: Embeddings) -> tuple[dict[str, int], Vector]:
-    """Return which row of an array each text's embedding is, and the array; of those that were given."""
-    texts: Sequence[str] = plan.texts_to_embed
-    given: Sequence[EmbeddingLike | None] | NDArray[Any]
-    if isinstance(embeddings, Mapping):
-        missing = next((text for text in texts if text not in embeddings), None)
-        if missing is not None:
-            raise EmbeddingError(
-                f"There is no embedding of chunk {plan.contents.index(missing)} of article {plan.article_id!r}.",
-                "Pass one for each of plan.texts_to_embed, or None for one that is to come.",
-            )
-        pending = (place.content for place in plan.places if place.is_pending)
-        texts = [*dict.fromkeys((*texts, *(text for text in pending if text in embeddings)))]
-        given = [embeddings[text] for text in texts]
-    else:
-        given = (
-            embeddings
-            if isinstance(embeddings, np.ndarray)
-            else several("embeddings", embeddings, EmbeddingError, is_ordered=True)
-        )
-        if len(given) != len(texts):
-            raise EmbeddingError(
-                f"The plan of article {plan.article_id!r} has {counted(len(texts), 'text')} to embed"
-                f" and was given {counted(len(given), 'embedding')}.",
-                "Pass one for each of plan.texts_to_embed, in their order, or None for one that is to come.",
-            )
-    if isinstance(given, np.ndarray):
-        return {text: row for row, text in enumerate(texts)}, Embedding().check_all(given)
-    there = [(text, value) for text, value in zip(texts, given, strict=True) if value is not None]
-    slots = {text: row for row, (text, _) in enumerate(there)}
-    return slots, Embedding().check_all([value for _, value in there])
-
-
-def _rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) -> dict[str, Any]:
-    """Return the rows to write, column by column."""
-    new: list[tuple[UUID, Place, UUID | None]] = []
-    marked: list[tuple[UUID, bool]] = [(id_, False) for id_ in plan.hidden]
-    filled: list[tuple[UUID, int | None, UUID | None]] = []
-    chunk_ids = []
-    ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
-    for place in plan.places:
-        if place.chunk_id is None or copy_unchanged:
-            new.append((next(ids), place, place.embedding_from or place.chunk_id))
-            chunk_ids.append(new[-1][0])
-        if place.chunk_id is None:
-            continue
-        if copy_unchanged:
-            marked.append((place.chunk_id, False))
-            continue
-        chunk_ids.append(place.chunk_id)
-        slot = slots.get(place.content) if place.is_pending else None
-        if slot is None and place.embedding_from is None:
-            marked.append((place.chunk_id, True))
-        else:
-            filled.append((place.chunk_id, slot, place.embedding_from))
-    events = [
-        *(
-            (chunk_id, place.ordinal, place.event_type)
-            for chunk_id, place in zip(chunk_ids, plan.places, strict=True)
-        ),
-        *((gone.chunk_id, gone.ordinal, ChunkEventType.deleted) for gone in plan.gone),
-    ]
-    sources = {place.chunk_id for place in plan.places} | {place.embedding_from for place in plan.places}
-    return {
-        "needed": list(sources - {None}),
-        "new_ids": [id_ for id_, _, _ in new],
-        "new_ordinals": [place.ordinal for _, place, _ in new],
-        "new_contents": [place.content for _, place, _ in new],
-        "new_slots": [slots.get(place.content) for _, place, _ in new],
-        "new_sources": [source for _, _, source in new],
-        "marked_ids": [id_ for id_, _ in marked],
-        "marked_current": [is_current for _, is_current in marked],
-        "filled_ids": [id_ for id_, _, _ in filled],
-        "filled_slots": [slot for _, slot, _ in filled],
-        "filled_sources": [source for _, _, source in filled],
-        "event_ids": [next(ids) for _ in events],
-        "event_chunk_ids": [chunk_id for chunk_id, _, _ in events],
-        "event_ordinals": [ordinal for _, ordinal, _ in events],
-        "event_types": [event_type.value for _, _, event_type in events],
-    }
 
 
 def _published(

@@ -1,0 +1,86 @@
+"""A document's row: made, locked against other writers, compared with a plan, and pointed at a version."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ragschema.publishing.errors import StalePlan
+from ragschema.publishing.transactions import connection_of
+from ragschema.publishing.version_plan import VersionPlan
+from ragschema.schema.base import Executor
+from ragschema.schema.ids import uuid7
+
+
+def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
+    """Lock a document's row until the transaction ends; return its id, current_version_id and text_config."""
+    return connection_of(session).execute(_LOCK, {"article_id": article_id}).one_or_none()
+
+
+def point_at(session: Executor, document_id: UUID, version_id: UUID) -> None:
+    """Say which version of a document is current; its chunks have been marked."""
+    connection_of(session).execute(_POINT, {"document_id": document_id, "version_id": version_id})
+
+
+def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
+    """Return the document's row, locked, and made where the plan says that there is none.
+
+    Raises:
+        StalePlan: The document is not as the plan saw it.
+    """
+    if plan.document_id is None:
+        parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
+        row = connection_of(session).execute(_ADD_DOCUMENT, parameters).one_or_none()
+    else:
+        row = lock_document(session, plan.article_id)
+    if (
+        row is None
+        or plan.document_id not in (None, row.id)
+        or row.current_version_id != plan.base_version_id
+    ):
+        raise stale(session, plan, "")
+    return row
+
+
+def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
+    """Return the error that says what has become of a plan's document; `why` where its version is still current."""
+    planned = f"version {plan.base_version_number}" if plan.base_version_id else "no version"
+    row = connection_of(session).execute(_CURRENT, {"article_id": plan.article_id}).one_or_none()
+    evidence = ""
+    if row is None:
+        now = "the document is gone"
+    elif row.id is None:
+        now = "it has no current version"
+    elif row.id == plan.base_version_id:
+        now = why
+    else:
+        now = f"version {row.version_number} is current now"
+        evidence = f"version {row.version_number}: source_hash {row.source_hash}, written {row.created_at}"
+    return StalePlan(
+        f"Article {plan.article_id!r} has moved on: the plan builds on {planned}, and {now}.",
+        "Roll back, call plan_version again, and embed what is new then.",
+        evidence,
+    )
+
+
+_LOCK = sa.text(
+    "SELECT id, current_version_id, text_config FROM rag_documents WHERE article_id = :article_id FOR UPDATE"
+)
+_ADD_DOCUMENT = sa.text("""
+INSERT INTO rag_documents (id, article_id, text_config)
+VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
+ON CONFLICT (article_id) DO NOTHING
+RETURNING id, current_version_id, text_config
+""")
+# The setting tells the deferred trigger that there is nothing left for it to do.
+_POINT = sa.text("""
+UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id
+RETURNING set_config('ragschema.marked', current_version_id::text, true)
+""")
+_CURRENT = sa.text("""
+SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at
+FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
+WHERE d.article_id = :article_id
+""")

@@ -1,0 +1,86 @@
+"""The plan of a version: its places, what goes, and what was seen of its document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from ragschema.models import ChunkEventType
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of the new version.
+
+    Attributes:
+        ordinal: Which, from 0.
+        content: Its text.
+        event_type: What becomes of it, compared with the version before.
+        chunk_id: The existing row that is reused, or None for a row that will be written.
+        embedding_from: The row whose embedding it gets without being embedded again, where that is not its own.
+        version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
+        is_pending: Whether the row that is reused waits for its embedding, and no other row has it.
+    """
+
+    ordinal: int
+    content: str
+    event_type: ChunkEventType
+    chunk_id: UUID | None = None
+    embedding_from: UUID | None = None
+    version_number: int | None = None
+    is_pending: bool = False
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A chunk of the version before that the new one does without, and its ordinal there."""
+
+    chunk_id: UUID
+    ordinal: int
+
+
+@dataclass(frozen=True)
+class VersionPlan:
+    """A version to publish, and what was seen of its document.
+
+    Attributes:
+        article_id: The caller's key of the document.
+        document_id: The document, or None where there is none yet.
+        base_version_id: The version that was current, or None.
+        base_version_number: Its number, 0 where there was none.
+        text_config: Of a document that is yet to be made.
+        places: The new version's content, in order.
+        gone: What it deletes.
+        hidden: Rows that cease to be current; `gone` and the rows that are replaced.
+        texts_to_embed: What has no embedding yet by this embedder in this document, in order, each text once;
+            without the texts of rows that wait for theirs already, unless they were asked for.
+        is_up_to_date: Whether the current version says the same already: then `publish` writes no version, and
+            only fills in embeddings that rows wait for.
+    """
+
+    article_id: str
+    source_hash: str
+    chunker_version: str
+    embedder_version: str
+    title: str | None
+    url: str | None
+    text_config: str | None
+    document_id: UUID | None = None
+    base_version_id: UUID | None = None
+    base_version_number: int = 0
+    places: tuple[Place, ...] = ()
+    gone: tuple[Gone, ...] = ()
+    hidden: tuple[UUID, ...] = field(default=(), repr=False)
+    texts_to_embed: tuple[str, ...] = ()
+    is_up_to_date: bool = False
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The texts of the new version, in order."""
+        return tuple(place.content for place in self.places)
+
+    def count(self, event_type: ChunkEventType) -> int:
+        """Return how many chunks become this."""
+        if event_type is ChunkEventType.deleted:
+            return len(self.gone)
+        return sum(place.event_type is event_type for place in self.places)
