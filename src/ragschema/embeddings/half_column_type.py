@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import ColumnElement, Dialect, LargeBinary, func, type_coerce
+from sqlalchemy import BindParameter, ColumnElement, Dialect, LargeBinary, func, type_coerce
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.types import UserDefinedType
 
 from ragschema.embeddings.column_type import Embedding, EmbeddingError
 from ragschema.embeddings.wire import (
+    BinaryHalfArray,
     BinaryHalfVector,
     EmbeddingLike,
+    HalfVectors,
     Vector,
     binds_binary,
     pgvector,
@@ -93,6 +99,36 @@ class HalfEmbedding(HALFVEC):
             return np.array_equal(self.check(x).astype(np.float16), self.check(y).astype(np.float16))
         except EmbeddingError:  # written, and so refused where it is bound
             return False
+
+
+class HalfEmbeddingArray(UserDefinedType[HalfVectors]):
+    """A parameter of many embeddings, as ``halfvec[]``: a quarter of the bytes of ``real[]``, and no cast row by row.
+
+    Binary over psycopg 3; with another driver, or an engine that does not know our formats, it travels as text.
+    """
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return BinaryHalfArray if binds_binary(dialect) else HalfVectors.text
+
+    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
+        return _AsHalfVectors(bindvalue)
+
+
+class _AsHalfVectors(ColumnElement[Any]):
+    inherit_cache = True
+    _traverse_internals = [("bindvalue", InternalTraversal.dp_clauseelement)]
+
+    def __init__(self, bindvalue: BindParameter[Any]) -> None:
+        self.bindvalue = bindvalue
+
+
+@compiles(_AsHalfVectors)  # type: ignore[no-untyped-call,untyped-decorator]
+def _cast_to_half_vectors(element: _AsHalfVectors, compiler: SQLCompiler, **kw: Any) -> str:
+    given = compiler.process(element.bindvalue, **kw)
+    # a driver that asks the server for a parameter's type has no codec of halfvec
+    return f"CAST({given if binds_binary(compiler.dialect) else f'CAST({given} AS TEXT)'} AS halfvec[])"
 
 
 def check_half(vectors: Vector) -> Vector:

@@ -1,9 +1,11 @@
-"""Wire formats of embeddings: pgvector's ``vector``, ``halfvec``, and ``real[]``, as psycopg sends them."""
+"""Wire formats of embeddings: pgvector's ``vector``, ``halfvec``, ``real[]`` and ``halfvec[]``, as psycopg sends them."""
 
 from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -60,6 +62,49 @@ class BinaryArray(BinaryVector):
         super().__init__(struct.pack(f">{len(header)}i", *header) + elements.tobytes())
 
 
+@dataclass(frozen=True, eq=False)
+class HalfVectors:
+    """Embeddings to send as one ``halfvec[]``, of one dimension or of several.
+
+    Attributes:
+        type_oid: Of ``halfvec``, which differs by database: the binary format of an array names it.
+        blocks: Each of shape ``(n, dimension)``, one after another.
+    """
+
+    type_oid: int
+    blocks: Sequence[Vector]
+
+    def text(self) -> str:
+        """Return them as PostgreSQL writes an array."""
+        return "{" + ",".join(f'"{to_text(vector)}"' for block in self.blocks for vector in block) + "}"
+
+
+class BinaryHalfArray(BinaryVector):
+    """Embeddings in PostgreSQL's binary format of ``halfvec[]``."""
+
+    __slots__ = ("vectors",)
+
+    def __init__(self, vectors: HalfVectors) -> None:
+        self.vectors = vectors
+        count = sum(len(block) for block in vectors.blocks)
+        dimensions = (count, 1) if count else ()
+        header = struct.pack(">iiI", len(dimensions) // 2, 0, vectors.type_oid)
+        elements = (half_fields(block) for block in vectors.blocks)
+        super().__init__(b"".join((header, struct.pack(f">{len(dimensions)}i", *dimensions), *elements)))
+
+
+def half_fields(vectors: Vector) -> bytes:
+    """Return vectors, of shape ``(n, dimension)``, each with its length before it: in an array, or in a row."""
+    dimension = vectors.shape[1]
+    fields = np.zeros(
+        len(vectors), [("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("numbers", ">f2", (dimension,))]
+    )
+    fields["length"] = 4 + 2 * dimension
+    fields["dim"] = dimension
+    fields["numbers"] = vectors
+    return fields.tobytes()
+
+
 class _BinaryDumper(Dumper):
     format = Format.BINARY
     oid = 0  # the type's oid differs by database: the cast that SQLAlchemy renders names it
@@ -86,12 +131,19 @@ class _ArrayTextDumper(Dumper):
         return ("{" + ",".join(str(float(number)) for number in numbers) + "}").encode()
 
 
+class _HalfArrayTextDumper(Dumper):
+    def dump(self, obj: BinaryHalfArray) -> bytes:
+        return obj.vectors.text().encode()
+
+
 psycopg.adapters.register_dumper(BinaryVector, _TextDumper)
 psycopg.adapters.register_dumper(BinaryVector, _BinaryDumper)  # the last one is preferred
 psycopg.adapters.register_dumper(BinaryHalfVector, _HalfTextDumper)
 psycopg.adapters.register_dumper(BinaryHalfVector, _BinaryDumper)
 psycopg.adapters.register_dumper(BinaryArray, _ArrayTextDumper)
 psycopg.adapters.register_dumper(BinaryArray, _BinaryDumper)
+psycopg.adapters.register_dumper(BinaryHalfArray, _HalfArrayTextDumper)
+psycopg.adapters.register_dumper(BinaryHalfArray, _BinaryDumper)
 
 
 def binds_binary(dialect: Dialect) -> bool:

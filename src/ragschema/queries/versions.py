@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
+    CompoundSelect,
     Select,
+    SmallInteger,
     Subquery,
     Text,
     Uuid,
     bindparam,
+    case,
     cast,
     func,
+    literal,
     literal_column,
+    null,
     select,
     true,
     tuple_,
@@ -27,6 +34,7 @@ from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, Docume
 from ragschema.queries.arguments import built_once, checked_count, row_count
 from ragschema.queries.filters import IS_LISTED
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS
+from ragschema.schema.embedding_models import COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
 
 VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
 
@@ -115,14 +123,19 @@ def chunk_history(
     )
 
 
-def pending_embeddings(*, limit: int = 100, after: UUID | None = None) -> Select[UUID, str, str, str]:
-    """Select current chunks that wait for their embedding, the oldest first.
+def pending_embeddings(
+    *, limit: int = 100, after: UUID | None = None, model: str | EmbeddingModel | None = None
+) -> Select[UUID, str, str, str]:
+    """Select current chunks that wait for a model's embedding.
 
-    Those of which `skip_embeddings` has said that they will have none are left out.
+    The oldest first where the model's embeddings are the column, by their ids where they have a partition. Those of
+    which `skip_embeddings` has said that they will have none are left out.
 
     Args:
         limit: Rows to return at most.
-        after: The last chunk of the page before; where that is gone, pages begin anew.
+        after: The last chunk of the page before; where that is gone, pages of the column begin anew.
+        model: The model: its key, or the model itself; the active one by default, as it is when the statement runs.
+            A key that is unknown, or of a model that is retired, is an error of the statement (SQLSTATE RS001).
 
     Returns:
         A statement of rows ``(chunk_id, article_id, embedder_version, content)``.
@@ -130,29 +143,93 @@ def pending_embeddings(*, limit: int = 100, after: UUID | None = None) -> Select
     Raises:
         QueryError: The limit is below 1.
     """
-    waiting = (
-        select(Chunk.id, Chunk.version_id, Chunk.content, Chunk.created_at)
-        .where(Chunk.is_current, Chunk.embedding.is_(None), Chunk.embedding_error.is_(None), READING_COSTS)
-        .order_by(Chunk.created_at, Chunk.id)
-        .limit(row_count(checked_count("limit", limit)))
-    )
-    if after is not None:
-        last = aliased(Chunk, name="last")
-        seen = select(last.created_at).where(last.id == after).scalar_subquery()
-        waiting = waiting.where(
-            tuple_(Chunk.created_at, Chunk.id)
-            > tuple_(func.coalesce(seen, literal_column("'-infinity'")), after)
+    rows = row_count(checked_count("limit", limit))
+    waiting: Select[Any] | CompoundSelect[Any]
+    if isinstance(model, EmbeddingModel):
+        own = literal(model.id, SmallInteger())
+        waiting = (
+            _waiting_in_column(rows, after)
+            if model.id == COLUMN_MODEL
+            else _waiting_in_partition(own, rows, after)
+        )
+    else:
+        asked = select((_active_model() if model is None else _model_of(model)).label("id")).cte("asked")
+        own = select(asked.c.id).scalar_subquery()
+        waiting = union_all(
+            select(
+                _waiting_in_column(rows, after).where(own == literal_column(str(COLUMN_MODEL))).subquery("column_waits")
+            ),
+            select(_waiting_in_partition(own, rows, after).subquery("partition_waits")),
         )
     first = waiting.subquery("first")
-    origin = (
-        select(Document.article_id, DocumentVersion.embedder_version)
+    chunk = (
+        select(Document.article_id, DocumentVersion.embedder_version, Chunk.content)
+        .select_from(Chunk)
+        .join(DocumentVersion, DocumentVersion.id == Chunk.version_id)
         .join(Document, Document.id == DocumentVersion.document_id)
-        .where(DocumentVersion.id == first.c.version_id)
+        .where(Chunk.id == first.c.id)
         .offset(ONE_BY_ONE)
-        .lateral("origin")
+        .lateral("chunk")
     )
     return (
-        select(first.c.id.label("chunk_id"), origin.c.article_id, origin.c.embedder_version, first.c.content)
-        .join(origin, true())
-        .order_by(first.c.created_at, first.c.id)
+        select(first.c.id.label("chunk_id"), chunk.c.article_id, chunk.c.embedder_version, chunk.c.content)
+        .join(chunk, true())
+        .order_by(first.c.waits_since, first.c.id)
+    )
+
+
+def _waiting_in_column(rows: BindParameter[int], after: UUID | None) -> Select[UUID, datetime]:
+    waiting = (
+        select(Chunk.id, Chunk.created_at.label("waits_since"))
+        .where(Chunk.is_current, Chunk.embedding.is_(None), Chunk.embedding_error.is_(None), READING_COSTS)
+        .order_by(Chunk.created_at, Chunk.id)
+        .limit(rows)
+    )
+    if after is None:
+        return waiting
+    last = aliased(Chunk, name="last")
+    seen = select(last.created_at).where(last.id == after).scalar_subquery()
+    return waiting.where(
+        tuple_(Chunk.created_at, Chunk.id)
+        > tuple_(func.coalesce(seen, literal_column("'-infinity'")), after)
+    )
+
+
+def _waiting_in_partition(
+    model_id: ColumnElement[int], rows: BindParameter[int], after: UUID | None
+) -> Select[UUID, datetime | None]:
+    embedded = select(literal_column("1")).where(
+        ChunkEmbedding.chunk_id == Chunk.id, ChunkEmbedding.model_id == model_id
+    )
+    waiting = (
+        select(Chunk.id, null().cast(Chunk.created_at.type).label("waits_since"))
+        .where(Chunk.is_current, model_id > literal_column(str(COLUMN_MODEL)))
+        .order_by(Chunk.id)
+        .limit(rows)
+    )
+    if after is not None:
+        waiting = waiting.where(Chunk.id > after)
+        embedded = embedded.where(ChunkEmbedding.chunk_id > after)
+    return waiting.where(~embedded.exists())
+
+
+def _active_model() -> ColumnElement[int]:
+    """Return the id of the active model; the column's where no model is registered."""
+    active = select(EmbeddingModel.id).where(EmbeddingModel.state == literal_column("'active'")).scalar_subquery()
+    column = case((~select(EmbeddingModel.id).exists(), literal_column(str(COLUMN_MODEL))))
+    return func.coalesce(active, column)
+
+
+def _model_of(key: str) -> ColumnElement[int]:
+    """Return the id of a model by its key, or raise when it is run, where none of that key is live."""
+    named = select(EmbeddingModel).where(EmbeddingModel.key == key).subquery("named")
+    one = select(literal_column("1")).subquery("one")
+    return (
+        select(
+            func.rag_embedding_model(
+                cast(key, Text), named.c.dimensions, named.c.distance, named.c.index_type, type_=SmallInteger()
+            )
+        )
+        .select_from(one.outerjoin(named, true()))
+        .scalar_subquery()
     )
