@@ -24,10 +24,15 @@ def register_column(session: Session | sa.Connection, key: str = "default", stat
 
 
 def add_model(
-    session: Session | sa.Connection, key: str, dimensions: int, *, state: str = "building", indexed: bool = False
+    session: Session | sa.Connection,
+    key: str,
+    dimensions: int,
+    *,
+    state: str = "building",
+    indexed: bool = False,
 ) -> int:
     """Register a model with its partition, and with an HNSW index where that is asked for; return its id."""
-    number = session.scalar(
+    number: int | None = session.scalar(
         sa.text(
             "INSERT INTO rag_embedding_models (key, dimensions, index_type, state)"
             " VALUES (:key, :dimensions, :index_type, :state) RETURNING id"

@@ -184,8 +184,8 @@ def _changed(session: Session) -> VersionPlan:
     return plan_version(session, "target", texts, **NAMES)
 
 
-def _publish(session: Session, plan: VersionPlan, **options: bool) -> None:
-    publish(session, plan, [None] * len(plan.texts_to_embed), **options)
+def _publish(session: Session, plan: VersionPlan, *, copy_unchanged: bool = False) -> None:
+    publish(session, plan, [None] * len(plan.texts_to_embed), copy_unchanged=copy_unchanged)
 
 
 def _publish_changed(session: Session) -> None:

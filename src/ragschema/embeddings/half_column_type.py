@@ -124,7 +124,7 @@ class _AsHalfVectors(ColumnElement[Any]):
         self.bindvalue = bindvalue
 
 
-@compiles(_AsHalfVectors)  # type: ignore[no-untyped-call,untyped-decorator]
+@compiles(_AsHalfVectors)
 def _cast_to_half_vectors(element: _AsHalfVectors, compiler: SQLCompiler, **kw: Any) -> str:
     given = compiler.process(element.bindvalue, **kw)
     # a driver that asks the server for a parameter's type has no codec of halfvec

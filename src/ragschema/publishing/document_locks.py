@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from ragschema.publishing.errors import StalePlan
+from ragschema.publishing.live_models import GONE_MODELS, HALF_OID
 from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.schema.base import Executor
@@ -15,7 +17,10 @@ from ragschema.schema.ids import uuid7
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
-    """Lock a document's row until the transaction ends; return its id, current_version_id and text_config."""
+    """Lock a document's row until the transaction ends; return its id, current_version_id, text_config and half_oid.
+
+    The last is the oid of ``halfvec``, by which many embeddings are sent at once.
+    """
     return connection_of(session).execute(_LOCK, {"article_id": article_id}).one_or_none()
 
 
@@ -45,7 +50,17 @@ def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
 
 
 def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
-    """Return the error that says what has become of a plan's document; `why` where its version is still current."""
+    """Return the error that says what has become of a plan's document, or of a model that it embeds by.
+
+    Args:
+        session: Its transaction has seen that the plan cannot be published.
+        plan: The plan.
+        why: What else it is, where the version is still current.
+    """
+    model_ids = [model.id for model in plan.live.all]
+    gone = {*connection_of(session).scalars(_GONE_MODELS, {"model_ids": model_ids})}
+    if keys := [model.key for model in plan.live.all if model.id in gone]:
+        return model_gone(plan, keys)
     planned = f"version {plan.base_version_number}" if plan.base_version_id else "no version"
     row = connection_of(session).execute(_CURRENT, {"article_id": plan.article_id}).one_or_none()
     evidence = ""
@@ -65,20 +80,31 @@ def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
     )
 
 
+def model_gone(plan: VersionPlan, keys: Sequence[str]) -> StalePlan:
+    """Return the error that says that a plan embeds by models that were dropped; by key, empty for the column's."""
+    names = ", ".join(repr(key) if key else "the column's" for key in keys) or "one of its"
+    return StalePlan(
+        f"Article {plan.article_id!r} is planned by embedding models that are live no more: {names}.",
+        "Roll back, call plan_version again, and embed what is new then.",
+    )
+
+
 _LOCK = sa.text(
-    "SELECT id, current_version_id, text_config FROM rag_documents WHERE article_id = :article_id FOR UPDATE"
+    f"SELECT id, current_version_id, text_config, {HALF_OID} FROM rag_documents"
+    " WHERE article_id = :article_id FOR UPDATE"
 )
-_ADD_DOCUMENT = sa.text("""
+_ADD_DOCUMENT = sa.text(f"""
 INSERT INTO rag_documents (id, article_id, text_config)
 VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
 ON CONFLICT (article_id) DO NOTHING
-RETURNING id, current_version_id, text_config
+RETURNING id, current_version_id, text_config, {HALF_OID}
 """)
 # The setting tells the deferred trigger that there is nothing left for it to do.
 _POINT = sa.text("""
 UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id
 RETURNING set_config('ragschema.marked', current_version_id::text, true)
 """)
+_GONE_MODELS = sa.text(GONE_MODELS)
 _CURRENT = sa.text("""
 SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at
 FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id

@@ -3,44 +3,63 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from ragschema.publishing.live_models import LiveModels
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
 
 
+@dataclass(frozen=True)
+class SeenRows:
+    """What a plan is made from.
+
+    Attributes:
+        live: The embedding models that are live.
+        rows: A document's own columns beside those of each chunk that a plan may need: the chunks of its current
+            version, those that are current all the same, and those of its other versions whose text is one of the
+            contents; where no model is registered, of the latter only those by the embedder that is asked for. A
+            document without such a chunk has one row, whose chunk is NULL; one that does not exist has none.
+    """
+
+    live: LiveModels
+    rows: Sequence[sa.Row[Any]]
+
+
 def read_rows(
     session: Executor, article_id: str, embedder_version: str | None, contents: Sequence[str]
-) -> Sequence[sa.Row[Any]]:
-    """Return the rows of a document: its own columns beside those of each chunk that a plan may need.
-
-    These are the chunks of its current version, those that are current all the same, and those of its other
-    versions by this embedder whose text is one of the contents. A document without such a chunk has one row,
-    whose chunk is NULL; one that does not exist has none.
-    """
+) -> SeenRows:
+    """Return the rows of a document."""
     parameters = {"article_id": article_id, "embedder_version": embedder_version, "contents": list(contents)}
-    return connection_of(session).execute(_READ, parameters).all()
+    rows = connection_of(session).execute(_READ, parameters).all()
+    return SeenRows(_live_models(rows), [row for row in rows if row.model_id is None])
 
 
 def read_rows_of_several(
     session: Executor,
     article_ids: Sequence[str],
-    embedder_versions: Collection[str],
+    embedder_versions: Collection[str | None],
     contents: Collection[str],
-) -> Mapping[str, Sequence[sa.Row[Any]]]:
-    """Return the rows of several documents by article id, each as `read_rows`; empty where there is no document."""
+) -> Mapping[str, SeenRows]:
+    """Return the rows of several documents, by article id."""
     parameters = {
         "article_ids": list(article_ids),
         "embedder_versions": list(embedder_versions),
         "contents": list(contents),
     }
-    rows: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
+    rows: defaultdict[str | None, list[sa.Row[Any]]] = defaultdict(list)
     for row in connection_of(session).execute(_READ_MANY, parameters):
         rows[row.article_id].append(row)
-    return rows
+    live = _live_models(rows[None])
+    return {article_id: SeenRows(live, rows[article_id]) for article_id in article_ids}
+
+
+def _live_models(rows: Iterable[sa.Row[Any]]) -> LiveModels:
+    return LiveModels.of_rows(row for row in rows if row.model_id is not None)
 
 
 # Averages mislead the planner about the one document that is unlike the others, so no shape here rests on them:
@@ -49,6 +68,7 @@ def read_rows_of_several(
 #   OFFSET it is read for each version, where a small table would be read whole for each.
 # - A full join is never a nested loop, which took 11 s for 4,000 chunks among documents of one.
 # - The subquery around the contents hides how many there are: more than work_mem's would not be hashed.
+# Each registered model is a row of its own, joined to no document.
 _SEEN = """
 WITH documents AS MATERIALIZED (
     SELECT d.article_id, d.id AS document_id, d.current_version_id,
@@ -84,15 +104,24 @@ WITH documents AS MATERIALIZED (
     SELECT * FROM chunks c
     WHERE c.id IS NOT NULL AND (
         c.is_in_current OR c.is_current
-        OR c.embedder_version = {embedder}
+        OR (c.embedder_version = {embedder} OR EXISTS (SELECT FROM rag_embedding_models))
         AND c.content IN (SELECT unnest FROM unnest((SELECT CAST(:contents AS text[]))))
     )
+), embeddings AS MATERIALIZED (
+    SELECT e.chunk_id, array_agg(e.model_id) FILTER (WHERE e.embedding IS NOT NULL) AS embedded_by,
+        array_agg(e.model_id) FILTER (WHERE e.embedding IS NULL) AS refused_by
+    FROM rag_chunk_embeddings e WHERE e.chunk_id = ANY(ARRAY(SELECT id FROM told)) GROUP BY e.chunk_id
+), models AS (
+    SELECT CAST(NULL AS uuid) AS document_id, id AS model_id, key AS model_key, dimensions, state
+    FROM rag_embedding_models
 )
 SELECT d.article_id, d.document_id, d.current_version_id, d.current_version_number, d.current_source_hash,
     d.current_chunker_version, d.current_embedder_version, d.current_title, d.current_url,
     c.id, c.place, c.content, c.is_in_current, c.is_current, c.is_embedded, c.is_refused,
-    c.version_number, c.embedder_version
+    c.version_number, c.embedder_version, e.embedded_by, e.refused_by,
+    m.model_id, m.model_key, m.dimensions, m.state
 FROM documents d FULL JOIN told c ON c.document_id = d.document_id
+FULL JOIN embeddings e ON e.chunk_id = c.id FULL JOIN models m ON m.document_id = d.document_id
 """
 _READ = sa.text(_SEEN.format(embedder=":embedder_version", article=":article_id"))
 _READ_MANY = sa.text(

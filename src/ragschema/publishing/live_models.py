@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingError
 from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.embeddings.wire import EmbeddingLike, Vector
+from ragschema.publishing.errors import ContentError
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.embedding_models import COLUMN_MODEL, EmbeddingModel
@@ -105,6 +106,21 @@ class LiveModels:
         """The model that new text is embedded for first; None where no registered one is."""
         return next((model for model in self.all if model.is_active), None)
 
+    def label(self, article_id: str, embedder_version: str | None) -> str:
+        """Return what a version says of its embedder: what the caller says, or else the active model's key.
+
+        Raises:
+            ContentError: Neither is there.
+        """
+        if embedder_version is not None:
+            return embedder_version
+        if self.active is None or not self.active.key:
+            raise ContentError(
+                f"Article {article_id!r} has no embedder_version, and no embedding model is active that would name it.",
+                "Pass embedder_version, such as the name of the model, or add the model by `rag models add`.",
+            )
+        return self.active.key
+
     def find(self, model: str | EmbeddingModel | None) -> LiveModel:
         """Return a model by its key; the active one where none is named.
 
@@ -112,9 +128,13 @@ class LiveModels:
             EmbeddingError: There is none.
         """
         key = model.key if isinstance(model, EmbeddingModel) else model
-        found = self.active if key is None else next((each for each in self.registered if each.key == key), None)
+        found = (
+            self.active if key is None else next((each for each in self.registered if each.key == key), None)
+        )
         if found is None:
-            what = "No embedding model is active" if key is None else f"There is no live embedding model {key!r}"
+            what = (
+                "No embedding model is active" if key is None else f"There is no live embedding model {key!r}"
+            )
             raise EmbeddingError(
                 f"{what}; live are: {', '.join(repr(each.key) for each in self.registered) or 'none'}.",
                 "Look at `rag models list`, and plan again where a model was added meanwhile.",

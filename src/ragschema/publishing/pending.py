@@ -101,7 +101,8 @@ def store_embeddings(
             if not has_no_partition(exc):
                 raise
             raise EmbeddingError(
-                f"Embedding model {target.key!r} has been dropped meanwhile.", "Roll back: there is nothing to store."
+                f"Embedding model {target.key!r} has been dropped meanwhile.",
+                "Roll back: there is nothing to store.",
             ) from exc
         fates = {row.id: row.fate for row in rows}
     by_fate = {

@@ -20,7 +20,7 @@ def plan_version(
     *,
     source_hash: str,
     chunker_version: str,
-    embedder_version: str,
+    embedder_version: str | None = None,
     title: str | None = None,
     url: str | None = None,
     text_config: str | None = None,
@@ -36,12 +36,15 @@ def plan_version(
     old one, with as many identical ones before it, is 'updated'; the rest is 'added' or 'deleted'. Takes
     O(n log n) for n chunks of both.
 
-    A row is reused where its text is the same and its version's embedder_version is: from the current version,
-    or from any other kept version of the document. An identical text under another embedder_version is
-    'updated'. A text that occurs more often than before takes its embedding from the row that has it. A reused
-    row that still waits for its embedding is somebody's to embed already (see `pending_embeddings`): its text is
-    among the texts to embed only where ``include_pending`` asks for it. `publish` fills it in where a mapping of
-    embeddings by text has it.
+    A row is reused where its text is the same: from the current version, or from any other kept version of the
+    document. It keeps its embeddings of every model. A text that occurs more often than before takes its embedding
+    of each model from the row that has it. A reused row that still waits for its embedding is somebody's to embed
+    already (see `pending_embeddings`): its text is among the texts to embed only where ``include_pending`` asks for
+    it. `publish` fills it in where a mapping of embeddings by text has it.
+
+    Where no embedding model is registered, embedder_version says what embedded a row: one whose version has
+    another is not reused, and an identical text under it is 'updated'. Where models are registered, an embedding's
+    model is known by where it is stored, and embedder_version is a label that decides nothing.
 
     Args:
         session: A session or connection.
@@ -50,7 +53,7 @@ def plan_version(
             not find.
         source_hash: Hash of the text before chunking.
         chunker_version: What cut it.
-        embedder_version: What embeds it.
+        embedder_version: What embeds it; by default the key of the active model, where models are registered.
         title: Shown in citations.
         url: Likewise.
         text_config: Text search configuration of a document that does not exist yet, ``simple`` by default; an
@@ -60,16 +63,16 @@ def plan_version(
 
     Raises:
         ContentError: A text cannot be stored, or is refused: the message names its place. Or a name is such, the
-            title for one; or the server has no such text configuration. Whatever `publish` would refuse is
-            refused here, before anything is embedded.
+            title for one; or the server has no such text configuration; or no model is registered, and no
+            embedder_version given. Whatever `publish` would refuse is refused here, before anything is embedded.
     """
     check_texts(article_id, contents, refuse)
     check_names(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
     plan = VersionPlan(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
-    rows = read_rows(session, article_id, embedder_version, contents)
-    if not rows and text_config is not None:
+    seen = read_rows(session, article_id, embedder_version, contents)
+    if not seen.rows and text_config is not None:
         check_text_configs(session, [text_config])
-    return complete(plan, contents, rows, include_pending=include_pending)
+    return complete(plan, contents, seen, include_pending=include_pending)
 
 
 def plan_versions(session: Executor, asked: Sequence[tuple[VersionPlan, Sequence[str]]]) -> list[VersionPlan]:
@@ -79,29 +82,29 @@ def plan_versions(session: Executor, asked: Sequence[tuple[VersionPlan, Sequence
         session: A session or connection.
         asked: What is said of each version, and its texts; no document twice.
     """
-    rows = read_rows_of_several(
+    seen = read_rows_of_several(
         session,
         [plan.article_id for plan, _ in asked],
         {plan.embedder_version for plan, _ in asked},
         {content for _, contents in asked for content in contents},
     )
-    return [complete(plan, contents, rows[plan.article_id]) for plan, contents in asked]
+    return [complete(plan, contents, seen[plan.article_id]) for plan, contents in asked]
 
 
 def plan_removal(session: Executor, article_id: str) -> VersionPlan | None:
     """Plan a version without chunks after the current one; None where there is no version."""
-    rows = read_rows(session, article_id, None, ())
-    if not rows or rows[0].current_version_id is None:
+    seen = read_rows(session, article_id, None, ())
+    if not seen.rows or seen.rows[0].current_version_id is None:
         return None
-    seen = rows[0]
+    current = seen.rows[0]
     plan = VersionPlan(
         article_id,
         "",  # of no text: publishing the former one again is a change
-        seen.current_chunker_version,
-        seen.current_embedder_version,
-        seen.current_title,
-        seen.current_url,
+        current.current_chunker_version,
+        current.current_embedder_version,
+        current.current_title,
+        current.current_url,
         None,
     )
-    plan = complete(plan, (), rows)
+    plan = complete(plan, (), seen)
     return replace(plan, is_up_to_date=not plan.gone)

@@ -11,106 +11,151 @@ import sqlalchemy as sa
 
 from ragschema.models import ChunkEventType
 from ragschema.publishing.diff import match_contents, pair_left_over
-from ragschema.publishing.version_plan import Gone, Place, VersionPlan
+from ragschema.publishing.document_rows import SeenRows
+from ragschema.publishing.live_models import LiveModel
+from ragschema.publishing.version_plan import Gone, ModelNeeds, Place, VersionPlan
 
 
 def complete(
-    plan: VersionPlan,
-    contents: Sequence[str],
-    rows: Sequence[sa.Row[Any]],
-    *,
-    include_pending: bool = False,
+    plan: VersionPlan, contents: Sequence[str], seen: SeenRows, *, include_pending: bool = False
 ) -> VersionPlan:
-    """Complete a plan by the rows of its document, as `read_rows` returns them.
+    """Complete a plan by what was seen of its document.
 
     Args:
         plan: What is said of the version.
         contents: Its texts in order.
-        rows: None where there is no document.
+        seen: By `read_rows`.
         include_pending: Whether texts of reused rows that wait for their embedding are to be embedded too.
+
+    Raises:
+        ContentError: Nothing says what embeds the version: no model is registered, and no embedder_version given.
     """
-    chunks = [row for row in rows if row.id is not None]
+    live = seen.live
+    plan = replace(plan, live=live, embedder_version=live.label(plan.article_id, plan.embedder_version))
+
+    def is_reusable(row: sa.Row[Any]) -> bool:
+        return live.is_registered or row.embedder_version == plan.embedder_version
+
+    chunks = [row for row in seen.rows if row.id is not None]
     previous = sorted((row for row in chunks if row.is_in_current), key=lambda row: row.place)
     matches = match_contents([row.content for row in previous], contents)
     replaced = pair_left_over(matches, len(previous))
     gone = sorted({*range(len(previous))} - {*matches} - {*replaced.values()})
-    reuse = _Reuse(chunks, plan.embedder_version, include_pending=include_pending)
-    places = []
+    newest_last = sorted(filter(is_reusable, chunks), key=lambda row: (row.version_number, -row.place))
+    spare = _Spare(newest_last)
+    event_types: list[ChunkEventType] = []
+    reused: list[sa.Row[Any] | None] = []
     for ordinal, (content, match) in enumerate(zip(contents, matches, strict=True)):
-        if match is not None and previous[match].embedder_version == plan.embedder_version:
-            places.append(reuse.place(ordinal, content, ChunkEventType.unchanged, previous[match]))
+        if match is not None and is_reusable(previous[match]):
+            event_types.append(ChunkEventType.unchanged)
+            reused.append(previous[match])
         else:
             is_replaced = match is not None or ordinal in replaced
-            event_type = ChunkEventType.updated if is_replaced else ChunkEventType.added
-            places.append(reuse.place(ordinal, content, event_type, reuse.take(content)))
-    kept = {place.chunk_id for place in places}
-    seen = rows[0] if rows else None
+            event_types.append(ChunkEventType.updated if is_replaced else ChunkEventType.added)
+            reused.append(spare.take(content))
+    needs = tuple(
+        _Sources(model, newest_last, include_pending=include_pending).needs(contents, reused)
+        for model in live.all
+    )
+    active = next((each for each in needs if each.model.is_active), None)
+    kept = {row.id for row in reused if row is not None}
+    first = seen.rows[0] if seen.rows else None
     return replace(
         plan,
-        document_id=seen and seen.document_id,
-        base_version_id=seen and seen.current_version_id,
-        base_version_number=(seen and seen.current_version_number) or 0,
-        places=tuple(places),
+        document_id=first and first.document_id,
+        base_version_id=first and first.current_version_id,
+        base_version_number=(first and first.current_version_number) or 0,
+        places=_places(contents, event_types, reused, active, chunks),
         gone=tuple(Gone(previous[place].id, previous[place].place) for place in gone),
         hidden=tuple(
             row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
         ),
-        texts_to_embed=tuple(dict.fromkeys(reuse.texts_to_embed)),
-        is_up_to_date=seen is not None
-        and _describe(plan)
-        == (
-            seen.current_source_hash,
-            seen.current_chunker_version,
-            seen.current_embedder_version,
-            seen.current_title,
-            seen.current_url,
-        )
+        texts_to_embed=active.texts_to_embed if active else (),
+        is_up_to_date=first is not None
+        and _says_the_same(plan, first)
         and [row.content for row in previous] == list(contents),
+        needs=needs,
     )
 
 
-def _describe(plan: VersionPlan) -> tuple[str | None, ...]:
-    return plan.source_hash, plan.chunker_version, plan.embedder_version, plan.title, plan.url
+def _says_the_same(plan: VersionPlan, seen: sa.Row[Any]) -> bool:
+    """Whether the current version is described as the planned one; where models are registered by whatever label."""
+    return bool(
+        plan.source_hash == seen.current_source_hash
+        and plan.chunker_version == seen.current_chunker_version
+        and (plan.live.is_registered or plan.embedder_version == seen.current_embedder_version)
+        and plan.title == seen.current_title
+        and plan.url == seen.current_url
+    )
 
 
-class _Reuse:
-    """The rows of a document that were embedded by one embedder: what a new version can take from them."""
+def _places(
+    contents: Sequence[str],
+    event_types: Sequence[ChunkEventType],
+    reused: Sequence[sa.Row[Any] | None],
+    active: ModelNeeds | None,
+    chunks: Sequence[sa.Row[Any]],
+) -> tuple[Place, ...]:
+    version_numbers = {row.id: row.version_number for row in chunks}
+    places = []
+    for ordinal, (content, event_type, row) in enumerate(zip(contents, event_types, reused, strict=True)):
+        source = active.sources[ordinal] if active else None
+        chunk_id = row and row.id
+        places.append(
+            Place(
+                ordinal,
+                content,
+                event_type,
+                chunk_id=chunk_id,
+                embedding_from=source,
+                version_number=version_numbers.get(chunk_id or source),
+                is_pending=active is not None and active.is_pending[ordinal],
+            )
+        )
+    return tuple(places)
 
-    def __init__(
-        self, chunks: Sequence[sa.Row[Any]], embedder_version: str, *, include_pending: bool
-    ) -> None:
-        self.texts_to_embed: list[str] = []
-        self._include_pending = include_pending
-        self._embedded: dict[str, sa.Row[Any]] = {}
-        self._spare: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
-        newest_last = sorted(chunks, key=lambda row: (row.version_number, -row.place))
+
+class _Spare:
+    """The rows of versions that are not current, which a new version can take up again."""
+
+    def __init__(self, newest_last: Sequence[sa.Row[Any]]) -> None:
+        self._rows: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
         for row in newest_last:
-            if row.embedder_version == embedder_version:
-                if not row.is_in_current:  # the others have been matched
-                    self._spare[row.content].append(row)
-                if row.is_embedded:
-                    self._embedded[row.content] = row
+            if not row.is_in_current:  # the others have been matched
+                self._rows[row.content].append(row)
 
     def take(self, content: str) -> sa.Row[Any] | None:
-        """Return a row of a version that is not current, each once; the newest version's first."""
-        spare = self._spare[content]
+        """Return a row, each once; the newest version's first."""
+        spare = self._rows[content]
         return spare.pop() if spare else None
 
-    def place(
-        self, ordinal: int, content: str, event_type: ChunkEventType, reused: sa.Row[Any] | None
-    ) -> Place:
-        source = reused
-        if reused is None or not reused.is_embedded:
-            source = self._embedded.get(content)
-            if source is None and (reused is None or (self._include_pending and not reused.is_refused)):
-                self.texts_to_embed.append(content)
-        origin = reused or source
-        return Place(
-            ordinal,
-            content,
-            event_type,
-            chunk_id=reused and reused.id,
-            embedding_from=source.id if source is not None and source is not reused else None,
-            version_number=origin and origin.version_number,
-            is_pending=reused is not None and source is None,
-        )
+
+class _Sources:
+    """The rows of a document that one model has embedded."""
+
+    def __init__(
+        self, model: LiveModel, newest_last: Sequence[sa.Row[Any]], *, include_pending: bool
+    ) -> None:
+        self._model = model
+        self._include_pending = include_pending
+        self._embedded = {row.content: row for row in newest_last if self._has_embedded(row)}
+
+    def needs(self, contents: Sequence[str], reused: Sequence[sa.Row[Any] | None]) -> ModelNeeds:
+        """Return what a version of these contents needs, each with the row that it reuses."""
+        texts: dict[str, None] = {}
+        sources, is_pending = [], []
+        for content, row in zip(contents, reused, strict=True):
+            source = row
+            if row is None or not self._has_embedded(row):
+                source = self._embedded.get(content)
+                if source is None and (row is None or (self._include_pending and not self._has_refused(row))):
+                    texts[content] = None
+            sources.append(source.id if source is not None and source is not row else None)
+            is_pending.append(row is not None and source is None)
+        return ModelNeeds(self._model, tuple(texts), tuple(sources), tuple(is_pending))
+
+    def _has_embedded(self, row: sa.Row[Any]) -> bool:
+        return bool(row.is_embedded if self._model.is_column else self._model.id in (row.embedded_by or ()))
+
+    def _has_refused(self, row: sa.Row[Any]) -> bool:
+        return bool(row.is_refused if self._model.is_column else self._model.id in (row.refused_by or ()))

@@ -35,7 +35,7 @@ def check_names(
     article_id: str,
     source_hash: str,
     chunker_version: str,
-    embedder_version: str,
+    embedder_version: str | None,
     title: str | None,
     url: str | None,
     text_config: str | None,
@@ -55,7 +55,7 @@ def check_names(
         "text_config": text_config,
     }
     for name, value in values.items():
-        if value is not None or name not in ("title", "url", "text_config"):
+        if value is not None or name not in ("embedder_version", "title", "url", "text_config"):
             check_text(f"The {name} of article {article_id!r}", value, ContentError)
 
 

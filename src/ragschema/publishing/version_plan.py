@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ragschema.models import ChunkEventType
+from ragschema.publishing.live_models import NONE_REGISTERED, LiveModel, LiveModels
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Place:
         embedding_from: The row whose embedding it gets without being embedded again, where that is not its own.
         version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
         is_pending: Whether the row that is reused waits for its embedding, and no other row has it.
+
+    The embedding is the active model's.
     """
 
     ordinal: int
@@ -40,6 +43,24 @@ class Gone:
 
 
 @dataclass(frozen=True)
+class ModelNeeds:
+    """What a version needs of one embedding model.
+
+    Attributes:
+        model: The model.
+        texts_to_embed: What it has not embedded yet in this document, in order, each text once; without the texts of
+            rows that wait already, unless they were asked for.
+        sources: By place, the row whose embedding the place gets, where that is not its own.
+        is_pending: By place, whether the row that is reused waits for its embedding, and no other row has it.
+    """
+
+    model: LiveModel
+    texts_to_embed: tuple[str, ...]
+    sources: tuple[UUID | None, ...]
+    is_pending: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class VersionPlan:
     """A version to publish, and what was seen of its document.
 
@@ -52,16 +73,18 @@ class VersionPlan:
         places: The new version's content, in order.
         gone: What it deletes.
         hidden: Rows that cease to be current; `gone` and the rows that are replaced.
-        texts_to_embed: What has no embedding yet by this embedder in this document, in order, each text once;
-            without the texts of rows that wait for theirs already, unless they were asked for.
+        texts_to_embed: What the active model has not embedded yet in this document, in order, each text once;
+            without the texts of rows that wait already, unless they were asked for.
         is_up_to_date: Whether the current version says the same already: then `publish` writes no version, and
             only fills in embeddings that rows wait for.
+        live: The embedding models that were live.
+        needs: What each of them needs.
     """
 
     article_id: str
     source_hash: str
     chunker_version: str
-    embedder_version: str
+    embedder_version: str | None
     title: str | None
     url: str | None
     text_config: str | None
@@ -73,6 +96,26 @@ class VersionPlan:
     hidden: tuple[UUID, ...] = field(default=(), repr=False)
     texts_to_embed: tuple[str, ...] = ()
     is_up_to_date: bool = False
+    live: LiveModels = NONE_REGISTERED
+    needs: tuple[ModelNeeds, ...] = field(default=(), repr=False)
+
+    @property
+    def models(self) -> tuple[LiveModel, ...]:
+        """The live embedding models; none where none is registered, and the column is the one model."""
+        return self.live.registered
+
+    def texts_to_embed_for(self, key: str) -> tuple[str, ...]:
+        """Return what a model has not embedded yet, as `texts_to_embed` of the active one.
+
+        Raises:
+            EmbeddingError: No such model is live.
+        """
+        needs = self.needs_of(self.live.find(key))
+        return needs.texts_to_embed if needs else ()
+
+    def needs_of(self, model: LiveModel) -> ModelNeeds | None:
+        """Return what a model needs."""
+        return next((needs for needs in self.needs if needs.model == model), None)
 
     @property
     def contents(self) -> tuple[str, ...]:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import numpy as np
+
+from ragschema.embeddings.wire import HalfVectors, Vector
 from ragschema.models import ChunkEventType
+from ragschema.publishing.given_embeddings import Given
 from ragschema.publishing.version_plan import Place, VersionPlan
 from ragschema.schema.ids import uuid7s
 
 
-def version_rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged: bool) -> dict[str, Any]:
+def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: bool) -> dict[str, Any]:
     """Return the rows to write, column by column: parameters of the statements that publish.
 
     Args:
         plan: What to write.
-        slots: Which of the embeddings that are sent is that of a text.
+        given: The embeddings of each model; of the column's here.
         copy_unchanged: Whether unchanged chunks get rows of their own.
     """
-    new: list[tuple[UUID, Place, UUID | None]] = []
+    column = next((each for each in given if each.needs.model.is_column), None)
+    new: list[tuple[UUID, Place, int | None, UUID | None]] = []
     marked: list[tuple[UUID, bool]] = [(id_, False) for id_ in plan.hidden]
     filled: list[tuple[UUID, int | None, UUID | None]] = []
     chunk_ids = []
     ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
     for place in plan.places:
+        slot, source = _embedding_of(place, column)
         if place.chunk_id is None or copy_unchanged:
-            new.append((next(ids), place, place.embedding_from or place.chunk_id))
+            kept = source or (place.chunk_id if column else None)
+            new.append((next(ids), place, column.slots.get(place.content) if column else None, kept))
             chunk_ids.append(new[-1][0])
         if place.chunk_id is None:
             continue
@@ -34,11 +41,10 @@ def version_rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged:
             marked.append((place.chunk_id, False))
             continue
         chunk_ids.append(place.chunk_id)
-        slot = slots.get(place.content) if place.is_pending else None
-        if slot is None and place.embedding_from is None:
+        if slot is None and source is None:
             marked.append((place.chunk_id, True))
         else:
-            filled.append((place.chunk_id, slot, place.embedding_from))
+            filled.append((place.chunk_id, slot, source))
     events = [
         *(
             (chunk_id, place.ordinal, place.event_type)
@@ -46,14 +52,15 @@ def version_rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged:
         ),
         *((gone.chunk_id, gone.ordinal, ChunkEventType.deleted) for gone in plan.gone),
     ]
-    sources = {place.chunk_id for place in plan.places} | {place.embedding_from for place in plan.places}
+    needed = {place.chunk_id for place in plan.places}.union(*(each.needs.sources for each in given))
     return {
-        "needed": list(sources - {None}),
-        "new_ids": [id_ for id_, _, _ in new],
-        "new_ordinals": [place.ordinal for _, place, _ in new],
-        "new_contents": [place.content for _, place, _ in new],
-        "new_slots": [slots.get(place.content) for _, place, _ in new],
-        "new_sources": [source for _, _, source in new],
+        "needed": list(needed - {None}),
+        "model_ids": [each.needs.model.id for each in given if each.slots or any(each.needs.sources)],
+        "new_ids": [id_ for id_, _, _, _ in new],
+        "new_ordinals": [place.ordinal for _, place, _, _ in new],
+        "new_contents": [place.content for _, place, _, _ in new],
+        "new_slots": [slot for _, _, slot, _ in new],
+        "new_sources": [source for _, _, _, source in new],
         "marked_ids": [id_ for id_, _ in marked],
         "marked_current": [is_current for _, is_current in marked],
         "filled_ids": [id_ for id_, _, _ in filled],
@@ -63,4 +70,54 @@ def version_rows(plan: VersionPlan, slots: Mapping[str, int], *, copy_unchanged:
         "event_chunk_ids": [chunk_id for chunk_id, _, _ in events],
         "event_ordinals": [ordinal for _, ordinal, _ in events],
         "event_types": [event_type.value for _, _, event_type in events],
+    }
+
+
+def _embedding_of(place: Place, given: Given | None) -> tuple[int | None, UUID | None]:
+    """Return which given embedding a reused row gets, and from which row it takes one."""
+    if given is None:
+        return None, None
+    waits = given.needs.is_pending[place.ordinal]
+    return given.slots.get(place.content) if waits else None, given.needs.sources[place.ordinal]
+
+
+def embedding_rows(
+    plan: VersionPlan, given: Sequence[Given], chunk_ids: Sequence[UUID], half_oid: int
+) -> dict[str, Any]:
+    """Return the rows of embeddings to write for models that have a partition, column by column; empty: none.
+
+    Args:
+        plan: What is written.
+        given: The embeddings of each model.
+        chunk_ids: The rows of the chunks, by place.
+        half_oid: Of ``halfvec`` in this database.
+    """
+    sent: list[tuple[int, UUID]] = []
+    blocks: list[Vector] = []
+    kept: list[tuple[int, UUID, UUID]] = []
+    for each in given:
+        model = each.needs.model
+        if model.is_column:
+            continue
+        slots = []
+        for place, chunk_id in zip(plan.places, chunk_ids, strict=True):
+            slot, source = _embedding_of(place, each)
+            if place.chunk_id != chunk_id:  # a new row
+                slot, source = each.slots.get(place.content), source or place.chunk_id
+            if slot is not None:
+                slots.append(slot)
+                sent.append((model.id, chunk_id))
+            elif source is not None:
+                kept.append((model.id, chunk_id, source))
+        blocks.append(each.vectors[np.array(slots, np.intp)])
+    if not sent and not kept:
+        return {}
+    return {
+        "sent_models": [model_id for model_id, _ in sent],
+        "sent_ids": [chunk_id for _, chunk_id in sent],
+        "embeddings": HalfVectors(half_oid, blocks),
+        "kept_models": [model_id for model_id, _, _ in kept],
+        "kept_ids": [chunk_id for _, chunk_id, _ in kept],
+        "kept_sources": [source for _, _, source in kept],
+        "reused_ids": list({place.chunk_id for place in plan.places}.intersection(chunk_ids)),
     }

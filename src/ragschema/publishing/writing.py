@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.sqlstates import is_serialization_failure
-from ragschema.embeddings.column_type import EmbeddingArray
-from ragschema.embeddings.wire import Vector
+from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, EmbeddingArray
+from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.models import ChunkEventType
-from ragschema.publishing.document_locks import lock_as_planned, point_at, stale
+from ragschema.publishing.document_locks import lock_as_planned, model_gone, point_at, stale
 from ragschema.publishing.errors import StalePlan
-from ragschema.publishing.given_embeddings import Embeddings, collect
+from ragschema.publishing.given_embeddings import Embeddings, Given, ModelEmbeddings, collect
+from ragschema.publishing.live_models import GONE_MODELS, has_no_partition
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.version_plan import VersionPlan
-from ragschema.publishing.version_rows import version_rows
+from ragschema.publishing.version_rows import embedding_rows, version_rows
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
+
+NO_EMBEDDINGS: ModelEmbeddings = MappingProxyType({})
+NO_VECTORS = np.empty((0, EMBEDDING_DIMENSION), np.float32)
 
 
 @dataclass(frozen=True)
@@ -44,36 +51,48 @@ class PublishedVersion:
     unchanged: int
     deleted: int
     embedded: int = 0
-    """Rows that waited for their embedding and got it now."""
+    """Embeddings that rows waited for and have now, of all models."""
 
 
 def publish(
-    session: Executor, plan: VersionPlan, embeddings: Embeddings = (), *, copy_unchanged: bool = False
+    session: Executor,
+    plan: VersionPlan,
+    embeddings: Embeddings | None = (),
+    *,
+    model_embeddings: ModelEmbeddings = NO_EMBEDDINGS,
+    copy_unchanged: bool = False,
 ) -> PublishedVersion:
     """Write a planned version and make it the current one, in the caller's transaction. Does not commit.
 
-    Takes three statements, and locks the document's row until the transaction ends: commit soon. Writes the
-    version, the chunks that are new, one event for each chunk, and is_current; right without the database's
-    triggers. Nothing of the session is flushed, and its objects keep what they had loaded until it commits.
+    Takes three statements, or four where embeddings of another model than the column's are stored, and locks the
+    document's row until the transaction ends: commit soon. Writes the version, the chunks that are new, one event
+    for each chunk, and is_current; right without the database's triggers. Nothing of the session is flushed, and
+    its objects keep what they had loaded until it commits.
 
     Args:
         session: A session or connection. In async code: ``await session.run_sync(publish, plan, embeddings)``.
         plan: By `plan_version`.
         embeddings: Of ``plan.texts_to_embed``: a sequence or array in their order, or a mapping by text. Each of
             shape ``(dimension,)``, or None for one to come: `pending_embeddings` lists its chunk. A mapping may hold
-            more: of texts whose rows wait for their embedding, it fills these in.
+            more: of texts whose rows wait for their embedding, it fills these in. None: all are to come.
+        model_embeddings: Those of any live model by its key, in the same forms; here a mapping may lack texts of a
+            model that is not active. What is not given stays pending for that model, and searches by the others
+            do not see it. A service that embeds by a model of its own passes them here, whichever model is active,
+            and ``embeddings=None``.
         copy_unchanged: Whether unchanged chunks are copied on the server, embedding included, so that each
             version has rows of its own: for readers that look for chunks by version_id.
 
     Raises:
-        EmbeddingError: One is missing, or cannot be stored. Nothing was sent.
+        EmbeddingError: One is missing, is of another dimension than its model's, or cannot be stored; or a model is
+            not live. Nothing was sent.
         PublishingError: The connection is in autocommit mode.
-        StalePlan: Somebody else has published, activated, pruned or purged meanwhile. Nothing was written.
+        StalePlan: Somebody else has published, activated, pruned or purged meanwhile, or has dropped a model that
+            the plan embeds by. Nothing was written.
     """
-    slots, vectors = collect(plan, embeddings)
+    given = collect(plan, embeddings, model_embeddings)
     check_atomic(session, "publish")
     try:
-        return _publish(session, plan, slots, vectors, copy_unchanged=copy_unchanged)
+        return _publish(session, plan, given, copy_unchanged=copy_unchanged)
     except DBAPIError as exc:
         if is_serialization_failure(exc):  # in REPEATABLE READ or SERIALIZABLE, which see no newer version
             raise StalePlan(
@@ -84,50 +103,57 @@ def publish(
 
 
 def _publish(
-    session: Executor, plan: VersionPlan, slots: Mapping[str, int], vectors: Vector, *, copy_unchanged: bool
+    session: Executor, plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: bool
 ) -> PublishedVersion:
     document = lock_as_planned(session, plan)
+    rows = version_rows(plan, given, copy_unchanged=copy_unchanged and not plan.is_up_to_date)
+    vectors = next((each.vectors for each in given if each.needs.model.is_column), NO_VECTORS)
+    rows |= {"embeddings": vectors, "dimension": vectors.shape[1]}
+    chunk_ids = rows["event_chunk_ids"][: len(plan.places)]
+    of_models = embedding_rows(plan, given, chunk_ids, document.half_oid)
     if plan.is_up_to_date:
         assert plan.base_version_id is not None
-        filled = _fill(session, plan, slots, vectors)
+        filled = _fill(session, rows) + _embed(session, plan, of_models)
         number = plan.base_version_number
         return _published(plan, plan.base_version_id, document.id, number, is_new=False, embedded=filled)
     version_id = uuid7()
-    written = (
-        connection_of(session)
-        .execute(
-            _WRITE,
-            {
-                "version_id": version_id,
-                "document_id": document.id,
-                "source_hash": plan.source_hash,
-                "chunker_version": plan.chunker_version,
-                "embedder_version": plan.embedder_version,
-                "title": plan.title,
-                "url": plan.url,
-                "text_config": document.text_config,
-                "embeddings": vectors,
-                "dimension": vectors.shape[1],
-                **version_rows(plan, slots, copy_unchanged=copy_unchanged),
-            },
-        )
-        .one_or_none()
-    )
+    described = {
+        "version_id": version_id,
+        "document_id": document.id,
+        "source_hash": plan.source_hash,
+        "chunker_version": plan.chunker_version,
+        "embedder_version": plan.embedder_version,
+        "title": plan.title,
+        "url": plan.url,
+        "text_config": document.text_config,
+    }
+    written = connection_of(session).execute(_WRITE, described | rows).one_or_none()
     if written is None:
         raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
-    point_at(session, document.id, version_id)
     number, embedded = written
+    embedded += _embed(session, plan, of_models)
+    point_at(session, document.id, version_id)
     return _published(plan, version_id, document.id, number, is_new=True, embedded=embedded)
 
 
-def _fill(session: Executor, plan: VersionPlan, slots: Mapping[str, int], vectors: Vector) -> int:
+def _fill(session: Executor, rows: Mapping[str, Any]) -> int:
     """Give the rows of a version that is current already the embeddings they wait for; return how many."""
-    rows = version_rows(plan, slots, copy_unchanged=False)
     if not rows["filled_ids"]:
         return 0
-    parameters = {name: rows[name] for name in ("filled_ids", "filled_slots", "filled_sources")}
-    parameters |= {"embeddings": vectors, "dimension": vectors.shape[1]}
-    return connection_of(session).execute(_FILL, parameters).rowcount
+    names = ("filled_ids", "filled_slots", "filled_sources", "embeddings", "dimension")
+    return connection_of(session).execute(_FILL, {name: rows[name] for name in names}).rowcount
+
+
+def _embed(session: Executor, plan: VersionPlan, rows: Mapping[str, Any]) -> int:
+    """Store the embeddings of models that have a partition; return how many rows waited for theirs."""
+    if not rows:
+        return 0
+    try:
+        return connection_of(session).execute(_EMBED, rows).scalar_one()  # type: ignore[no-any-return]
+    except DBAPIError as exc:
+        if has_no_partition(exc):
+            raise model_gone(plan, ()) from exc
+        raise
 
 
 _GIVEN = (
@@ -148,7 +174,7 @@ WITH version AS (
         CAST(:title AS text), CAST(:url AS text)
     FROM rag_document_versions WHERE document_id = :document_id
     HAVING (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
-        = cardinality(CAST(:needed AS uuid[]))
+        = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
     ON CONFLICT (document_id, version_number) DO NOTHING
     RETURNING id, version_number
 ), chunks AS (
@@ -203,7 +229,34 @@ FROM (
     ) AS n (id, slot, source)
 ) x
 WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND c.embedding IS NULL AND x.embedding IS NOT NULL
+AND NOT EXISTS (SELECT FROM rag_embedding_models WHERE id = 1 AND state = 'retired')
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+# The chunks' rows have been locked and marked before, and these are written in the order of their keys, as workers
+# write theirs: whoever waits here for another one's row is not waited for.
+_EMBED = sa.text("""
+WITH stored AS (
+    INSERT INTO rag_chunk_embeddings AS e (chunk_id, model_id, embedding, is_current)
+    SELECT n.chunk_id, n.model_id, n.embedding, (SELECT c.is_current FROM rag_chunks c WHERE c.id = n.chunk_id)
+    FROM (
+        SELECT * FROM unnest(
+            CAST(:sent_ids AS uuid[]), CAST(:sent_models AS smallint[]), :embeddings
+        ) AS s (chunk_id, model_id, embedding)
+        UNION ALL
+        SELECT k.chunk_id, k.model_id, (
+            SELECT s.embedding FROM rag_chunk_embeddings s WHERE s.chunk_id = k.source AND s.model_id = k.model_id
+        )
+        FROM unnest(
+            CAST(:kept_ids AS uuid[]), CAST(:kept_models AS smallint[]), CAST(:kept_sources AS uuid[])
+        ) AS k (chunk_id, model_id, source)
+    ) n
+    WHERE n.embedding IS NOT NULL
+    ORDER BY n.model_id, n.chunk_id
+    ON CONFLICT (chunk_id, model_id) DO UPDATE SET embedding = excluded.embedding, embedding_error = NULL
+    WHERE e.embedding IS NULL
+    RETURNING e.chunk_id
+)
+SELECT count(*) FROM stored WHERE chunk_id = ANY(CAST(:reused_ids AS uuid[]))
+""").bindparams(sa.bindparam("embeddings", type_=HalfEmbeddingArray()))
 
 
 def _published(

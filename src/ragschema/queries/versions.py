@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
-    CompoundSelect,
     Select,
+    SelectBase,
     SmallInteger,
     Subquery,
     Text,
@@ -144,7 +143,8 @@ def pending_embeddings(
         QueryError: The limit is below 1.
     """
     rows = row_count(checked_count("limit", limit))
-    waiting: Select[Any] | CompoundSelect[Any]
+    waiting: SelectBase
+    own: ColumnElement[int]
     if isinstance(model, EmbeddingModel):
         own = literal(model.id, SmallInteger())
         waiting = (
@@ -157,7 +157,9 @@ def pending_embeddings(
         own = select(asked.c.id).scalar_subquery()
         waiting = union_all(
             select(
-                _waiting_in_column(rows, after).where(own == literal_column(str(COLUMN_MODEL))).subquery("column_waits")
+                _waiting_in_column(rows, after)
+                .where(own == literal_column(str(COLUMN_MODEL)))
+                .subquery("column_waits")
             ),
             select(_waiting_in_partition(own, rows, after).subquery("partition_waits")),
         )
@@ -190,15 +192,14 @@ def _waiting_in_column(rows: BindParameter[int], after: UUID | None) -> Select[U
     last = aliased(Chunk, name="last")
     seen = select(last.created_at).where(last.id == after).scalar_subquery()
     return waiting.where(
-        tuple_(Chunk.created_at, Chunk.id)
-        > tuple_(func.coalesce(seen, literal_column("'-infinity'")), after)
+        tuple_(Chunk.created_at, Chunk.id) > tuple_(func.coalesce(seen, literal_column("'-infinity'")), after)
     )
 
 
 def _waiting_in_partition(
     model_id: ColumnElement[int], rows: BindParameter[int], after: UUID | None
 ) -> Select[UUID, datetime | None]:
-    embedded = select(literal_column("1")).where(
+    embedded: Select[int] = select(literal_column("1")).where(
         ChunkEmbedding.chunk_id == Chunk.id, ChunkEmbedding.model_id == model_id
     )
     waiting = (
@@ -215,7 +216,9 @@ def _waiting_in_partition(
 
 def _active_model() -> ColumnElement[int]:
     """Return the id of the active model; the column's where no model is registered."""
-    active = select(EmbeddingModel.id).where(EmbeddingModel.state == literal_column("'active'")).scalar_subquery()
+    active = (
+        select(EmbeddingModel.id).where(EmbeddingModel.state == literal_column("'active'")).scalar_subquery()
+    )
     column = case((~select(EmbeddingModel.id).exists(), literal_column(str(COLUMN_MODEL))))
     return func.coalesce(active, column)
 
@@ -227,7 +230,11 @@ def _model_of(key: str) -> ColumnElement[int]:
     return (
         select(
             func.rag_embedding_model(
-                cast(key, Text), named.c.dimensions, named.c.distance, named.c.index_type, type_=SmallInteger()
+                cast(key, Text),
+                named.c.dimensions,
+                named.c.distance,
+                named.c.index_type,
+                type_=SmallInteger(),
             )
         )
         .select_from(one.outerjoin(named, true()))
