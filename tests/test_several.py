@@ -20,6 +20,9 @@ import ragschema
 from ragschema import jobs, migrations, publishing, queries
 from ragschema.errors import RagSchemaError
 from ragschema.publishing import BulkDocument, VersionPlan
+from ragschema.publishing.document_rows import SeenRows
+from ragschema.publishing.live_models import NONE_REGISTERED
+from ragschema.publishing.reuse import complete
 
 SEVERAL = (
     collections.abc.Sequence,
@@ -70,7 +73,7 @@ OTHERS: dict[str, Any] = {
     "sessions": Sessions(),
     "chunk_ids": [UUID(int=1)],
     "embed": lambda texts: [np.ones(768) for _ in texts],
-    "plan": VersionPlan("a", "h", "c", "e", None, None, None, texts_to_embed=("a",)),
+    "plan": complete(VersionPlan("a", "h", "c", "e", None, None, None), ["a"], SeenRows(NONE_REGISTERED, [])),
     "text": "words",
     "worker": "w",
     "keep": 1,
@@ -136,7 +139,7 @@ def call(function: Callable[..., Any], name: str, value: Any) -> Any:
     if inspect.iscoroutine(result):
         result = asyncio.run(result)
     if function is BulkDocument:
-        result = publishing.documents.check_document(result)
+        result = publishing.documents.check_document(result, NONE_REGISTERED)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Wire formats of embeddings, one and many: ``vector``, ``halfvec``, ``real[]``, ``halfvec[]``, as psycopg sends them."""
+"""Wire formats of embeddings: ``vector``, ``halfvec``, ``real[]`` and ``halfvec[]``, as psycopg sends them."""
 
 from __future__ import annotations
 

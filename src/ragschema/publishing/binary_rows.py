@@ -16,6 +16,7 @@ SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 CHUNK_COLUMNS = "id, version_id, ordinal, is_current, embedding, text_config, content"
 EVENT_COLUMNS = "id, version_id, chunk_id, ordinal, event_type"
+EMBEDDING_COLUMNS = "chunk_id, model_id, is_current, embedding"
 
 _ID = [("length", ">i4"), ("value", "u1", 16)]
 _INTEGER = [("length", ">i4"), ("value", ">i4")]
@@ -69,6 +70,36 @@ def event_rows(ids: IdBytes, version_ids: IdBytes, chunk_ids: IdBytes, ordinals:
     rows["columns"] = 5
     _set(rows, id=ids, version_id=version_ids, chunk_id=chunk_ids, ordinal=ordinals)
     rows["event_type"] = text_field(b"added")
+    return rows.tobytes()
+
+
+def embedding_rows(chunk_ids: IdBytes, model_id: int, vectors: Vector) -> bytes:
+    """Return the rows of a model's embeddings of current chunks, with `EMBEDDING_COLUMNS`.
+
+    Args:
+        chunk_ids: Shape ``(n, 16)``.
+        model_id: The model.
+        vectors: Shape ``(n, dimensions)``.
+    """
+    dimension = vectors.shape[1]
+    embedding = [("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("numbers", ">f2", (dimension,))]
+    rows = np.zeros(
+        len(chunk_ids),
+        [
+            ("columns", ">i2"),
+            ("chunk_id", _ID),
+            ("model_id", "S6"),
+            ("is_current", "S5"),
+            ("embedding", embedding),
+        ],
+    )
+    rows["columns"] = 4
+    _set(rows, chunk_id=chunk_ids)
+    rows["model_id"] = struct.pack(">ih", 2, model_id)
+    rows["is_current"] = struct.pack(">i?", 1, True)
+    rows["embedding"]["length"] = 4 + 2 * dimension
+    rows["embedding"]["dim"] = dimension
+    rows["embedding"]["numbers"] = vectors
     return rows.tobytes()
 
 

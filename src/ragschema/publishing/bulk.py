@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
@@ -13,15 +13,23 @@ import sqlalchemy as sa
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.publishing.copying import Driver, copy_documents
-from ragschema.publishing.documents import BulkDocument, CheckedDocument, Failure, check_document, describe
-from ragschema.publishing.errors import ContentError, PublishingError, in_a_transaction
+from ragschema.publishing.documents import (
+    BulkDocument,
+    CheckedDocument,
+    Failure,
+    batches,
+    check_document,
+    describe,
+)
+from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, in_a_transaction
+from ragschema.publishing.live_models import LiveModel, LiveModels, read_live_models
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.ids import uuid7s
-from ragschema.values import check_choice, refuse_one, several
+from ragschema.values import check_choice, refuse_one
 
 BULK_BATCH = 5_000
 
@@ -76,8 +84,10 @@ def publish_many(
 
     Raises:
         ContentError: A text cannot be stored; the batches before it stay.
-        EmbeddingError: The embeddings of a document are not one for each of its chunks, or cannot be stored.
+        EmbeddingError: The embeddings of a document are not one for each of its chunks, or cannot be stored; or are
+            of a model that is not live.
         PublishingError: The connection is in a transaction, or is of another driver.
+        StalePlan: Embedding models were added, activated or dropped while a batch was written: run it again.
     """
     refuse_one("documents", documents, PublishingError, is_ordered=True)
     check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
@@ -85,13 +95,17 @@ def publish_many(
     done = BulkLoad()
     analyze_at = batch_size
     failures: list[Failure] = []
-    for batch in _split(documents, batch_size, failures if on_error == "skip" else None):
+    fail = failures.append if on_error == "skip" else None
+    for batch in batches(documents, batch_size):
         with connection.begin():
-            done = _publish_batch(connection, driver, batch, done)
+            live, _ = read_live_models(connection)
+            checked = [item for item in (_check(document, live, fail) for document in batch) if item]
+            done = _publish_batch(connection, driver, checked, live, done)
         done = replace(done, failures=tuple(failures))
         if done.chunks >= analyze_at:
             with connection.begin():
-                connection.execute(_ANALYZE)
+                for statement in _ANALYZE:
+                    connection.execute(statement)
             analyze_at = 4 * done.chunks
         if progress is not None:
             progress(done)
@@ -112,37 +126,27 @@ def _psycopg_connection(connection: sa.Connection) -> Driver:
     return driver
 
 
-def _split(
-    documents: Iterable[BulkDocument], batch_size: int, failures: list[Failure] | None
-) -> Iterator[list[CheckedDocument]]:
-    """Yield batches of checked documents, none twice in a batch; those that are not stored go to the failures."""
-    batch: dict[str, CheckedDocument] = {}
-    chunks = 0
-    for document in documents:
-        several("documents", [document], PublishingError, each=BulkDocument)
-        if chunks >= batch_size or document.article_id in batch:
-            yield [*batch.values()]
-            batch, chunks = {}, 0
-        try:
-            checked = check_document(document)
-        except (ContentError, EmbeddingError) as exc:
-            if failures is None:
-                raise
-            failures.append(Failure(document.article_id, exc))
-            continue
-        batch[document.article_id] = checked
-        chunks += len(document.contents)
-    if batch:
-        yield [*batch.values()]
+def _check(
+    document: BulkDocument, live: LiveModels, fail: Callable[[Failure], object] | None
+) -> CheckedDocument | None:
+    """Return a document that can be stored; None where it cannot and was left out."""
+    try:
+        return check_document(document, live)
+    except (ContentError, EmbeddingError) as exc:
+        if fail is None:
+            raise
+        fail(Failure(document.article_id, exc))
+        return None
 
 
 def _publish_batch(
     connection: sa.Connection,
     driver: Driver,
     batch: Sequence[CheckedDocument],
+    live: LiveModels,
     done: BulkLoad,
 ) -> BulkLoad:
-    plans = _plan(connection, batch)
+    plans = _plan(connection, batch, live)
     absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
     check_text_configs(connection, {item.document.text_config for item in absent} - {"simple"})
     document_ids = _add_documents(connection, [item.document for item in absent])
@@ -154,7 +158,7 @@ def _publish_batch(
         for item, plan in zip(batch, plans, strict=True)
         if item.document.article_id not in document_ids and not _has_nothing_new(item, plan)
     ]
-    published = _publish_changed(connection, changed)
+    published = _publish_changed(connection, changed, live)
     written = added + [item for item, version in zip(changed, published, strict=True) if version.is_new]
     embedded = sum(not version.is_new and version.embedded > 0 for version in published)
     return BulkLoad(
@@ -167,29 +171,45 @@ def _publish_batch(
     )
 
 
-def _plan(connection: sa.Connection, items: Sequence[CheckedDocument]) -> list[VersionPlan]:
-    return plan_versions(connection, [(describe(item.document), item.document.contents) for item in items])
+def _plan(connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels) -> list[VersionPlan]:
+    plans = plan_versions(connection, [(describe(item.document), item.document.contents) for item in items])
+    if any(plan.live != live for plan in plans):
+        raise StalePlan(
+            "The embedding models have changed while a batch was being loaded.",
+            "Run it again: what is there is skipped.",
+        )
+    return plans
 
 
 def _has_nothing_new(item: CheckedDocument, plan: VersionPlan) -> bool:
     """Whether publishing would write nothing: no version, and no embedding that a row waits for."""
-    return plan.is_up_to_date and (item.vectors is None or not any(place.is_pending for place in plan.places))
+    return plan.is_up_to_date and not any(
+        any(needs.is_pending) for needs in plan.needs if needs.model.id in item.vectors
+    )
 
 
-def _publish_changed(connection: sa.Connection, items: Sequence[CheckedDocument]) -> list[PublishedVersion]:
+def _publish_changed(
+    connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels
+) -> list[PublishedVersion]:
     """Publish the next versions of documents that are there, as they are once they are locked."""
     if not items:
         return []
     connection.execute(_LOCK, {"article_ids": [item.document.article_id for item in items]})
     return [
-        publish(connection, plan, _embeddings(item))
-        for item, plan in zip(items, _plan(connection, items), strict=True)
+        publish(connection, plan, _by_text(item, live.active), model_embeddings=_by_model(item, live))
+        for item, plan in zip(items, _plan(connection, items, live), strict=True)
     ]
 
 
-def _embeddings(item: CheckedDocument) -> dict[str, EmbeddingLike | None]:
-    contents = item.document.contents
-    return dict(zip(contents, [None] * len(contents) if item.vectors is None else item.vectors, strict=True))
+def _by_model(item: CheckedDocument, live: LiveModels) -> dict[str, dict[str, EmbeddingLike]]:
+    others = (model for model in live.registered if model != live.active)
+    found = {model.key: _by_text(item, model) for model in others}
+    return {key: embeddings for key, embeddings in found.items() if embeddings is not None}
+
+
+def _by_text(item: CheckedDocument, model: LiveModel | None) -> dict[str, EmbeddingLike] | None:
+    vectors = item.vectors.get(model.id) if model else None
+    return None if vectors is None else dict(zip(item.document.contents, vectors, strict=True))
 
 
 def _add_documents(connection: sa.Connection, documents: Sequence[BulkDocument]) -> dict[str, UUID]:
@@ -209,8 +229,12 @@ def _add_documents(connection: sa.Connection, documents: Sequence[BulkDocument])
 
 
 # Of a table that was empty a moment ago the planner expects the worst, and reads all of it for each document.
-_ANALYZE = sa.text(
-    "ANALYZE rag_documents, rag_document_versions, rag_chunk_events, rag_chunks (version_id, ordinal, is_current)"
+_ANALYZE = tuple(
+    sa.text(f"ANALYZE {tables}")
+    for tables in (
+        "rag_documents, rag_document_versions, rag_chunk_events, rag_chunks (version_id, ordinal, is_current)",
+        "rag_chunk_embeddings (chunk_id, model_id, is_current)",
+    )
 )
 _LOCK = sa.text(
     'SELECT FROM rag_documents WHERE article_id = ANY(:article_ids) ORDER BY article_id COLLATE "C" FOR UPDATE'

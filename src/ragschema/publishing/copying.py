@@ -14,7 +14,8 @@ from sqlalchemy.util import await_only
 
 from ragschema.publishing import binary_rows
 from ragschema.publishing.documents import CheckedDocument
-from ragschema.schema.ids import uuid7_bytes
+from ragschema.schema.embedding_models import COLUMN_MODEL
+from ragschema.schema.ids import IdBytes, uuid7_bytes
 
 Driver: TypeAlias = psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
@@ -35,8 +36,8 @@ def copy_documents(
     }
     described = {
         f"{name}s": [getattr(document, name) for document in documents]
-        for name in ("source_hash", "chunker_version", "embedder_version", "title", "url")
-    }
+        for name in ("source_hash", "chunker_version", "title", "url")
+    } | {"embedder_versions": [item.embedder_version for item in items]}
     connection.execute(_ADD_VERSIONS, versions | described)
     of_chunks = np.repeat(version_ids, lengths, axis=0)
     ordinals = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
@@ -45,7 +46,26 @@ def copy_documents(
     _send(driver, "rag_chunks", binary_rows.CHUNK_COLUMNS, chunks)
     events = binary_rows.event_rows(uuid7_bytes(len(of_chunks)), of_chunks, chunk_ids, ordinals)
     _send(driver, "rag_chunk_events", binary_rows.EVENT_COLUMNS, events)
+    for model_id in sorted({id_ for item in items for id_ in item.vectors} - {COLUMN_MODEL}):
+        _send(
+            driver,
+            "rag_chunk_embeddings",
+            binary_rows.EMBEDDING_COLUMNS,
+            _embeddings(model_id, items, chunk_ids),
+        )
     connection.execute(_POINT, versions)
+
+
+def _embeddings(model_id: int, items: Sequence[CheckedDocument], chunk_ids: IdBytes) -> bytes:
+    """Return the rows of a model's embeddings, of the documents that have some."""
+    vectors = []
+    has_some = []
+    for item in items:
+        found = item.vectors.get(model_id)
+        has_some += [found is not None] * len(item.document.contents)
+        if found is not None:
+            vectors.append(found)
+    return binary_rows.embedding_rows(chunk_ids[has_some], model_id, np.concatenate(vectors))
 
 
 def _text_and_vectors(
@@ -59,7 +79,7 @@ def _text_and_vectors(
     contents: list[bytes] = []
     for item in items:
         count = len(item.document.contents)
-        embeddings += binary_rows.embedding_fields(item.vectors, count)
+        embeddings += binary_rows.embedding_fields(item.vectors.get(COLUMN_MODEL), count)
         configs += [binary_rows.text_field(item.document.text_config.encode(encoding))] * count
         contents += [binary_rows.text_field(content.encode(encoding)) for content in item.document.contents]
     return embeddings, configs, contents

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ragschema.publishing.version_plan import ModelNeeds, VersionPlan
 from ragschema.values import several
 from ragschema.words import counted
 
+T = TypeVar("T")
 Embeddings: TypeAlias = Mapping[str, EmbeddingLike | None] | Sequence[EmbeddingLike | None] | NDArray[Any]
 ModelEmbeddings: TypeAlias = Mapping[str, Embeddings | None]
 """Embeddings by the key of their model; None: all are to come."""
@@ -36,20 +37,15 @@ class Given:
 
 
 def collect(
-    plan: VersionPlan, embeddings: Embeddings | None, model_embeddings: ModelEmbeddings
+    plan: VersionPlan, embeddings: Embeddings | None, model_embeddings: ModelEmbeddings | None
 ) -> list[Given]:
     """Return the embeddings of each live model that were given.
 
     Raises:
         EmbeddingError: One is missing, there are too many, one cannot be stored, or the model is not live.
     """
-    if not isinstance(model_embeddings, Mapping):
-        raise EmbeddingError(
-            f"model_embeddings is a {type(model_embeddings).__name__}, not embeddings by the key of their model.",
-            "Pass model_embeddings={key: embeddings}.",
-        )
     by_model: dict[int, tuple[str, Embeddings | None]] = {}
-    for key, given in model_embeddings.items():
+    for key, given in checked_keys(model_embeddings).items():
         by_model[plan.live.find(key).id] = (f"model_embeddings[{key!r}]", given)
     active = plan.live.active
     if active is not None and active.id not in by_model:
@@ -60,6 +56,22 @@ def collect(
             "Pass them as embeddings, which are the active model's, or by the key of their model.",
         )
     return [_collect(plan, needs, *by_model.get(needs.model.id, ("", None))) for needs in plan.needs]
+
+
+def checked_keys(model_embeddings: Mapping[str, T] | None) -> Mapping[str, T]:
+    """Return embeddings by the key of their model; none where none are given.
+
+    Raises:
+        EmbeddingError: They are not by key.
+    """
+    if model_embeddings is None:
+        return {}
+    if not isinstance(model_embeddings, Mapping):
+        raise EmbeddingError(
+            f"model_embeddings is a {type(model_embeddings).__name__}, not embeddings by the key of their model.",
+            "Pass model_embeddings={key: embeddings}.",
+        )
+    return model_embeddings
 
 
 def _collect(plan: VersionPlan, needs: ModelNeeds, name: str, embeddings: Embeddings | None) -> Given:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from ragschema.embeddings.column_type import EmbeddingError
-from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.errors import RagSchemaError
-from ragschema.publishing.documents import BulkDocument, Failure, check_vectors, describe
+from ragschema.publishing.documents import BulkDocument, Failure, batches, check_vectors, describe
 from ragschema.publishing.errors import PublishingError, StalePlan
-from ragschema.publishing.ingesting import Embed, Embedded, ingest, pair
+from ragschema.publishing.ingesting import Embed, Embedded, Vectors, choose, ingest, pair, publish_embedded
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import Refuse, check_names, check_texts
 from ragschema.publishing.version_plan import VersionPlan
-from ragschema.publishing.writing import PublishedVersion, publish
-from ragschema.values import check_choice, refuse_one, several
+from ragschema.publishing.writing import PublishedVersion
+from ragschema.values import check_choice, refuse_one
 
 INGEST_BATCH = 256
 """Chunks that `ingest_many` plans and embeds together."""
@@ -32,7 +32,7 @@ class Ingestion:
     Attributes:
         published: Documents that got a version.
         up_to_date: Documents that needed none: their current version says the same.
-        embedded: Texts that were embedded.
+        embedded: Texts that were embedded, by each model.
         failures: Documents that were left out, each with the reason.
     """
 
@@ -45,8 +45,9 @@ class Ingestion:
 def ingest_many(
     sessions: sessionmaker[Session],
     documents: Iterable[BulkDocument],
-    embed: Embed,
+    embed: Embed | None,
     *,
+    model_embed: Mapping[str, Embed] | None = None,
     refuse: Refuse | None = None,
     batch_size: int = INGEST_BATCH,
     on_error: Literal["raise", "skip"] = "raise",
@@ -60,7 +61,8 @@ def ingest_many(
     Args:
         sessions: A factory of sessions: `session_factory`.
         documents: Read as they are needed; their ``embeddings`` are None.
-        embed: Called once a batch, with the texts that have no embedding yet, each once.
+        embed: The active model: called once a batch, with the texts that have no embedding yet, each once.
+        model_embed: Models by their key, as of `ingest`.
         refuse: As in `plan_version`.
         batch_size: Chunks that are planned and embedded together; a document is never split.
         on_error: ``skip``: a document that cannot be stored or embedded is left out, and the result says why. An
@@ -77,8 +79,10 @@ def ingest_many(
     refuse_one("documents", documents, PublishingError, is_ordered=True)
     check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
     done = Ingestion()
-    for batch in _batches(documents, batch_size):
-        done = _ingest_batch(sessions, batch, embed, refuse, done, is_skipping=on_error == "skip")
+    for batch in batches(documents, batch_size):
+        done = _ingest_batch(
+            sessions, batch, embed, model_embed, refuse, done, is_skipping=on_error == "skip"
+        )
         if progress is not None:
             progress(done)
     return done
@@ -87,7 +91,8 @@ def ingest_many(
 def _ingest_batch(
     sessions: sessionmaker[Session],
     batch: Sequence[BulkDocument],
-    embed: Embed,
+    embed: Embed | None,
+    model_embed: Mapping[str, Embed] | None,
     refuse: Refuse | None,
     done: Ingestion,
     *,
@@ -111,18 +116,17 @@ def _ingest_batch(
                 good.append(document)
         asked = [(describe(document), document.contents) for document in good]
         plans = plan_versions(session, asked) if asked else []
-    texts = list(dict.fromkeys(text for plan in plans for text in plan.texts_to_embed))
-    vectors = pair(f"{good[0].article_id} and others", texts, embed(texts)) if texts else {}
+    embedded = _embed(plans, embed, model_embed)
     published = up_to_date = 0
     for document, plan in zip(good, plans, strict=True):
         if plan.is_up_to_date:
             up_to_date += 1
             continue
         try:
-            check_vectors(
-                plan.article_id, plan.contents, {text: vectors[text] for text in plan.texts_to_embed}
-            )
-            version = _publish(sessions, document, plan, vectors, embed)
+            vectors = _own(plan, embedded)
+            for model in plan.live.all:
+                check_vectors(plan.article_id, plan.contents, vectors[model.id], model)
+            version = _publish(sessions, document, plan, vectors, embed, model_embed)
         except (EmbeddingError, PublishingError) as exc:
             fail(document.article_id, exc)
         else:
@@ -132,7 +136,7 @@ def _ingest_batch(
         done,
         published=done.published + published,
         up_to_date=done.up_to_date + up_to_date,
-        embedded=done.embedded + len(texts),
+        embedded=done.embedded + sum(map(len, embedded.values())),
         failures=tuple(failures),
     )
 
@@ -153,31 +157,64 @@ def _check(session: Session, document: BulkDocument, refuse: Refuse | None) -> N
         check_text_configs(session, [document.text_config])
 
 
+def _embed(
+    plans: Sequence[VersionPlan], embed: Embed | None, model_embed: Mapping[str, Embed] | None
+) -> Vectors:
+    """Embed the texts of all plans, each once by each model that there is a function for."""
+    vectors: Vectors = defaultdict(dict)
+    if plans:
+        for model, name, function in choose(plans[0].live, embed, model_embed):
+            needed = (needs for plan in plans for needs in plan.needs if needs.model == model)
+            if texts := list(dict.fromkeys(text for needs in needed for text in needs.texts_to_embed)):
+                vectors[model.id] |= pair(f"{plans[0].article_id} and others", texts, function(texts), name)
+    return vectors
+
+
+def _own(plan: VersionPlan, embedded: Vectors) -> Vectors:
+    """Return the embeddings of a plan's texts, of those that were embedded."""
+    vectors: Vectors = defaultdict(dict)
+    for needs in plan.needs:
+        if needs.model.id in embedded:
+            known = embedded[needs.model.id]
+            vectors[needs.model.id] = {text: known[text] for text in needs.texts_to_embed}
+    return vectors
+
+
 def _publish(
     sessions: sessionmaker[Session],
     document: BulkDocument,
     plan: VersionPlan,
-    vectors: dict[str, EmbeddingLike | None],
-    embed: Embed,
+    vectors: Vectors,
+    embed: Embed | None,
+    model_embed: Mapping[str, Embed] | None,
 ) -> PublishedVersion:
     """Publish a plan; where it is stale, ingest the document by itself."""
     try:
         with sessions.begin() as session:
-            return publish(session, plan, vectors)
+            return publish_embedded(session, plan, vectors)
     except StalePlan:
-        known = {text: vectors[text] for text in plan.texts_to_embed}
+        known = {name: vectors[model.id] for model, name, _ in choose(plan.live, embed, model_embed)}
 
-        def embed_missing(texts: list[str]) -> Embedded:
-            missing = [text for text in texts if text not in known]
-            if missing:
-                known.update(pair(document.article_id, missing, embed(missing)))
-            return [known[text] for text in texts]
+        def remember(name: str, function: Embed) -> Embed:
+            embedded = known.get(name, {})
+
+            def embed_missing(texts: list[str]) -> Embedded:
+                missing = [text for text in texts if text not in embedded]
+                if missing:
+                    embedded.update(pair(document.article_id, missing, function(missing), name))
+                return [embedded[text] for text in texts]
+
+            return embed_missing
 
         return ingest(
             sessions,
             document.article_id,
             document.contents,
-            embed_missing,
+            remember("embed", embed) if embed else None,
+            model_embed={
+                key: remember(f"model_embed[{key!r}]", function)
+                for key, function in (model_embed or {}).items()
+            },
             source_hash=document.source_hash,
             chunker_version=document.chunker_version,
             embedder_version=document.embedder_version,
@@ -185,18 +222,3 @@ def _publish(
             url=document.url,
             text_config=document.text_config,
         )
-
-
-def _batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[BulkDocument]]:
-    """Yield batches of documents, none twice in a batch."""
-    batch: dict[str, BulkDocument] = {}
-    chunks = 0
-    for document in documents:
-        several("documents", [document], PublishingError, each=BulkDocument)
-        if chunks >= batch_size or document.article_id in batch:
-            yield [*batch.values()]
-            batch, chunks = {}, 0
-        batch[document.article_id] = document
-        chunks += 1 if isinstance(document.contents, str) else len(document.contents)
-    if batch:
-        yield [*batch.values()]

@@ -13,10 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingError
 from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.embeddings.wire import EmbeddingLike, Vector
+from ragschema.models import EmbeddingModel
 from ragschema.publishing.errors import ContentError
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
-from ragschema.schema.embedding_models import COLUMN_MODEL, EmbeddingModel
+from ragschema.schema.embedding_models import COLUMN_MODEL
 
 
 @dataclass(frozen=True)

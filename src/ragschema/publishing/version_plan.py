@@ -114,7 +114,7 @@ class VersionPlan:
         return needs.texts_to_embed if needs else ()
 
     def needs_of(self, model: LiveModel) -> ModelNeeds | None:
-        """Return what a model needs."""
+        """Return what a model needs; None where the plan did not know it."""
         return next((needs for needs in self.needs if needs.model == model), None)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +25,6 @@ from ragschema.publishing.version_rows import embedding_rows, version_rows
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
 
-NO_EMBEDDINGS: ModelEmbeddings = MappingProxyType({})
 NO_VECTORS = np.empty((0, EMBEDDING_DIMENSION), np.float32)
 
 
@@ -59,7 +57,7 @@ def publish(
     plan: VersionPlan,
     embeddings: Embeddings | None = (),
     *,
-    model_embeddings: ModelEmbeddings = NO_EMBEDDINGS,
+    model_embeddings: ModelEmbeddings | None = None,
     copy_unchanged: bool = False,
 ) -> PublishedVersion:
     """Write a planned version and make it the current one, in the caller's transaction. Does not commit.
