@@ -70,18 +70,20 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
         UsageError: The database is at a revision that does not keep these rules yet.
         RowsHidden: Row security hides rows of our tables from this role.
     """
-    from ragschema.schema.row_rules import SINCE, BrokenDocument, broken_documents
+    from ragschema.schema.row_rules import EMBEDDINGS_SINCE, SINCE, BrokenDocument, broken_documents
 
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at:
         refuse_hidden(at.connection, at.schemas.target)
         current = read_current(at.connection, at.schemas.target)
-        if SINCE in {revision.revision for revision in manifest.after(current) or ()}:
+        to_come = {revision.revision for revision in manifest.after(current) or ()}
+        if SINCE in to_come:
             raise UsageError(
                 f"The database is at {current or 'no revision'}; the rules for rows hold from {SINCE} on.",
                 "Run `rag migrate` first.",
             )
-        rows = at.connection.execute(str(broken_documents().element).encode()).fetchall()
+        statement = broken_documents(embeddings=EMBEDDINGS_SINCE not in to_come)
+        rows = at.connection.execute(str(statement.element).encode()).fetchall()
         return [BrokenDocument(article_id, problem, tuple(ids)) for article_id, problem, ids in rows]
 
 

@@ -37,11 +37,19 @@ class ActivatedVersion:
 
 @dataclass(frozen=True)
 class Purge:
-    """How many rows of a document were destroyed."""
+    """How many rows of a document were destroyed.
+
+    Attributes:
+        versions: Its versions.
+        chunks: Their chunks, each with its embedding in the column.
+        events: Their events.
+        embeddings: The chunks' embeddings by other models.
+    """
 
     versions: int
     chunks: int
     events: int
+    embeddings: int = 0
 
 
 def activate_version(session: Executor, article_id: str, version_number: int) -> ActivatedVersion:
@@ -110,10 +118,11 @@ def purge_document(session: Executor, article_id: str) -> Purge:
     """
     check_atomic(session, "purge_document")
     parameters = {"document_id": _lock(session, article_id).id}
+    embeddings = connection_of(session).scalar(_COUNT_EMBEDDINGS, parameters) or 0
     events, chunks, versions, _ = (
         connection_of(session).execute(statement, parameters).rowcount for statement in _PURGE
     )
-    return Purge(versions=versions, chunks=chunks, events=events)
+    return Purge(versions=versions, chunks=chunks, events=events, embeddings=embeddings)
 
 
 def _lock(session: Executor, article_id: str) -> sa.Row[Any]:
@@ -149,14 +158,19 @@ SET is_current = NOT c.is_current,
 WHERE c.id = ANY(ARRAY(SELECT id FROM compared WHERE is_current <> is_listed))
 RETURNING c.is_current
 """)
-_OF_DOCUMENT = """id = ANY(ARRAY(
+_OF_DOCUMENT = """{key} = ANY(ARRAY(
     SELECT r.id FROM rag_document_versions v
     CROSS JOIN LATERAL (SELECT id FROM {table} WHERE version_id BETWEEN v.id AND v.id OFFSET 0) r
     WHERE v.document_id BETWEEN :document_id AND :document_id
 ))"""
+# Embeddings go with their chunks, by the foreign key: a worker that is storing one holds its chunk, and whoever
+# deleted the embedding first would wait for that worker while it is waited for.
+_COUNT_EMBEDDINGS = sa.text(
+    f"SELECT count(*) FROM rag_chunk_embeddings WHERE {_OF_DOCUMENT.format(key='chunk_id', table='rag_chunks')}"
+)
 _PURGE = (
     *(
-        sa.text(f"DELETE FROM {table} WHERE {_OF_DOCUMENT.format(table=table)}")
+        sa.text(f"DELETE FROM {table} WHERE {_OF_DOCUMENT.format(key='id', table=table)}")
         for table in ("rag_chunk_events", "rag_chunks")
     ),
     sa.text("DELETE FROM rag_document_versions WHERE document_id BETWEEN :document_id AND :document_id"),

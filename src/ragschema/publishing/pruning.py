@@ -28,6 +28,7 @@ class Pruning:
         chunks: Chunk rows removed.
         events: Chunk events removed.
         rehomed: Chunk rows of removed versions that kept versions use, moved to the newest of those.
+        embeddings: Embeddings by other models than the column's, removed with their chunks.
     """
 
     documents: int = 0
@@ -35,6 +36,7 @@ class Pruning:
     chunks: int = 0
     events: int = 0
     rehomed: int = 0
+    embeddings: int = 0
 
     def __add__(self, other: Pruning) -> Pruning:
         return Pruning(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Pruning)))
@@ -181,8 +183,12 @@ _HEIRS = f"""
     AND e.version_id NOT IN (SELECT gone.id FROM {_GONE} AS gone (id))
     ORDER BY e.chunk_id, v.version_number DESC, e.ordinal
 """
+_EMBEDDINGS = "SELECT count(*) FROM rag_chunk_embeddings e WHERE e.chunk_id = ANY(ARRAY({chunks}))"
 _COUNT = sa.text(f"""
-SELECT chunks - rehomed AS chunks, events, rehomed FROM
+SELECT chunks - rehomed AS chunks, events, rehomed,
+    ({_EMBEDDINGS.format(chunks=_CHUNKS)})
+    - ({_EMBEDDINGS.format(chunks=f"SELECT h.chunk_id FROM ({_HEIRS}) h")}) AS embeddings
+FROM
     (SELECT count(*) AS chunks FROM ({_CHUNKS}) r) a,
     (SELECT count(*) AS events FROM ({_EVENTS}) r) b,
     (SELECT count(*) AS rehomed FROM ({_HEIRS}) h) c

@@ -16,6 +16,10 @@ from ragschema.words import counted
 
 SINCE = "20261121121400"
 """The revision from which on the rules hold: it marked old rows, which the catalogue does not show."""
+EMBEDDINGS_SINCE = "20261128130120"
+"""The revision from which on models other than the column have embeddings."""
+NO_DOCUMENT = "(no document)"
+"""Stands for the document of embeddings whose chunk is gone."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,13 @@ class BrokenDocument:
 
     article_id: str
     problem: Literal[
-        "wrongly current", "wrongly not current", "other text configuration", "of another document"
+        "wrongly current",
+        "wrongly not current",
+        "other text configuration",
+        "of another document",
+        "with embeddings marked otherwise",
+        "with embeddings of no model",
+        "gone, with embeddings left",
     ]
     chunk_ids: tuple[UUID, ...]
 
@@ -72,7 +82,7 @@ WITH documents AS (
     JOIN rag_document_versions v ON v.document_id {of_document}
     {events}
     {homes}
-)
+{embeddings})
 SELECT article_id, problem, array_agg(DISTINCT chunk_id) AS chunk_ids
 FROM problems WHERE problem IS NOT NULL
 GROUP BY article_id, problem ORDER BY article_id, problem
@@ -87,6 +97,7 @@ _OF_ALL = {
     "events": "JOIN rag_chunk_events e ON e.version_id = v.id",
     "no_events": "NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id)",
     "of_current": "= d.current_version_id",
+    "embedded": "JOIN rag_chunk_embeddings e ON e.chunk_id = w.id",
     "homes": "JOIN rag_chunks c ON c.id = e.chunk_id"
     " JOIN rag_document_versions home ON home.id = c.version_id AND home.document_id <> d.id",
 }
@@ -101,25 +112,48 @@ _OF_SOME = {
     " WHERE e.version_id BETWEEN d.current_version_id AND d.current_version_id"
     " ORDER BY e.version_id LIMIT 1) IS NULL",
     "of_current": "BETWEEN d.current_version_id AND d.current_version_id",
+    "embedded": "CROSS JOIN LATERAL (SELECT * FROM rag_chunk_embeddings WHERE chunk_id = w.id OFFSET 0) e",
     "homes": "JOIN LATERAL (SELECT home.document_id FROM rag_chunks c"
     " JOIN rag_document_versions home ON home.id = c.version_id WHERE c.id = e.chunk_id OFFSET 0) home"
     " ON home.document_id <> d.id",
 }
 
+# What a foreign key keeps and the registry says: broken only where somebody has disabled the one or changed the other.
+_OF_EMBEDDINGS = """    UNION ALL
+    SELECT w.article_id, w.id, 'with embeddings marked otherwise'
+    FROM written w {embedded}
+    WHERE e.is_current <> w.is_current
+    UNION ALL
+    SELECT w.article_id, w.id, 'with embeddings of no model'
+    FROM written w {embedded}
+    WHERE NOT EXISTS (SELECT FROM rag_embedding_models m WHERE m.id = e.model_id AND m.id <> 1 AND m.state <> 'retired')
+"""
+_LEFT_OVER = f"""    UNION ALL
+    SELECT '{NO_DOCUMENT}', e.chunk_id, 'gone, with embeddings left'
+    FROM rag_chunk_embeddings e WHERE NOT EXISTS (SELECT FROM rag_chunks c WHERE c.id = e.chunk_id)
+"""
 
-def broken_documents(article_ids: Collection[str] | None = None) -> sa.TextualSelect:
-    """Select the documents whose chunks are not what their versions say.
+
+def broken_documents(
+    article_ids: Collection[str] | None = None, *, embeddings: bool = True
+) -> sa.TextualSelect:
+    """Select the documents whose chunks are not what their versions say, or whose embeddings are not as their chunks.
 
     Args:
-        article_ids: Look at these only; at all by default, which reads every chunk row and event once.
+        article_ids: Look at these only; at all by default, which reads every chunk row, event and embedding's row once.
+        embeddings: Whether to look at the embeddings of several models: before `EMBEDDINGS_SINCE` there are none.
 
     Returns:
         A statement of rows ``(article_id, problem, chunk_ids)``. The problem is ``wrongly current`` (search finds
         a chunk that is not in the current version's manifest), ``wrongly not current`` (search misses one that
-        is), ``other text configuration`` (a current chunk's is not its document's) or ``of another document``
-        (an event of a version names a chunk that was written with another document's version).
+        is), ``other text configuration`` (a current chunk's is not its document's), ``of another document``
+        (an event of a version names a chunk that was written with another document's version), ``with embeddings
+        marked otherwise`` (a model's embedding of a chunk is current and the chunk is not, or the other way),
+        ``with embeddings of no model`` (none that is live), or, of no document, ``gone, with embeddings left``.
     """
-    statement = sa.text(_BROKEN.format(**(_OF_ALL if article_ids is None else _OF_SOME)))
+    shape = _OF_ALL if article_ids is None else _OF_SOME
+    of_embeddings = _OF_EMBEDDINGS.format(**shape) + (_LEFT_OVER if article_ids is None else "")
+    statement = sa.text(_BROKEN.format(**shape, embeddings=of_embeddings if embeddings else ""))
     if article_ids is not None:
         statement = statement.bindparams(
             article_ids=several("article_ids", article_ids, UsageError, each=str)
