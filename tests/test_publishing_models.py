@@ -80,13 +80,17 @@ def waiting(session: Session, key: str | None = None) -> list[str]:
 
 def test_without_a_model_the_embedder_version_decides_and_must_be_given(session: Session) -> None:
     plan = make_plan(session, "a", ["x"])
-    assert plan.models == ()
-    publish(session, plan, [embed("x")])
+    assert [(model.key, model.dimensions, model.is_active) for model in plan.models] == [
+        ("default", 768, True)
+    ]
+    assert plan.texts_to_embed_for("default") == plan.texts_to_embed == ("x",)
+    publish(session, plan, None, model_embeddings={"default": [embed("x")]})
+    assert waiting(session, "default") == waiting(session) == []
     assert make_plan(session, "a", ["x"], embedder_version="e2").texts_to_embed == ("x",)
     with pytest.raises(ContentError, match="'a' has no embedder_version, and no embedding model is active"):
         plan_version(session, "a", ["x"], **NAMES)
-    with pytest.raises(EmbeddingError, match="no live embedding model 'default'; live are: none"):
-        plan.texts_to_embed_for("default")
+    with pytest.raises(EmbeddingError, match="no live embedding model 'other'; live are: 'default'"):
+        plan.texts_to_embed_for("other")
 
 
 def test_with_models_the_embedder_version_is_a_label(models: Session) -> None:
@@ -218,7 +222,7 @@ def test_a_plan_is_stale_when_a_model_that_it_embeds_by_was_dropped(models: Sess
 def test_a_plan_of_no_models_is_stale_when_there_are_some_without_the_column(session: Session) -> None:
     plan = make_plan(session, "a", ["x"])
     add_model(session, "only", 3, state="active")
-    with pytest.raises(StalePlan, match="live no more: the column's"):
+    with pytest.raises(StalePlan, match="live no more: 'default'"):
         publish(session, plan, [embed("x")])
 
 

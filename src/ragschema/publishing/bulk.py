@@ -202,7 +202,7 @@ def _publish_changed(
 
 
 def _by_model(item: CheckedDocument, live: LiveModels) -> dict[str, dict[str, EmbeddingLike]]:
-    others = (model for model in live.registered if model != live.active)
+    others = (model for model in live.all if model != live.active)
     found = {model.key: _by_text(item, model) for model in others}
     return {key: embeddings for key, embeddings in found.items() if embeddings is not None}
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from ragschema.models import Base, Chunk
+from ragschema.models import Base, Chunk, ChunkEmbedding
 from ragschema.publishing.errors import PublishingError
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,10 @@ _INDEXES = {
     if index.dialect_options["postgresql"]["using"]  # not a B-tree
 }
 DEFERRED = tuple(sorted(_INDEXES))
-"""The indexes that take nearly all of a load's time: by embedding 2 ms a chunk, by words half of what is left."""
+"""The indexes that take nearly all of a load's time: by embedding 2 ms a chunk, by words half of what is left.
+
+Those of other embedding models than the column are deferred too, where they are there.
+"""
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def deferred_index(
     argument ``search_is_slow_meanwhile=True`` says. Dropped and built concurrently, on a connection of its own in
     autocommit mode without timeouts: both wait for older transactions, so let none stay open in the block's
     thread. Reads and writes go on. Where the process dies, ``rag migrate repair`` builds them, and so does the
-    next use of this function.
+    next use of this function, but for those of embedding models other than the column, which only the first knows.
 
     Args:
         engine: The database.
@@ -61,14 +64,15 @@ def deferred_index(
         "max_parallel_maintenance_workers": parallel_workers,
     }
     with _autocommit(engine, {}) as connection:
-        definitions = {name: _drop(connection, name) for name in DEFERRED}
+        names = [*DEFERRED, *connection.scalars(_OF_MODELS)]
+        definitions = {name: _drop(connection, name) for name in names}
     try:
         yield
     except Exception:
-        log.warning("The load has failed; building %s for what there is.", " and ".join(DEFERRED))
+        log.warning("The load has failed; building %s for what there is.", " and ".join(names))
         raise
     except BaseException:
-        log.warning("%s were dropped and are not built: run `rag migrate repair`.", " and ".join(DEFERRED))
+        log.warning("%s were dropped and are not built: run `rag migrate repair`.", " and ".join(names))
         definitions = {}
         raise
     finally:
@@ -76,7 +80,8 @@ def deferred_index(
             with _autocommit(engine, settings) as connection:
                 for name, definition in definitions.items():
                     _build(connection, name, definition)
-                connection.execute(sa.text(f"ANALYZE {Chunk.__tablename__}"))
+                for table in (Chunk, ChunkEmbedding):
+                    connection.execute(sa.text(f"ANALYZE {table.__tablename__}"))
 
 
 def index_definition(name: str) -> str:
@@ -137,6 +142,12 @@ def _find(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
     return connection.execute(_FIND, {"name": name}).one_or_none()
 
 
+_OF_MODELS = sa.text("""
+SELECT name FROM (
+    SELECT 'rag_chunk_embeddings_' || id || '_idx' AS name FROM rag_embedding_models WHERE id > 1 AND state <> 'retired'
+    ORDER BY id
+) n WHERE to_regclass(name) IS NOT NULL
+""")
 _SET = sa.text("SELECT set_config(:name, :value, false)")
 _FIND = sa.text("""
 SELECT indisvalid AS is_valid, pg_get_indexdef(indexrelid) AS definition

@@ -81,8 +81,8 @@ def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
 
 
 def model_gone(plan: VersionPlan, keys: Sequence[str]) -> StalePlan:
-    """Return the error that says that a plan embeds by models that were dropped; by key, empty for the column's."""
-    names = ", ".join(repr(key) if key else "the column's" for key in keys) or "one of its"
+    """Return the error that says that a plan embeds by models that were dropped, by their keys."""
+    names = ", ".join(map(repr, keys)) or "one of them"
     return StalePlan(
         f"Article {plan.article_id!r} is planned by embedding models that are live no more: {names}.",
         "Roll back, call plan_version again, and embed what is new then.",

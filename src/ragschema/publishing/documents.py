@@ -148,7 +148,7 @@ def _check_embeddings(
     if not isinstance(embeddings, np.ndarray):
         several("embeddings", embeddings, EmbeddingError, is_ordered=True)
     if len(embeddings) != len(document.contents):
-        of_model = f" of {model.key!r}" if model.key else ""
+        of_model = f" of {model.key!r}" if model.is_registered else ""
         raise EmbeddingError(
             f"Article {document.article_id!r} has {counted(len(document.contents), 'chunk')}"
             f" and {counted(len(embeddings), 'embedding')}{of_model}.",

@@ -97,7 +97,7 @@ def _collect(plan: VersionPlan, needs: ModelNeeds, name: str, embeddings: Embedd
             else several(name, embeddings, EmbeddingError, is_ordered=True)
         )
         if len(given) != len(texts):
-            of_model = f" by {model.key!r}" if model.key else ""
+            of_model = f" by {model.key!r}" if model.is_registered else ""
             raise EmbeddingError(
                 f"The plan of article {plan.article_id!r} has {counted(len(texts), 'text')} to embed{of_model}"
                 f" and was given {counted(len(given), 'embedding')}.",

@@ -17,7 +17,7 @@ from ragschema.models import EmbeddingModel
 from ragschema.publishing.errors import ContentError
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
-from ragschema.schema.embedding_models import COLUMN_MODEL
+from ragschema.schema.embedding_models import COLUMN_KEY, COLUMN_MODEL
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,17 @@ class LiveModel:
 
     Attributes:
         id: 1: its embeddings are the column of the chunks; n: they are in partition n.
-        key: What services call it; empty where none is registered, and the column is the one model.
+        key: What services call it.
         dimensions: Of its embeddings.
         is_active: Whether it is the one that new text is embedded for first.
+        is_registered: False of the column where no model is registered, so that it is the only one.
     """
 
     id: int
     key: str
     dimensions: int
     is_active: bool
+    is_registered: bool = True
 
     @property
     def is_column(self) -> bool:
@@ -64,7 +66,7 @@ class LiveModel:
         return Embedding() if self.is_column else HalfEmbedding(self.dimensions)
 
     def _named(self, exc: EmbeddingError) -> EmbeddingError:
-        if not self.key:
+        if not self.is_registered:
             return exc
         return EmbeddingError(f"Embedding model {self.key!r}: {exc.message}", exc.remedy, exc.evidence)
 
@@ -74,7 +76,7 @@ class LiveModels:
     """The live models of a database.
 
     Attributes:
-        all: Those that are registered; where none is, the column as the one model.
+        all: Those that are registered; where none is, the column as the one model, by the key ``default``.
         is_registered: Whether a model is registered, so that an embedding's model is known by where it is stored;
             otherwise the embedder_version of a version says what embedded its rows.
     """
@@ -98,11 +100,6 @@ class LiveModels:
         )
 
     @property
-    def registered(self) -> tuple[LiveModel, ...]:
-        """Those that have a key."""
-        return self.all if self.is_registered else ()
-
-    @property
     def active(self) -> LiveModel | None:
         """The model that new text is embedded for first; None where no registered one is."""
         return next((model for model in self.all if model.is_active), None)
@@ -115,7 +112,7 @@ class LiveModels:
         """
         if embedder_version is not None:
             return embedder_version
-        if self.active is None or not self.active.key:
+        if self.active is None or not self.is_registered:
             raise ContentError(
                 f"Article {article_id!r} has no embedder_version, and no embedding model is active that would name it.",
                 "Pass embedder_version, such as the name of the model, or add the model by `rag models add`.",
@@ -129,21 +126,22 @@ class LiveModels:
             EmbeddingError: There is none.
         """
         key = model.key if isinstance(model, EmbeddingModel) else model
-        found = (
-            self.active if key is None else next((each for each in self.registered if each.key == key), None)
-        )
+        found = self.active if key is None else next((each for each in self.all if each.key == key), None)
         if found is None:
             what = (
                 "No embedding model is active" if key is None else f"There is no live embedding model {key!r}"
             )
             raise EmbeddingError(
-                f"{what}; live are: {', '.join(repr(each.key) for each in self.registered) or 'none'}.",
+                f"{what}; live are: {', '.join(repr(each.key) for each in self.all) or 'none'}.",
                 "Look at `rag models list`, and plan again where a model was added meanwhile.",
             )
         return found
 
 
-NONE_REGISTERED = LiveModels((LiveModel(COLUMN_MODEL, "", EMBEDDING_DIMENSION, is_active=True),), False)
+NONE_REGISTERED = LiveModels(
+    (LiveModel(COLUMN_MODEL, COLUMN_KEY, EMBEDDING_DIMENSION, is_active=True, is_registered=False),),
+    is_registered=False,
+)
 
 
 def read_live_models(session: Executor) -> tuple[LiveModels, int]:

@@ -101,8 +101,8 @@ class VersionPlan:
 
     @property
     def models(self) -> tuple[LiveModel, ...]:
-        """The live embedding models; none where none is registered, and the column is the one model."""
-        return self.live.registered
+        """The live embedding models; where none is registered, the column as the one model, by the key ``default``."""
+        return self.live.all
 
     def texts_to_embed_for(self, key: str) -> tuple[str, ...]:
         """Return what a model has not embedded yet, as `texts_to_embed` of the active one.

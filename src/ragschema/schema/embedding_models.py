@@ -19,6 +19,8 @@ ModelState: TypeAlias = Literal["building", "active", "standby", "retired"]
 
 COLUMN_MODEL = 1
 """Id of the model whose embeddings are the column ``rag_chunks.embedding``."""
+COLUMN_KEY = "default"
+"""Its key, where no model is registered."""
 
 
 class EmbeddingModel(Base):
