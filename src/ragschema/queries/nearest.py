@@ -38,21 +38,30 @@ def nearest_chunks(
     statement turns ``hnsw.iterative_scan`` on for the rest of the transaction, unless it is on already.
 
     Args:
-        embedding: Shape ``(dimension,)``, not zero.
+        embedding: Shape ``(dimensions,)``, not zero; of 1 to 16,000 dimensions, whatever the model has.
+        model: The model that embedded the query: its key, or the `EmbeddingModel` that ``find_model`` of
+            `ragschema.embedding_models` returns, which may be of no session. None where no more than one model of so
+            many dimensions can be meant: of those that are active or standby, or the column where none is registered.
+            By its key a model is searched that has the distance cosine and an index of halfvec, above 4,000
+            dimensions of bit, or none: give any other one itself.
         limit: Rows to return at most.
         article_ids: Only chunks of these documents. An empty sequence lets nothing through.
         document_ids: Only chunks of these documents.
         where: A condition on `Document`, on `DocumentVersion` (the current one) and on `Chunk`.
-        max_distance: Leave out what is farther; does not keep the index from being used.
+        max_distance: Leave out what is farther, in the distance of the rows; does not keep the index from being used.
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
-        content, distance)``. Version and ordinal are those of the document's current version; the distance is
-        cosine, from 0 (same direction) to 2.
+        content, distance)``. Version and ordinal are those of the document's current version. The distance is the
+        model's: by cosine, from 0 (same direction) to 2; by l2, the Euclidean one, from 0, in the unit of the
+        embeddings; by inner_product, the inner product times -1, so that the nearest is the least there too.
+
+        Executed, it raises SQLAlchemy's `DBAPIError` where the query is of no model that can be searched, or of
+        several: unknown, retired, of another dimension or distance. `is_model_refused` tells such an error from others.
 
     Raises:
-        EmbeddingError: The embedding is none.
-        QueryError: The limit is below 1.
+        EmbeddingError: The embedding is none, or not one of the `EmbeddingModel`.
+        QueryError: The limit is below 1, or the model is neither a key nor was it read from the database.
     """
     filters = Filters(article_ids is not None, document_ids is not None, where)
     build = _statement if where is None else _built

@@ -28,14 +28,16 @@ rather read 10,000 chunks one by one (53 ms) than use the index (0.9 ms). The pa
 and is not charged for it; every other way is.
 """
 
-_REFUSAL = func.rag_text_vector(ChunkEmbedding.embedding_error, ChunkEmbedding.embedding_error, type_=TSVECTOR())
+_REFUSAL = func.rag_text_vector(
+    ChunkEmbedding.embedding_error, ChunkEmbedding.embedding_error, type_=TSVECTOR()
+)
 READING_PARTITION_COSTS = or_(
     ChunkEmbedding.is_current, _REFUSAL.concat(_REFUSAL).concat(_REFUSAL).concat(_REFUSAL).is_not(None)
 )
 """The same of a partition, whose rows have no other text than why a model will not embed a chunk.
 
-Together with `of_dimensions`, which has to stand beside it: of 1,024 dimensions PostgreSQL takes the index from 500 rows
-on; without it from 2,000 on, where reading all takes 50 ms and the index 1.
+With `of_dimensions` beside it, PostgreSQL takes the index of 1,024 dimensions from 500 rows on; without it from 2,000
+on, where reading all takes 50 ms and the index 1.
 """
 
 _REPEATED = 60
@@ -44,10 +46,10 @@ _REPEATED = 60
 def of_dimensions(dimensions: int) -> ColumnElement[bool]:
     """Return a condition that is true of a model's own embeddings, and rules out at once the partitions of others.
 
-    The partition that a search is of is known when the statement runs, so that it is planned for all of them. A
-    partition of other dimensions has no index for the search: its rows would be sorted, at a cost that made PostgreSQL
-    read 20,000 embeddings of the right one too (200 ms, instead of 1) where four others were live. Its CHECK contradicts
-    this condition, and PostgreSQL leaves it out of the plan.
+    Which partition a search is of is known when the statement runs, so it is planned for all of them. One of other
+    dimensions has no index for the search: its rows would be sorted, at a cost that made PostgreSQL read all 20,000
+    embeddings of the right one too (200 ms, instead of 1) where four others were live. Its CHECK contradicts this
+    condition, so that PostgreSQL leaves it out of the plan.
 
     The number stands there several times because PostgreSQL takes any one of them for true of a two hundredth of the
     rows: with one alone it expects so few that it reads all of up to 5,000 (150 ms).

@@ -47,7 +47,7 @@ was 0.89 without, and 0.97 with four times as many.
 """
 
 EXAMINED_BITS = 10
-"""How many times the wanted rows are taken from an index of bits, which knows the signs only, to be compared in full."""
+"""How many times the wanted rows are taken from an index of bits, which knows the signs only; then compared in full."""
 
 _OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 
@@ -125,27 +125,34 @@ class _Sources:
         return _materialized("exact", rows)
 
     def _add_column(self) -> None:
-        distance = Chunk.embedding.cosine_distance(EMBEDDING)
-        rows = (
-            select(Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance"))
-            .where(Chunk.is_current, Chunk.embedding.is_not(None), READING_COSTS)
-        )
+        distance: ColumnElement[float] = Chunk.embedding.cosine_distance(EMBEDDING)
+        rows = select(
+            Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance")
+        ).where(Chunk.is_current, Chunk.embedding.is_not(None), READING_COSTS)
         if self.space.has_partition:
             rows = rows.where(self.model_id == literal_column(str(COLUMN_MODEL)))
         self.each.append(_Source(self.filters.apply(rows), distance, distance))
 
     def _add_partition(self) -> None:
         space, query = self.space, self._query()
-        stored = cast(ChunkEmbedding.embedding, (VECTOR if space.index_type == "vector" else HALFVEC)(space.dimensions))
-        distance = stored.op(_OPERATORS[space.distance], return_type=Double())(query)
+        stored = cast(
+            ChunkEmbedding.embedding, (VECTOR if space.index_type == "vector" else HALFVEC)(space.dimensions)
+        )
+        distance: ColumnElement[float] = stored.op(_OPERATORS[space.distance], return_type=Double())(query)
         if self.filters.are_given:
-            rows: Rows = select(Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance"))
+            rows: Rows = select(
+                Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance")
+            )
             rows = rows.join_from(ChunkEmbedding, Chunk, Chunk.id == ChunkEmbedding.chunk_id)
         else:
             rows = select(ChunkEmbedding.chunk_id.label("id"), distance.label("distance"))
-        rows = rows.where(ChunkEmbedding.is_current, ChunkEmbedding.embedding.is_not(None), READING_PARTITION_COSTS)
+        rows = rows.where(
+            ChunkEmbedding.is_current, ChunkEmbedding.embedding.is_not(None), READING_PARTITION_COSTS
+        )
         if space.model_id is None:
             rows = rows.where(ChunkEmbedding.model_id == self.model_id, of_dimensions(space.dimensions))
+            if space.has_column:  # once: where one partition is left, each of its rows would be asked
+                rows = rows.where(self.model_id > literal_column(str(COLUMN_MODEL)))
         else:
             rows = rows.where(ChunkEmbedding.model_id == literal_column(str(space.model_id)))
         order = distance
