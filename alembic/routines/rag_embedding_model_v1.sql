@@ -1,57 +1,76 @@
 -- The id of the embedding model that a search is of, or an error that says why it is of none. A search asks it in its own
 -- statement, so a query is never compared with the embeddings of another model than it names. Where it names none, it is
 -- of the one model of its dimension that can be searched, active or standby. Without any row, the column is that model.
-CREATE OR REPLACE FUNCTION rag_embedding_model(wanted text, dims integer, metric text, indexed text)
+-- The first query answers nearly every search; what follows finds the words of an error.
+CREATE OR REPLACE FUNCTION rag_embedding_model(
+  wanted text, dims integer, metric text, indexed text, built_for integer DEFAULT NULL
+)
 RETURNS smallint
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path FROM CURRENT
 AS $$
 DECLARE
+  candidates bigint;
+  model smallint;
+  fits boolean;
   found record;
-  others integer;
+  registered text;
 BEGIN
-  IF wanted IS NULL THEN
-    SELECT m.* INTO found FROM rag_embedding_models m
-    WHERE m.dimensions OPERATOR(pg_catalog.=) dims AND m.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby'])
-    ORDER BY m.id LIMIT 1;
-    SELECT pg_catalog.count(*) INTO others FROM rag_embedding_models m
-    WHERE m.dimensions OPERATOR(pg_catalog.=) dims AND m.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby']);
-    IF others OPERATOR(pg_catalog.>) 1 THEN
-      RAISE EXCEPTION USING ERRCODE = 'RS001',
-        MESSAGE = pg_catalog.concat(others, ' embedding models of ', dims, ' dimensions can be searched, and the search names none.'),
-        HINT = 'Pass model= to the search: the key of the model that embedded the query.';
-    END IF;
-  ELSE
-    SELECT m.* INTO found FROM rag_embedding_models m WHERE m.key OPERATOR(pg_catalog.=) wanted;
-    IF found.state OPERATOR(pg_catalog.=) 'retired' THEN
-      RAISE EXCEPTION USING ERRCODE = 'RS001',
-        MESSAGE = pg_catalog.concat('The embedding model ', wanted, ' is retired: its embeddings are gone.'),
-        HINT = 'Search by one that rag models list shows as active or standby.';
-    END IF;
+  SELECT pg_catalog.count(*), pg_catalog.min(m.id), pg_catalog.bool_and(
+    m.dimensions OPERATOR(pg_catalog.=) dims AND m.distance OPERATOR(pg_catalog.=) metric
+    AND (m.index_type OPERATOR(pg_catalog.=) indexed OR m.index_type OPERATOR(pg_catalog.=) 'none' OR m.id OPERATOR(pg_catalog.=) 1)
+    AND (built_for IS NULL OR m.id OPERATOR(pg_catalog.=) built_for)
+  ) INTO candidates, model, fits FROM rag_embedding_models m
+  WHERE CASE WHEN wanted IS NULL
+    THEN m.dimensions OPERATOR(pg_catalog.=) dims AND m.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby'])
+    ELSE m.key OPERATOR(pg_catalog.=) wanted AND m.state OPERATOR(pg_catalog.<>) 'retired' END;
+  IF candidates OPERATOR(pg_catalog.=) 1 AND fits THEN
+    RETURN model;
   END IF;
-  IF found.id IS NULL THEN
-    IF wanted IS NULL AND dims OPERATOR(pg_catalog.=) 768 AND NOT EXISTS (SELECT FROM rag_embedding_models) THEN
+  SELECT pg_catalog.string_agg(
+    pg_catalog.concat(m.key, ' (', m.dimensions, ' dimensions, ', m.state, ')'), ', ' ORDER BY m.id
+  ) INTO registered FROM rag_embedding_models m;
+  IF registered IS NULL AND COALESCE(wanted, 'default') OPERATOR(pg_catalog.=) 'default' THEN
+    IF COALESCE(dims, 768) OPERATOR(pg_catalog.=) 768 AND COALESCE(metric, 'cosine') OPERATOR(pg_catalog.=) 'cosine' AND built_for IS NULL THEN
       RETURN 1;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'RS001',
-      MESSAGE = CASE WHEN wanted IS NULL
-        THEN pg_catalog.concat('No embedding model of ', dims, ' dimensions can be searched.')
-        ELSE pg_catalog.concat('There is no embedding model ', wanted, '.') END,
-      HINT = 'Look at rag models list, or add it by rag models add.';
+      MESSAGE = pg_catalog.concat('No embedding model is registered, and the query has ', dims,
+        ' dimensions where the column rag_chunks.embedding has 768.'),
+      HINT = 'Embed the query with the model of the column, or add its own by rag models add.';
   END IF;
-  IF found.dimensions OPERATOR(pg_catalog.<>) dims THEN
-    RAISE EXCEPTION USING ERRCODE = 'RS001',
+  registered := pg_catalog.concat('Registered are: ', COALESCE(registered, 'none'), '.');
+  IF wanted IS NULL AND candidates OPERATOR(pg_catalog.=) 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
+      MESSAGE = pg_catalog.concat('No embedding model of ', dims, ' dimensions is active or standby.'),
+      HINT = 'Name the model that embedded the query by model=, or add it by rag models add.';
+  ELSIF candidates OPERATOR(pg_catalog.>) 1 THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
+      MESSAGE = pg_catalog.concat(candidates, ' embedding models of ', dims, ' dimensions can be searched, and the search names none.'),
+      HINT = 'Name the model that embedded the query by model=.';
+  END IF;
+  SELECT m.* INTO found FROM rag_embedding_models m
+  WHERE CASE WHEN wanted IS NULL THEN m.id OPERATOR(pg_catalog.=) model ELSE m.key OPERATOR(pg_catalog.=) wanted END;
+  IF found.id IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
+      MESSAGE = pg_catalog.concat('There is no embedding model ', wanted, '.'),
+      HINT = 'Name one that is registered, or add it by rag models add.';
+  ELSIF found.state OPERATOR(pg_catalog.=) 'retired' THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
+      MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' is retired: its embeddings are gone.'),
+      HINT = 'Name one that is active or standby.';
+  ELSIF found.dimensions OPERATOR(pg_catalog.<>) dims THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
       MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' has ', found.dimensions, ' dimensions, the query has ', dims, '.'),
-      HINT = 'Embed the query with the model that the search names.';
+      HINT = 'Name the model that embedded the query.';
+  ELSIF found.id OPERATOR(pg_catalog.<>) built_for THEN
+    RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
+      MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' was dropped and added again since it was read.'),
+      HINT = 'Read it again by find_model of ragschema.embedding_models.';
   END IF;
-  IF found.distance OPERATOR(pg_catalog.<>) metric
-    OR found.index_type OPERATOR(pg_catalog.<>) indexed AND found.index_type OPERATOR(pg_catalog.<>) 'none' AND found.id OPERATOR(pg_catalog.<>) 1
-  THEN
-    RAISE EXCEPTION USING ERRCODE = 'RS001',
-      MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' is searched by ', found.distance, ' and an index of ',
-        found.index_type, ', the search is by ', metric, ' and ', indexed, '.'),
-      HINT = 'Pass the model itself to the search, as find_model of ragschema.embedding_models returns it.';
-  END IF;
-  RETURN found.id;
+  RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,
+    MESSAGE = pg_catalog.concat('The embedding model ', found.key, ' is searched by ', found.distance, ' and an index of ',
+      found.index_type, ', the search is by ', metric, ' and ', indexed, '.'),
+    HINT = 'Pass the model itself to the search, as find_model of ragschema.embedding_models returns it.';
 END
 $$

@@ -120,5 +120,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    drop_function("rag_embedding_model(text, integer, text, text)")
+    drop_function("rag_embedding_model(text, integer, text, text, integer)")
     op.drop_table("rag_embedding_models")

@@ -6,6 +6,7 @@ from ragschema.database.engines import create_engine as create_engine
 from ragschema.database.engines import session_factory as session_factory
 from ragschema.database.settings import Database as Database
 from ragschema.database.settings import find_database as find_database
+from ragschema.database.sqlstates import is_model_refused as is_model_refused
 from ragschema.database.tenants import use_schema as use_schema
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION as EMBEDDING_DIMENSION
 from ragschema.embeddings.column_type import Embedding as Embedding

@@ -15,6 +15,8 @@ _SESSION_ENDS = (
     *("25P03", "25P04"),  # timeouts that end a session in its transaction
 )
 _OVERTAKEN = ("40001", "40P01")  # serialization_failure, deadlock_detected
+MODEL_REFUSED = "RS001"
+"""Raised by the SQL function ``rag_embedding_model``."""
 _UNDEFINED = ("42P01", "42703", "42704", "42883")  # table, column, object, function
 
 
@@ -57,6 +59,18 @@ def is_overtaken(exc: DBAPIError) -> bool:
 def is_serialization_failure(exc: DBAPIError) -> bool:
     """Whether a transaction saw rows as they were before another one that has committed since changed them."""
     return getattr(exc.orig, "sqlstate", None) == "40001"
+
+
+def is_model_refused(exc: DBAPIError) -> bool:
+    """Whether a statement was refused because of its embedding model, which the message and its hint explain.
+
+    None of that name or dimension, several of that dimension where none is named, one of another dimension, distance
+    or index, or a retired one.
+
+    Args:
+        exc: Of any driver.
+    """
+    return getattr(exc.orig, "sqlstate", None) == MODEL_REFUSED
 
 
 def is_undefined(exc: DBAPIError) -> bool:

@@ -20,6 +20,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 EMBEDDING: BindParameter[Vector] = bindparam("rag_embedding", type_=Embedding())
+"""Of the column's dimension; one of another has the same name."""
+MODEL: BindParameter[str | None] = bindparam("rag_model", type_=Text())
 MAX_DISTANCE: BindParameter[float] = bindparam("rag_max_distance", type_=Double())
 SEARCHED: BindParameter[str] = bindparam("rag_text", type_=Text())
 # One array parameter each, so that the statement is the same however many there are.

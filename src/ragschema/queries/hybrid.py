@@ -29,11 +29,9 @@ from sqlalchemy import (
     union_all,
 )
 
-from ragschema.embeddings.column_type import Embedding
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.models import Chunk
 from ragschema.queries.arguments import (
-    EMBEDDING,
     SEARCHED,
     QueryError,
     built_once,
@@ -41,8 +39,10 @@ from ragschema.queries.arguments import (
     row_count,
 )
 from ragschema.queries.filters import Filters, filter_values, located
-from ragschema.queries.nearest import vector_hits
 from ragschema.queries.planner_hints import ZERO
+from ragschema.queries.spaces import Space, find_space
+from ragschema.queries.vector_hits import vector_hits
+from ragschema.schema.embedding_models import EmbeddingModel
 from ragschema.values import several
 
 HybridHit: TypeAlias = Select[
@@ -74,6 +74,7 @@ def hybrid_search(
     embedding: EmbeddingLike | None,
     text: str | None,
     *,
+    model: str | EmbeddingModel | None = None,
     limit: int = 10,
     candidates: int = 40,
     rrf_k: int = 60,
@@ -99,9 +100,10 @@ def hybrid_search(
     one.
 
     Args:
-        embedding: Shape ``(dimension,)``, not zero; None searches by words only.
+        embedding: Shape ``(dimensions,)``, not zero; None searches by words only.
         text: What the user typed, in no syntax; its first 16,384 characters count. None searches by embedding
             only.
+        model: As in `nearest_chunks`, of the embedding; without one it says nothing.
         limit: Rows to return at most.
         candidates: Rows of each search before they are fused; ``limit`` at the least.
         rrf_k: The larger, the less the first ranks weigh.
@@ -127,6 +129,7 @@ def hybrid_search(
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
     configs = several("text_configs", text_configs, QueryError, each=str)
     filters = Filters(article_ids is not None, document_ids is not None, where)
+    space, values = (None, {}) if embedding is None else find_space(embedding, model)
     build = _statement if where is None else _built
     statement = build(
         checked_count("limit", limit),
@@ -134,12 +137,10 @@ def hybrid_search(
         rrf_k,
         () if text is None else tuple(dict.fromkeys(configs)),
         filters,
-        has_embedding=embedding is not None,
+        space,
         is_near=max_distance is not None,
     )
-    values = filter_values(article_ids, document_ids, None if embedding is None else max_distance)
-    if embedding is not None:
-        values[EMBEDDING.key] = Embedding().check(embedding)
+    values |= filter_values(article_ids, document_ids, None if embedding is None else max_distance)
     if text is not None:
         values[SEARCHED.key] = _searchable(text)
     return statement.params(values)
@@ -151,11 +152,11 @@ def _built(
     rrf_k: int,
     configs: tuple[str, ...],
     filters: Filters,
+    space: Space | None,
     *,
-    has_embedding: bool,
     is_near: bool,
 ) -> HybridHit:
-    near = _near(candidates, filters, is_near=is_near) if has_embedding else _nothing("distance")
+    near = _nothing("distance") if space is None else _near(candidates, filters, space, is_near=is_near)
     worded = _worded(configs, candidates, filters) if configs else _nothing("text_score")
     fused = _fused(near, worded, rrf_k, limit)
     names = ("distance", "distance_rank", "text_score", "text_rank", "score")
@@ -190,8 +191,8 @@ def _nothing(measure: str) -> FromClause:
     )
 
 
-def _near(candidates: int, filters: Filters, *, is_near: bool) -> FromClause:
-    hits = vector_hits(candidates, filters, is_near=is_near)
+def _near(candidates: int, filters: Filters, space: Space, *, is_near: bool) -> FromClause:
+    hits = vector_hits(candidates, filters, space, is_near=is_near)
     rank = func.row_number().over(order_by=(hits.c.distance + ZERO, hits.c.id))
     return select(hits.c.id, hits.c.distance, rank.label("distance_rank")).subquery("near")
 

@@ -6,42 +6,24 @@ from collections.abc import Collection
 from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    Select,
-    func,
-    select,
-    union_all,
-)
+from sqlalchemy import ColumnElement, Select, select
 
-from ragschema.embeddings.column_type import Embedding
 from ragschema.embeddings.wire import EmbeddingLike
-from ragschema.models import Chunk
-from ragschema.queries.arguments import (
-    EMBEDDING,
-    MAX_DISTANCE,
-    built_once,
-    checked_count,
-    row_count,
-)
-from ragschema.queries.filters import Filters, Rows, filter_values, located
-from ragschema.queries.planner_hints import READING_COSTS, SCAN_GOES_ON, ZERO
+from ragschema.queries.arguments import built_once, checked_count
+from ragschema.queries.filters import Filters, filter_values, located
+from ragschema.queries.planner_hints import ZERO
+from ragschema.queries.spaces import Space, find_space
+from ragschema.queries.vector_hits import vector_hits
+from ragschema.schema.embedding_models import EmbeddingModel
 
 Hit: TypeAlias = Select[UUID, UUID, str, UUID, int, int, str | None, str | None, str, float]
 """chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url, content, distance."""
-
-EXAMINED = 4
-"""How many times the wanted rows a filtered search takes from the index before it keeps the nearest.
-
-An HNSW index hands over what passes a filter in a loose order: with a tenth of 20,000 chunks passing, recall@10
-was 0.89 without, and 0.97 with four times as many.
-"""
 
 
 def nearest_chunks(
     embedding: EmbeddingLike,
     *,
+    model: str | EmbeddingModel | None = None,
     limit: int = 10,
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
@@ -56,72 +38,42 @@ def nearest_chunks(
     statement turns ``hnsw.iterative_scan`` on for the rest of the transaction, unless it is on already.
 
     Args:
-        embedding: Shape ``(dimension,)``, not zero.
+        embedding: Shape ``(dimensions,)``, not zero; of 1 to 16,000 dimensions, whatever the model has.
+        model: The model that embedded the query: its key, or the `EmbeddingModel` that ``find_model`` of
+            `ragschema.embedding_models` returns, which may be of no session. None where no more than one model of so
+            many dimensions can be meant: of those that are active or standby, or the column where none is registered.
+            By its key a model is searched that has the distance cosine and an index of halfvec, above 4,000
+            dimensions of bit, or none: give any other one itself.
         limit: Rows to return at most.
         article_ids: Only chunks of these documents. An empty sequence lets nothing through.
         document_ids: Only chunks of these documents.
         where: A condition on `Document`, on `DocumentVersion` (the current one) and on `Chunk`.
-        max_distance: Leave out what is farther; does not keep the index from being used.
+        max_distance: Leave out what is farther, in the distance of the rows; does not keep the index from being used.
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
-        content, distance)``. Version and ordinal are those of the document's current version; the distance is
-        cosine, from 0 (same direction) to 2.
+        content, distance)``. Version and ordinal are those of the document's current version. The distance is the
+        model's: by cosine, from 0 (same direction) to 2; by l2, the Euclidean one, from 0, in the unit of the
+        embeddings; by inner_product, the inner product times -1, so that the nearest is the least there too.
+
+        Executed, it raises SQLAlchemy's `DBAPIError` where the query is of no model that can be searched, or of
+        several: unknown, retired, of another dimension or distance. `is_model_refused` tells such an error from others.
 
     Raises:
-        EmbeddingError: The embedding is none.
-        QueryError: The limit is below 1.
+        EmbeddingError: The embedding is none, or not one of the `EmbeddingModel`.
+        QueryError: The limit is below 1, or the model is neither a key nor was it read from the database.
     """
     filters = Filters(article_ids is not None, document_ids is not None, where)
     build = _statement if where is None else _built
-    statement = build(checked_count("limit", limit), filters, is_near=max_distance is not None)
-    values = filter_values(article_ids, document_ids, max_distance)
-    return statement.params({EMBEDDING.key: Embedding().check(embedding), **values})
+    space, values = find_space(embedding, model)
+    statement = build(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
+    return statement.params({**values, **filter_values(article_ids, document_ids, max_distance)})
 
 
-def _built(limit: int, filters: Filters, *, is_near: bool) -> Hit:
-    hits = vector_hits(limit, filters, is_near=is_near)
+def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:
+    hits = vector_hits(limit, filters, space, is_near=is_near)
     columns, joined = located(hits)
     return select(*columns, hits.c.distance).select_from(joined).order_by(hits.c.distance + ZERO, hits.c.id)
 
 
 _statement = built_once(_built)
-
-
-def vector_hits(limit: int, filters: Filters, *, is_near: bool) -> FromClause:
-    """Return the ``limit`` nearest current chunks that pass: id, version_id, ordinal, content and distance.
-
-    The order of the index is loose, so whoever wants them in order sorts by ``distance + 0``: PostgreSQL takes
-    the rows to be sorted by ``distance`` already.
-    """
-    distance: ColumnElement[float] = Chunk.embedding.cosine_distance(EMBEDDING)
-    passing: Rows = filters.apply(
-        select(Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance")).where(
-            Chunk.is_current, Chunk.embedding.is_not(None), READING_COSTS
-        )
-    )
-    wanted = row_count(limit)
-    taken = row_count(limit * EXAMINED) if filters.are_given else wanted
-    indexed = (
-        passing.where(SCAN_GOES_ON).order_by(distance).limit(taken).cte("indexed").prefix_with("MATERIALIZED")
-    )
-    if not filters.are_given:
-        return _within(indexed, is_near=is_near)
-    found = select(func.count()).select_from(indexed).scalar_subquery()
-    exact = (
-        passing.where(found < wanted)
-        .order_by(distance + ZERO)  # an order that no index has
-        .limit(wanted)
-        .cte("exact")
-        .prefix_with("MATERIALIZED")
-    )
-    every = union_all(select(indexed).where(found >= wanted), select(exact)).subquery("every")
-    nearest = select(every).order_by(every.c.distance + ZERO, every.c.id).limit(wanted).subquery("nearest")
-    return _within(nearest, is_near=is_near)
-
-
-def _within(hits: FromClause, *, is_near: bool) -> FromClause:
-    if not is_near:
-        return hits
-    # after the limit: the nearest are the same, and the index is read no farther
-    return select(hits).where(hits.c.distance <= MAX_DISTANCE).subquery("hits")
