@@ -27,7 +27,8 @@ _OF_A_PARTITION = sa.text(
         waits="NOT EXISTS (SELECT FROM rag_chunk_embeddings e WHERE e.chunk_id = c.id AND e.model_id = :model_id)"
     )
 )
-# FOR KEY SHARE keeps is_current as it is read, and SKIP LOCKED waits for nobody who changes it.
+# The lock keeps is_current as it is read, and SKIP LOCKED waits for nobody who changes it. No weaker lock: of two who
+# store for the same chunks, each could wait for a row that the other has inserted.
 _STORE = sa.text("""
 WITH given AS MATERIALIZED (
     SELECT n.id, CAST(CAST((CAST(:embeddings AS real[]))
@@ -36,7 +37,7 @@ WITH given AS MATERIALIZED (
     FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS n (id, place)
 ), locked AS MATERIALIZED (
     SELECT c.id, c.is_current FROM rag_chunks c
-    WHERE c.id = ANY(CAST(:ids AS uuid[])) ORDER BY c.id FOR KEY SHARE SKIP LOCKED
+    WHERE c.id = ANY(CAST(:ids AS uuid[])) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED
 ), stored AS (
     INSERT INTO rag_chunk_embeddings (chunk_id, model_id, embedding, is_current)
     SELECT locked.id, :model_id, given.embedding, locked.is_current FROM locked JOIN given USING (id)

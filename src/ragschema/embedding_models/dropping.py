@@ -94,19 +94,19 @@ def drop_model(
             )
         if model.is_column:
             return _drop_column(at, model)
-        jobs = in_transaction(at, lambda connection: _drop_partition(connection, target, model))
+        in_transaction(at, lambda connection: _drop_partition(connection, target, model))
+        # in another transaction: a worker may hold its job's row while it waits for the partition
+        jobs = in_transaction(at, lambda connection: _cancel_jobs(connection, target, model))
         return DroppedModel(key, count, jobs)
 
 
-def _drop_partition(connection: Connection, schema: str, model: RegisteredModel) -> int:
+def _drop_partition(connection: Connection, schema: str, model: RegisteredModel) -> None:
     """Empty the partition, then drop it attached: detached, the drop would lock rag_chunks."""
-    cancelled = _cancel_jobs(connection, schema, model)
     table = sql.Identifier(schema, model.table)
     connection.execute(sql.SQL("TRUNCATE {}").format(table))
     connection.execute(sql.SQL("DROP TABLE {}").format(table))
     registry = sql.Identifier(schema, REGISTRY)
     connection.execute(sql.SQL("DELETE FROM {} WHERE id = %s").format(registry), (model.id,))
-    return cancelled
 
 
 def _drop_column(at: Opened, model: RegisteredModel) -> DroppedModel:
