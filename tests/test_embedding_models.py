@@ -239,8 +239,8 @@ def test_a_batch_leaves_to_the_next_attempt_what_others_hold(database: Database,
         return embed(texts)
 
     sessions = sa.orm.sessionmaker(engine)
-    with engine.begin() as connection:
-        (job,) = jobs.claim(connection, "the tests")
+    with engine.begin() as claiming:
+        (job,) = jobs.claim(claiming, "the tests")
     with connect(database) as connection, connection.transaction():
         connection.execute("SELECT FROM rag_chunks WHERE ordinal = 2 FOR UPDATE")
         with pytest.raises(ModelRefused, match=r"1 chunk of 'new' could not be stored"):

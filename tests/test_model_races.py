@@ -157,9 +157,8 @@ def test_two_backfills_of_the_same_chunks_never_wait_for_each_other(
 def publish_chunk(session: Session) -> UUID:
     article = str(uuid4())
     version = publish_texts(session, article, [article])
-    return session.scalars(
-        sa.text("SELECT id FROM rag_chunks WHERE version_id = :id"), {"id": version.id}
-    ).one()
+    found = session.scalars(sa.text("SELECT id FROM rag_chunks WHERE version_id = :id"), {"id": version.id})
+    return UUID(str(found.one()))
 
 
 class OldWriter:
@@ -207,10 +206,10 @@ class OldWriter:
             (version, chunk, event),
         )
 
-    def _one(self, statement: str, parameters: tuple[object, ...]) -> Any:
+    def _one(self, statement: str, parameters: tuple[object, ...]) -> UUID:
         row = self.connection.execute(statement.encode(), parameters).fetchone()
         assert row is not None
-        return row[0]
+        return UUID(str(row[0]))
 
 
 @pytest.fixture

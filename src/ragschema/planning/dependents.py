@@ -21,7 +21,10 @@ _DEPENDENTS = r"""
 WITH n AS (
     SELECT oid FROM pg_namespace WHERE nspname = %(schema)s
 ), ours AS MATERIALIZED (
-    SELECT c.oid, c.relname FROM pg_class c JOIN n ON n.oid = c.relnamespace
+    SELECT c.oid, c.relname, ( -- what stands on a partition goes with its parent
+        SELECT p.relname FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent
+        WHERE h.inhrelid = c.oid AND c.relispartition AND p.relnamespace = n.oid) AS parent
+    FROM pg_class c JOIN n ON n.oid = c.relnamespace
     WHERE c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm')
 ), referenced AS (
     SELECT 'pg_class'::regclass AS class, oid AS object, 'table' AS kind, relname::text AS name FROM ours
