@@ -49,6 +49,7 @@ SELECT DISTINCT r.kind, CASE r.kind WHEN 'index' THEN i.relname::text ELSE r.nam
         ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END,
     CASE
         WHEN view.oid IS NOT NULL THEN CASE WHEN view.relnamespace = n.oid THEN 'table ' || view.relname END
+        WHEN on_ours.parent IS NOT NULL THEN 'table ' || on_ours.parent
         WHEN fk.oid IS NOT NULL THEN 'constraint ' || on_ours.relname || '.' || fk.conname
         WHEN tg.oid IS NOT NULL THEN 'trigger ' || on_ours.relname || '.' || tg.tgname
         WHEN pol.oid IS NOT NULL THEN 'policy ' || on_ours.relname || '.' || pol.polname
