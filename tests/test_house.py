@@ -14,6 +14,7 @@ FLOORS = """
 __init__ __main__
 cli
 authoring
+embedding_models
 migrations
 aio
 publishing queries

@@ -32,6 +32,14 @@ class UsageError(RagSchemaError):
     exit_code = 2
 
 
+class UnknownModel(UsageError):
+    """No embedding model of that key is registered."""
+
+
+class ModelRefused(RagSchemaError):
+    """An embedding model is not in a state for what was asked; nothing was changed."""
+
+
 class DatabaseAhead(RagSchemaError):
     """The database is at a revision this package does not know."""
 

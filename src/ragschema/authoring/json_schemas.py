@@ -18,6 +18,15 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from ragschema.authoring.lint import Finding
+from ragschema.embedding_models import (
+    AddedModel,
+    DroppedModel,
+    EnqueuedBackfill,
+    IndexedModel,
+    ModelStatus,
+    Recall,
+    Switch,
+)
 from ragschema.jobs import TypeStats
 from ragschema.jobs.reports import ListedJob
 from ragschema.migrations.adoption import Adoption
@@ -31,6 +40,7 @@ from ragschema.revisions.checks import Problem
 from ragschema.revisions.sums import SumChange
 from ragschema.schema.row_rules import BrokenDocument
 from ragschema.state.drift import Drift
+from ragschema.state.partitions import RegisteredModel
 from ragschema.state.status import Status
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.M)
@@ -78,6 +88,15 @@ DOCUMENTS: dict[str, Any] = {
     ),
     "db stop": _object("Stopped", directory=str, was_running=bool),
     "db destroy": _object("Destroyed", directory=str),
+    "models add": AddedModel,
+    "models list": _object("Models", models=list[ModelStatus]),
+    "models backfill": EnqueuedBackfill | ModelStatus,
+    "models index": IndexedModel,
+    "models check-recall": Recall,
+    "models activate": Switch,
+    "models rollback": Switch,
+    "models drop": DroppedModel,
+    "models rename": RegisteredModel,
     "jobs stats": _object("Stats", types=list[TypeStats]),
     "jobs list": _object("Jobs", jobs=list[ListedJob]),
     "jobs retry": _object("Retried", retried=list[UUID], refused=list[str]),

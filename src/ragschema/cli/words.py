@@ -48,9 +48,20 @@ _JOBS = {
     "rag jobs retry ID": "requeue rerun restart",
     "rag jobs cancel ID": "kill abort stop fail",
 }
+_MODELS = {
+    "rag models list": "ls show status info count counts state",
+    "rag models add KEY --dimensions D": "create new register make",
+    "rag models drop KEY": "delete rm remove destroy retire purge",
+    "rag models activate KEY": "use switch set promote",
+    "rag models rollback": "back undo revert deactivate",
+    "rag models backfill KEY": "embed fill reembed re-embed",
+    "rag models index KEY": "reindex build rebuild",
+    "rag models check-recall KEY": "recall check test verify health",
+    "rag models rename KEY NEW_KEY": "mv move",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
-    for group, table in {"migrate": _MIGRATE, "db": _DB, "jobs": _JOBS}.items()
+    for group, table in {"migrate": _MIGRATE, "db": _DB, "jobs": _JOBS, "models": _MODELS}.items()
 }
 
 _DATABASE_URL = "Write --database-url URL."

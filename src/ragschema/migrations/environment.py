@@ -17,11 +17,10 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from ragschema.database import connections
 from ragschema.database.connections import Opened, opened
 from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
-from ragschema.database.server import VERSION_TABLE, Connection, check_owners, check_rights
+from ragschema.database.server import VERSION_TABLE, check_owners, check_rights
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
@@ -35,7 +34,7 @@ from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.run import Run
 from ragschema.migrations.run_connection import run_connection
-from ragschema.migrations.watch import watching
+from ragschema.migrations.watch import watch_connection, watching
 from ragschema.planning.dependents import find_dependents, find_step_drops, refuse_dependents
 from ragschema.planning.losses import read_losses
 from ragschema.revisions.checks import check_single_head
@@ -149,7 +148,7 @@ def _change(request: Request, command: _Command) -> Result:
         pid = find_backend_pid(at.connection)
         with (
             watching(
-                lambda: _second_connection(at),
+                lambda: watch_connection(at),
                 pid,
                 every=options.lock_timeout / 4,
                 show_build=request.show_build,
@@ -241,13 +240,6 @@ def _autogenerate_options() -> dict[str, Any]:
     from ragschema.migrations import autogenerate  # with the models: an upgrade does without them
 
     return autogenerate.options()
-
-
-def _second_connection(at: Opened) -> Connection:
-    options = Options(at.options.database, application_name="ragschema watch")
-    connection = connections.connect(options, at.database)
-    connections.apply_settings(connection, options)
-    return connection
 
 
 def _read_current(run: Run, connection: sa.Connection) -> str | None:

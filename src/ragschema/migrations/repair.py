@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -13,6 +14,7 @@ from ragschema.database.server import Connection, Schemas
 from ragschema.database.write_access import check_writable
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.state.expected import read_fingerprints
+from ragschema.state.partitions import RegisteredModel, concurrent_index, read_models_if_shown
 from ragschema.state.soundness import Soundness, find_soundness
 from ragschema.state.status import find_invalid_indexes, read_current
 
@@ -43,8 +45,10 @@ class Repair:
     """What `repair` healed.
 
     Attributes:
-        rebuilt: Indexes built again, concurrently; the vector index also where a load that deferred it has died.
-        dropped: Left-overs of an interrupted REINDEX CONCURRENTLY.
+        rebuilt: Indexes built again, concurrently; those that searches read also where they are missing: a load that
+            deferred them has died, or an embedding model has lost its own.
+        dropped: Left-overs of an interrupted REINDEX CONCURRENTLY, and of the index of an embedding model that is
+            being built.
         validated: Constraints validated, as ``table.constraint``.
         moved: Functions and triggers that worked on another schema, and work on their own now.
     """
@@ -76,10 +80,12 @@ def repair(options: Options) -> Repair:
         moved = _move(connection, at.schemas, soundness)
         connection.execute("SELECT set_config('lock_timeout', '0', false)")  # it would leave invalid indexes
         rebuilt, dropped, validated = [], [], []
+        models = read_models_if_shown(connection, schema) or []
+        unneeded = {model.index for model in models if not model.is_column and not model.needs_index}
         for index in find_invalid_indexes(connection, schema):
             name = sql.Identifier(schema, index)
-            if index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX):
-                log.info("Dropping %s, left by an interrupted rebuild", index)
+            if index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX) or index in unneeded:
+                log.info("Dropping %s, left by an interrupted build", index)
                 connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
                 dropped.append(index)
             else:
@@ -87,6 +93,7 @@ def repair(options: Options) -> Repair:
                 connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(name))
                 rebuilt.append(index)
         rebuilt += _build_deferred(connection, schema)
+        rebuilt += _build_missing(connection, schema, models)
         for table, constraint in connection.execute(_UNVALIDATED, (schema,)).fetchall():
             log.info("Validating %s of %s", constraint, table)
             connection.execute(
@@ -131,6 +138,19 @@ def _build_deferred(connection: Connection, schema: str) -> list[str]:
         log.info("Building %s", name)
         connection.execute(index_definition(name).encode())
     return missing
+
+
+def _build_missing(connection: Connection, schema: str, models: Sequence[RegisteredModel]) -> list[str]:
+    """Build the indexes that embedding models are searched by and do not have; return their names."""
+    missing = [
+        model
+        for model in models
+        if not model.is_column and model.needs_index and not _exists(connection, schema, model.index)
+    ]
+    for model in missing:
+        log.info("Building %s", model.index)
+        connection.execute(concurrent_index(model).encode())
+    return [model.index for model in missing]
 
 
 def _exists(connection: Connection, schema: str, name: str) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import psycopg
 
+from ragschema.database.connections import Opened, apply_settings, connect
+from ragschema.database.options import Options
 from ragschema.database.secrets import without_secrets
 from ragschema.database.server import Connection
 from ragschema.errors import RagSchemaError
@@ -146,6 +148,14 @@ class Watch:
         elif now >= self._next_line:
             self._next_line = now + _REPORT_BUILD_EVERY
             log.info("%s", build)
+
+
+def watch_connection(at: Opened) -> Connection:
+    """Return a second connection to a database, to watch the first from."""
+    options = Options(at.options.database, application_name="ragschema watch")
+    connection = connect(options, at.database)
+    apply_settings(connection, options)
+    return connection
 
 
 @contextlib.contextmanager

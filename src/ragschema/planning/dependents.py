@@ -21,7 +21,10 @@ _DEPENDENTS = r"""
 WITH n AS (
     SELECT oid FROM pg_namespace WHERE nspname = %(schema)s
 ), ours AS MATERIALIZED (
-    SELECT c.oid, c.relname FROM pg_class c JOIN n ON n.oid = c.relnamespace
+    SELECT c.oid, c.relname, ( -- what stands on a partition goes with its parent
+        SELECT p.relname FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent
+        WHERE h.inhrelid = c.oid AND c.relispartition AND p.relnamespace = n.oid) AS parent
+    FROM pg_class c JOIN n ON n.oid = c.relnamespace
     WHERE c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm')
 ), referenced AS (
     SELECT 'pg_class'::regclass AS class, oid AS object, 'table' AS kind, relname::text AS name FROM ours
@@ -46,6 +49,7 @@ SELECT DISTINCT r.kind, CASE r.kind WHEN 'index' THEN i.relname::text ELSE r.nam
         ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END,
     CASE
         WHEN view.oid IS NOT NULL THEN CASE WHEN view.relnamespace = n.oid THEN 'table ' || view.relname END
+        WHEN on_ours.parent IS NOT NULL THEN 'table ' || on_ours.parent
         WHEN fk.oid IS NOT NULL THEN 'constraint ' || on_ours.relname || '.' || fk.conname
         WHEN tg.oid IS NOT NULL THEN 'trigger ' || on_ours.relname || '.' || tg.tgname
         WHEN pol.oid IS NOT NULL THEN 'policy ' || on_ours.relname || '.' || pol.polname

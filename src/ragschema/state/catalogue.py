@@ -146,8 +146,8 @@ SELECT 'extension uuid-ossp', 'installed' FROM pg_extension WHERE extname = 'uui
 
 _LITERALS = r"'(?:[^']|'')*'(?:, '(?:[^']|'')*')*"  # a schema's name may hold a quote, and a newline
 
-# of pgvector's types and opclasses: a role without USAGE on their schema has them printed with it
-_VECTOR_NAMES = r"(?:half|sparse)?vec(?:tor)?(?:_\w+)?|bit_\w+_ops"
+# of pgvector's types, opclasses and functions: a role without USAGE on their schema has them printed with it
+_VECTOR_NAMES = r"(?:half|sparse)?vec(?:tor)?(?:_\w+)?|bit_\w+_ops|l2_norm|binary_quantize"
 
 
 def read_catalogue(connection: Connection, schema: str) -> Catalogue:

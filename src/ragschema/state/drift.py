@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from ragschema.database.row_security import find_hidden
@@ -24,6 +25,7 @@ from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.expected import expected, read_changes, read_fingerprints
 from ragschema.state.owed import find_owed
+from ragschema.state.partitions import expected_partitions, read_models_if_shown, stray_partitions
 from ragschema.words import counted
 
 UUID_REPAIR = "20261121100500"
@@ -142,6 +144,10 @@ def find_drift(
 ) -> Drift:
     """Compare a schema with the expected catalogue of a revision; reads only, takes no lock.
 
+    The partitions of embedding models are compared with what the registry says, where this role may read it: one
+    that is missing or of no registered model is drift, and so is the index of one that is searched; the index of a
+    model that is being built may be missing.
+
     pgvector may be in our schema, in public, or in a schema of the role's own search_path, that is the one
     this connection started with.
 
@@ -159,7 +165,11 @@ def find_drift(
         owed = _find_owed(connection, schema, revision)
     found = read_catalogue(connection, schema)
     catalogues = read_fingerprints(frozenset(owed))
-    return compare(found, revision, catalogues, hidden=_find_hidden(connection, schema, found))
+    models = read_models_if_shown(connection, schema)
+    partitions = expected_partitions(catalogues[revision], found, models or ())
+    strays = stray_partitions(found, partitions) if models is not None else ()
+    hidden = _find_hidden(connection, schema, found)
+    return compare(found, revision, catalogues, hidden=hidden, partitions=partitions, strays=strays)
 
 
 def find_done(connection: Connection, schema: str, owed: Collection[str]) -> tuple[RevisionId, ...]:
@@ -228,6 +238,8 @@ def compare(
     catalogues: Mapping[str, Mapping[str, str]] | None = None,
     *,
     hidden: Collection[str] = (),
+    partitions: Mapping[str, str] = MappingProxyType({}),
+    strays: Collection[str] = (),
 ) -> Drift:
     """Compare a catalogue with the expected one of a revision.
 
@@ -236,9 +248,11 @@ def compare(
         revision: A key of ``catalogues``.
         catalogues: The expected catalogue of every revision, oldest first; the shipped ones by default.
         hidden: The tables of which row security hides rows from the role that looks.
+        partitions: The catalogue of the partitions of registered models.
+        strays: Partitions that are of no registered model.
     """
     catalogues = read_fingerprints() if catalogues is None else catalogues
-    wanted, order = catalogues[revision], list(catalogues)
+    wanted, order = {**catalogues[revision], **partitions}, list(catalogues)
     later = {name for after in order[order.index(revision) + 1 :] for name in catalogues[after]}
     groups: dict[_Group, list[Difference]] = {
         name: [] for name in ("differences", "misplaced", "notes", "repaired_later")
@@ -249,6 +263,8 @@ def compare(
             continue
         if (paths := _only_path_differs(difference)) is not None:
             groups["misplaced"].append(paths)
+        elif name in strays:
+            groups["differences"].append(difference)
         elif group := _group(
             difference, wanted, found, later, hidden, is_repaired_later=revision < UUID_REPAIR
         ):

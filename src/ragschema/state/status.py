@@ -182,8 +182,15 @@ def behind(current: str | None, needed: str, remedy: str) -> PendingRevisions:
 
 def find_invalid_indexes(connection: Connection, schema: str) -> tuple[str, ...]:
     """Find indexes on our tables that are not valid and that nobody is building."""
+    return tuple(
+        name for name, is_building in find_unready_indexes(connection, schema).items() if not is_building
+    )
+
+
+def find_unready_indexes(connection: Connection, schema: str) -> dict[str, bool]:
+    """Find indexes on our tables that are not valid; of each, whether somebody is building it."""
     rows = connection.execute(_OUR_INDEXES, (schema,)).fetchall()
-    return tuple(name for name, _, is_building in rows if not is_building)
+    return {name: is_building for name, _, is_building in rows}
 
 
 def read_status(at: Opened, manifest: Manifest) -> Status:
