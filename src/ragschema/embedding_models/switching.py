@@ -131,8 +131,8 @@ def _switched(at: Opened, model: RegisteredModel, before: str | None, recall: fl
     notes = []
     if missing:
         notes.append(
-            f"{counted(missing, 'current chunk')} {'has' if missing == 1 else 'have'} no embedding of"
-            f" {model.key} yet: run `rag models backfill {model.key}`."
+            f"Embeddings of {model.key} are missing, of {counted(missing, 'current chunk')}: run `rag models backfill"
+            f" {model.key}`."
         )
     alike = [
         other.key
@@ -155,8 +155,7 @@ def _check_embeddings(
     missing = count_chunks(connection, schema, model).missing
     if missing > allow_missing:
         raise ModelRefused(
-            f"{counted(missing, 'current chunk')} {'has' if missing == 1 else 'have'} no embedding of"
-            f" {model.key!r} yet.",
+            f"Embeddings of {model.key!r} are missing: of {counted(missing, 'current chunk')}.",
             f"Run `rag models backfill {model.key}` and wait for its jobs, or add --allow-missing {missing}:"
             " searches will not find these chunks.",
         )
@@ -175,8 +174,8 @@ def _check_index(
     measured = measure_recall(connection, schema, model)
     if measured.recall is not None and measured.recall < least_recall:
         raise ModelRefused(
-            f"The index of {model.key!r} finds {measured.recall:.3f} of what an exact search finds, and"
-            f" {least_recall:g} is asked for.",
+            f"The index of {model.key!r} finds {measured.recall:.3f} of what an exact search finds, not"
+            f" {least_recall:g}.",
             "Add the model under another key with a greater --m and --ef-construction, or activate it with a lower"
             " --least-recall.",
         )
