@@ -205,6 +205,8 @@ def test_a_deployer_and_a_model_wait_for_each_other(database: Database) -> None:
         )
         with pytest.raises(LockNotObtained, match="Another deployer"):
             add_model(options, "new", DIMENSIONS)
+        with pytest.raises(ModelRefused, match="stands by"):  # going back waits for no deployer
+            rollback_model(options)
     with connect(database) as connection, connection.transaction():
         connection.execute("LOCK TABLE rag_chunks IN ROW EXCLUSIVE MODE")  # a writer
         with pytest.raises(LockNotObtained):

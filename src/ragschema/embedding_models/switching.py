@@ -10,7 +10,14 @@ from ragschema.database.connections import Opened
 from ragschema.database.server import Connection
 from ragschema.embedding_models.indexes import find_index, retired
 from ragschema.embedding_models.recall import measure_recall, no_valid_index
-from ragschema.embedding_models.registry import all_models, changing, in_transaction, require_model
+from ragschema.embedding_models.registry import (
+    all_models,
+    in_transaction,
+    lock_models,
+    model_of,
+    require_model,
+    switching,
+)
 from ragschema.embedding_models.statuses import count_chunks
 from ragschema.errors import ModelRefused
 from ragschema.migrations.request import DatabaseArgument
@@ -67,9 +74,9 @@ def activate_model(
     Raises:
         UnknownModel: There is none of this key.
         ModelRefused: Chunks are missing, its index is not there or finds too little, or it is retired.
-        LockNotObtained: Another deployer held the lock for too long.
+        LockNotObtained: Another session held the registry for too long.
     """
-    with changing(database, schema) as at:
+    with switching(database, schema) as at:
         connection, target = at.connection, at.schemas.target
         model = require_model(connection, target, key)
         if model.state == "active":
@@ -80,7 +87,10 @@ def activate_model(
 
         def switch(connection: Connection) -> str | None:
             _check_embeddings(connection, target, model, allow_missing)  # again: the check took its time
-            return _switch(connection, target, model)
+            found = model_of(lock_models(connection, target), key)
+            if not found.is_live:
+                raise retired(key)
+            return _switch(connection, target, found)
 
         before = in_transaction(at, switch)
         return _switched(at, model, before, recall)
@@ -98,22 +108,26 @@ def rollback_model(database: DatabaseArgument = None, *, schema: str | None = No
 
     Raises:
         ModelRefused: There is none to go back to.
-        LockNotObtained: Another deployer held the lock for too long.
+        LockNotObtained: Another session held the registry for too long.
     """
-    with changing(database, schema) as at:
+    with switching(database, schema) as at:
         target = at.schemas.target
-        standing_by = [
-            model
-            for model in all_models(at.connection, target)
-            if model.state == "standby" and model.activated_at
-        ]
-        if not standing_by:
-            raise ModelRefused(
-                "No embedding model stands by that was active before.",
-                "Look at `rag models list`; `rag models activate KEY` makes another one active.",
-            )
-        model = max(standing_by, key=lambda each: (each.activated_at, each.id))
-        before = in_transaction(at, lambda connection: _switch(connection, target, model))
+
+        def switch(connection: Connection) -> tuple[RegisteredModel, str | None]:
+            standing_by = {
+                model.activated_at: model
+                for model in lock_models(connection, target)
+                if model.state == "standby" and model.activated_at is not None
+            }
+            if not standing_by:
+                raise ModelRefused(
+                    "No embedding model stands by that was active before.",
+                    "Look at `rag models list`; `rag models activate KEY` makes another one active.",
+                )
+            model = standing_by[max(standing_by)]
+            return model, _switch(connection, target, model)
+
+        model, before = in_transaction(at, switch)
         return _switched(at, model, before, None)
 
 
