@@ -140,17 +140,23 @@ def is_overtaken_in(work: Callable[[], object], session: Session, isolation: str
 
 
 @pytest.mark.parametrize("is_reversed", [False, True])
-def test_two_backfills_of_the_same_chunks_never_wait_for_each_other(
+def test_two_backfills_of_the_same_chunks_wait_in_one_order(
     engine: sa.Engine, model: EmbeddingModel, is_reversed: bool
 ) -> None:
-    with Session(engine) as one, Session(engine) as other:
-        ids = [publish_chunk(one) for _ in range(4)]
+    """As where a worker is slow, and another one has its job: neither is ended by a deadlock."""
+    with Session(engine) as one, Session(engine) as other, ThreadPoolExecutor(1) as thread:
+        ids = sorted(publish_chunk(one) for _ in range(4))
         one.commit()
-        theirs = ids[1:]
-        assert store(one, model, ids[:2]) == sorted(ids[:2])
-        assert store(other, model, theirs[::-1] if is_reversed else theirs) == sorted(ids[2:])
+        theirs = ids[::-1] if is_reversed else ids
+        assert sorted(store(one, model, ids[1:3])) == ids[1:3]
+        future = thread.submit(
+            lambda: store_rows(other, model, dict(zip(theirs, embed(["b"] * 4), strict=True)))
+        )
+        wait_until_blocked(engine, one.scalar(sa.text("SELECT pg_backend_pid()")) or 0, future)
+        assert sorted(store(one, model, ids[3:])) == ids[3:]
+        one.commit()
+        assert sorted(future.result()) == ids
         other.commit()
-        one.commit()
         assert count_stale(one) == 0
 
 

@@ -13,6 +13,7 @@ import servers
 from publishing import embed
 from ragschema import jobs, migrations
 from ragschema.database.settings import Database
+from ragschema.embedding_models import activate_model, add_model, drop_model, index_model, rollback_model
 from ragschema.publishing import activate_version, plan_version, prune_versions, publish, retire_document
 from ragschema.queries import (
     chunk_history,
@@ -102,3 +103,16 @@ def test_jobs_are_claimed_failed_and_completed(session: Session) -> None:
     session.execute(sa.text("UPDATE rag_jobs SET status = 'processing' WHERE status = 'new'"))
     assert [(s.job_type, s.processing) for s in jobs.stats(session) if s.processing] == [("by hand", 1)]
     session.commit()
+
+
+def test_a_model_is_registered_and_its_partition_is_as_expected_on_each_server(database: Database) -> None:
+    """What PostgreSQL prints of checks and indexes is compared with what the registry says, whatever prints it."""
+    for index_type, distance in (("halfvec", "cosine"), ("vector", "inner_product"), ("bit", "cosine")):
+        add_model(database, index_type, 3, index_type=index_type, distance=distance)  # type: ignore[arg-type]
+        index_model(database, index_type)
+        activate_model(database, index_type)
+    drift = migrations.verify(database)
+    assert drift.is_clean, str(drift)
+    rollback_model(database)
+    drop_model(database, "bit", allow_data_loss=True)
+    assert migrations.verify(database).is_clean

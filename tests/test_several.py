@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 import ragschema
-from ragschema import jobs, migrations, publishing, queries
+from ragschema import embedding_models, jobs, migrations, publishing, queries
 from ragschema.errors import RagSchemaError
 from ragschema.publishing import BulkDocument, VersionPlan
 from ragschema.publishing.document_rows import SeenRows
@@ -84,7 +84,7 @@ OTHERS: dict[str, Any] = {
 def find_arguments() -> Iterator[Any]:
     """Yield the function, name and type of each public argument that takes several values, dataclasses' fields too."""
     seen = set()
-    for module in (ragschema, jobs, publishing, queries, migrations):
+    for module in (ragschema, embedding_models, jobs, publishing, queries, migrations):
         for name in module.__all__:
             function = getattr(module, name)
             if function in seen or not callable(function):

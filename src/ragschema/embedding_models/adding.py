@@ -281,7 +281,7 @@ def _refuse_different(model: RegisteredModel, wanted: RegisteredModel) -> None:
 
     if shape(model) != shape(wanted) or not model.is_live:
         raise UsageError(
-            f"There is an embedding model {model.key!r} already, and it is another one.",
+            f"There is another embedding model {model.key!r} already.",
             "Give the new one another key, such as its version.",
             f"registered: {shape(model)}, {model.state}\nasked for:  {shape(wanted)}",
         )

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ragschema.embeddings.column_type import EmbeddingArray
-from ragschema.embeddings.half_column_type import HalfEmbedding
+from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.models import EmbeddingModel
 from ragschema.publishing import store_embeddings
@@ -27,26 +25,6 @@ _OF_A_PARTITION = sa.text(
         waits="NOT EXISTS (SELECT FROM rag_chunk_embeddings e WHERE e.chunk_id = c.id AND e.model_id = :model_id)"
     )
 )
-# The lock keeps is_current as it is read, and SKIP LOCKED waits for nobody who changes it. No weaker lock: of two who
-# store for the same chunks, each could wait for a row that the other has inserted.
-_STORE = sa.text("""
-WITH given AS MATERIALIZED (
-    SELECT n.id, CAST(CAST((CAST(:embeddings AS real[]))
-        [(n.place - 1) * CAST(:dimension AS integer) + 1 : n.place * CAST(:dimension AS integer)] AS vector) AS halfvec)
-        AS embedding
-    FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS n (id, place)
-), locked AS MATERIALIZED (
-    SELECT c.id, c.is_current FROM rag_chunks c
-    WHERE c.id = ANY(CAST(:ids AS uuid[])) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED
-), stored AS (
-    INSERT INTO rag_chunk_embeddings (chunk_id, model_id, embedding, is_current)
-    SELECT locked.id, :model_id, given.embedding, locked.is_current FROM locked JOIN given USING (id)
-    ON CONFLICT (chunk_id, model_id) DO NOTHING
-)
-SELECT id FROM locked
-UNION ALL
-SELECT given.id FROM given WHERE NOT EXISTS (SELECT FROM rag_chunks c WHERE c.id = given.id)
-""").bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
 
 
 @dataclass(frozen=True)
@@ -72,20 +50,13 @@ def read_waiting(
 
 
 def store_rows(session: Session, model: EmbeddingModel, vectors: Mapping[UUID, EmbeddingLike]) -> list[UUID]:
-    """Store embeddings in the caller's transaction; return the chunks that are done, or gone.
+    """Store embeddings in the caller's transaction; return the chunks that no longer wait.
 
     Raises:
-        EmbeddingError: One is none of the model; nothing was sent.
+        EmbeddingError: One is none of the model; roll back.
     """
     order = sorted(vectors)
-    if model.id == COLUMN_MODEL:
-        result = store_embeddings(session, order, [vectors[each] for each in order])
-        return [*result.stored, *result.kept, *result.gone]
-    checked = HalfEmbedding(model.dimensions).check_all([vectors[each] for each in order])
-    parameters = {
-        "ids": order,
-        "embeddings": np.asarray(checked, np.float32),
-        "dimension": model.dimensions,
-        "model_id": model.id,
-    }
-    return list(session.execute(_STORE, parameters).scalars())
+    result = store_embeddings(session, order, [vectors[each] for each in order], model)
+    for reason in result.refused.values():
+        raise EmbeddingError(reason, "Embed by the model that the job names, and let the job be tried again.")
+    return [*result.stored, *result.kept, *result.gone]

@@ -174,7 +174,7 @@ def backfill_batch(
         if not waiting:
             if left:
                 raise ModelRefused(
-                    f"{counted(left, 'chunk')} of {key!r} could not be stored: others held them.",
+                    f"Embeddings of {key!r} could not be stored: others held {counted(left, 'chunk')}.",
                     "The job is tried again.",
                 )
             return stored

@@ -13,7 +13,15 @@ from ragschema.database.connections import Opened
 from ragschema.database.server import Connection
 from ragschema.embedding_models.backfill_status import JOB_TYPE
 from ragschema.embedding_models.indexes import build_index, find_index
-from ragschema.embedding_models.registry import all_models, changing, in_transaction, require_model, untimed
+from ragschema.embedding_models.registry import (
+    all_models,
+    changing,
+    in_transaction,
+    lock_models,
+    model_of,
+    require_model,
+    untimed,
+)
 from ragschema.errors import DataLossRefused, ModelRefused
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.request import DatabaseArgument
@@ -84,7 +92,7 @@ def drop_model(
     with interruptible(), changing(database, schema) as at:
         connection, target = at.connection, at.schemas.target
         model = require_model(connection, target, key)
-        _refuse(all_models(connection, target), model)
+        _refuse(all_models(connection, target), key)
         count = _count(connection, target, model)
         if count and not allow_data_loss:
             raise DataLossRefused(
@@ -102,6 +110,7 @@ def drop_model(
 
 def _drop_partition(connection: Connection, schema: str, model: RegisteredModel) -> None:
     """Empty the partition, then drop it attached: detached, the drop would lock rag_chunks."""
+    _refuse(lock_models(connection, schema), model.key)
     table = sql.Identifier(schema, model.table)
     connection.execute(sql.SQL("TRUNCATE {}").format(table))
     connection.execute(sql.SQL("DROP TABLE {}").format(table))
@@ -113,6 +122,7 @@ def _drop_column(at: Opened, model: RegisteredModel) -> DroppedModel:
     connection, target = at.connection, at.schemas.target
 
     def retire(connection: Connection) -> int:
+        _refuse(lock_models(connection, target), model.key)
         statement = sql.SQL(_RETIRE).format(sql.Identifier(target, REGISTRY))
         connection.execute(statement, (model.id,))
         return _cancel_jobs(connection, target, model)
@@ -163,7 +173,8 @@ def _count(connection: Connection, schema: str, model: RegisteredModel) -> int:
     return int(row[0])
 
 
-def _refuse(models: list[RegisteredModel], model: RegisteredModel) -> None:
+def _refuse(models: list[RegisteredModel], key: str) -> None:
+    model = model_of(models, key)
     if model.state == "active":
         others = [other.key for other in models if other.state == "standby"]
         raise ModelRefused(

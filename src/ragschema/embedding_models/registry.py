@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
+
+from psycopg import sql
 
 from ragschema.database.connections import Opened, opened
 from ragschema.database.row_security import refuse_hidden
@@ -16,7 +18,7 @@ from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import read_manifest
-from ragschema.state.partitions import SINCE, THE_COLUMN, RegisteredModel, read_models
+from ragschema.state.partitions import REGISTRY, SINCE, THE_COLUMN, RegisteredModel, read_models
 from ragschema.state.status import behind, require_current
 
 T = TypeVar("T")
@@ -60,6 +62,21 @@ def changing(database: DatabaseArgument, schema: str | None) -> Iterator[Opened]
         yield at
 
 
+@contextmanager
+def switching(database: DatabaseArgument, schema: str | None) -> Iterator[Opened]:
+    """Yield a connection that changes rows of the registry; it does not wait while a deployer builds an index.
+
+    Raises:
+        ConfigurationError: The server is a standby, or this session may only read.
+        RowsHidden: Row security hides rows of our tables from this role.
+    """
+    options = replace(resolve_options(database, schema), application_name=NAME)
+    with opened(options) as at:
+        check_ready(at.connection, at.schemas.target)
+        _require_registry(at)
+        yield at
+
+
 def in_transaction(at: Opened, work: Callable[[Connection], T]) -> T:
     """Return what work returns, done in a transaction; one that meets a lock is rolled back and tried again.
 
@@ -88,13 +105,28 @@ def all_models(connection: Connection, schema: str) -> list[RegisteredModel]:
     return read_models(connection, schema) or [THE_COLUMN]
 
 
+def lock_models(connection: Connection, schema: str) -> list[RegisteredModel]:
+    """Return the models as `all_models`, and let nobody change a state until the transaction ends."""
+    statement = sql.SQL("SELECT FROM {} ORDER BY id FOR UPDATE").format(sql.Identifier(schema, REGISTRY))
+    connection.execute(statement)
+    return all_models(connection, schema)
+
+
 def require_model(connection: Connection, schema: str, key: str) -> RegisteredModel:
     """Return a model by its key.
 
     Raises:
         UnknownModel: There is none of it.
     """
-    models = all_models(connection, schema)
+    return model_of(all_models(connection, schema), key)
+
+
+def model_of(models: Sequence[RegisteredModel], key: str) -> RegisteredModel:
+    """Return the model of a key.
+
+    Raises:
+        UnknownModel: There is none of it.
+    """
     for model in models:
         if model.key == key:
             return model

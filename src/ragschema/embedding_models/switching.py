@@ -10,7 +10,14 @@ from ragschema.database.connections import Opened
 from ragschema.database.server import Connection
 from ragschema.embedding_models.indexes import find_index, retired
 from ragschema.embedding_models.recall import measure_recall, no_valid_index
-from ragschema.embedding_models.registry import all_models, changing, in_transaction, require_model
+from ragschema.embedding_models.registry import (
+    all_models,
+    in_transaction,
+    lock_models,
+    model_of,
+    require_model,
+    switching,
+)
 from ragschema.embedding_models.statuses import count_chunks
 from ragschema.errors import ModelRefused
 from ragschema.migrations.request import DatabaseArgument
@@ -67,9 +74,9 @@ def activate_model(
     Raises:
         UnknownModel: There is none of this key.
         ModelRefused: Chunks are missing, its index is not there or finds too little, or it is retired.
-        LockNotObtained: Another deployer held the lock for too long.
+        LockNotObtained: Another session held the registry for too long.
     """
-    with changing(database, schema) as at:
+    with switching(database, schema) as at:
         connection, target = at.connection, at.schemas.target
         model = require_model(connection, target, key)
         if model.state == "active":
@@ -80,7 +87,10 @@ def activate_model(
 
         def switch(connection: Connection) -> str | None:
             _check_embeddings(connection, target, model, allow_missing)  # again: the check took its time
-            return _switch(connection, target, model)
+            found = model_of(lock_models(connection, target), key)
+            if not found.is_live:
+                raise retired(key)
+            return _switch(connection, target, found)
 
         before = in_transaction(at, switch)
         return _switched(at, model, before, recall)
@@ -98,22 +108,26 @@ def rollback_model(database: DatabaseArgument = None, *, schema: str | None = No
 
     Raises:
         ModelRefused: There is none to go back to.
-        LockNotObtained: Another deployer held the lock for too long.
+        LockNotObtained: Another session held the registry for too long.
     """
-    with changing(database, schema) as at:
+    with switching(database, schema) as at:
         target = at.schemas.target
-        standing_by = [
-            model
-            for model in all_models(at.connection, target)
-            if model.state == "standby" and model.activated_at
-        ]
-        if not standing_by:
-            raise ModelRefused(
-                "No embedding model stands by that was active before.",
-                "Look at `rag models list`; `rag models activate KEY` makes another one active.",
-            )
-        model = max(standing_by, key=lambda each: (each.activated_at, each.id))
-        before = in_transaction(at, lambda connection: _switch(connection, target, model))
+
+        def switch(connection: Connection) -> tuple[RegisteredModel, str | None]:
+            standing_by = {
+                model.activated_at: model
+                for model in lock_models(connection, target)
+                if model.state == "standby" and model.activated_at is not None
+            }
+            if not standing_by:
+                raise ModelRefused(
+                    "No embedding model stands by that was active before.",
+                    "Look at `rag models list`; `rag models activate KEY` makes another one active.",
+                )
+            model = standing_by[max(standing_by)]
+            return model, _switch(connection, target, model)
+
+        model, before = in_transaction(at, switch)
         return _switched(at, model, before, None)
 
 
@@ -131,8 +145,8 @@ def _switched(at: Opened, model: RegisteredModel, before: str | None, recall: fl
     notes = []
     if missing:
         notes.append(
-            f"{counted(missing, 'current chunk')} {'has' if missing == 1 else 'have'} no embedding of"
-            f" {model.key} yet: run `rag models backfill {model.key}`."
+            f"Embeddings of {model.key} are missing, of {counted(missing, 'current chunk')}: run `rag models backfill"
+            f" {model.key}`."
         )
     alike = [
         other.key
@@ -155,8 +169,7 @@ def _check_embeddings(
     missing = count_chunks(connection, schema, model).missing
     if missing > allow_missing:
         raise ModelRefused(
-            f"{counted(missing, 'current chunk')} {'has' if missing == 1 else 'have'} no embedding of"
-            f" {model.key!r} yet.",
+            f"Embeddings of {model.key!r} are missing: of {counted(missing, 'current chunk')}.",
             f"Run `rag models backfill {model.key}` and wait for its jobs, or add --allow-missing {missing}:"
             " searches will not find these chunks.",
         )
@@ -175,8 +188,8 @@ def _check_index(
     measured = measure_recall(connection, schema, model)
     if measured.recall is not None and measured.recall < least_recall:
         raise ModelRefused(
-            f"The index of {model.key!r} finds {measured.recall:.3f} of what an exact search finds, and"
-            f" {least_recall:g} is asked for.",
+            f"The index of {model.key!r} finds {measured.recall:.3f} of what an exact search finds, not"
+            f" {least_recall:g}.",
             "Add the model under another key with a greater --m and --ef-construction, or activate it with a lower"
             " --least-recall.",
         )
