@@ -1,6 +1,6 @@
 """Measure a client's own work of `migrations.upgrade` at head, beside a bare connection and Alembic's own upgrade.
 
-    uv run python benchmarks/noop.py [--calls 300] [--profile]
+    uv run python benchmarks/noop.py [--calls 200] [--profile]
 
 Starts an embedded server of its own in a temporary directory. What is counted is the processor's time of this
 process, in ms a call, not the server's: the ways take turns, so that a busy machine slows all of them. Alembic's
@@ -28,7 +28,6 @@ from ragschema.database.server import VERSION_TABLE
 from ragschema.database.settings import Database
 from ragschema.revisions.files import versions_directory
 
-ROUNDS = 10
 _ENVIRONMENT = f"""
 from alembic import context
 from sqlalchemy import create_engine, pool
@@ -53,22 +52,16 @@ def alembic_upgrade(database: Database, directory: Path) -> Callable[[], object]
     return lambda: command.upgrade(config, "head")
 
 
-def milliseconds(call: Callable[[], object], calls: int) -> float:
-    """Return the processor's time of this process that a call takes."""
-    started = time.process_time()
-    for _ in range(calls):
-        call()
-    return (time.process_time() - started) * 1000 / calls
-
-
 def measure(ways: dict[str, Callable[[], object]], calls: int) -> dict[str, float]:
-    """Return the median over the rounds of each way's time."""
+    """Return the median of each way's calls, in ms of this process's time on the processor."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     for call in ways.values():
         call()
-    for _ in range(ROUNDS):
+    for _ in range(calls):
         for way, call in ways.items():
-            times[way].append(milliseconds(call, max(1, calls // ROUNDS)))
+            started = time.process_time()
+            call()
+            times[way].append((time.process_time() - started) * 1000)
     return {way: statistics.median(each) for way, each in times.items()}
 
 
@@ -85,7 +78,7 @@ def profile(call: Callable[[], object], calls: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     logging.getLogger("alembic").setLevel(logging.WARNING)

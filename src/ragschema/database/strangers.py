@@ -76,8 +76,8 @@ def refuse_misspelt(environment: Environment, prefix: str, names: Collection[str
     Raises:
         ConfigurationError: There is one: it would be passed over in silence, for a default.
     """
-    for name, setting in environment:
-        if not name.upper().startswith(prefix) or name in names:
+    for name, setting in environment.beginning(prefix):
+        if name in names:
             continue
         ours = find_misspelt(name, names)
         if ours and not ((said := environment.get(ours)) and said.value):

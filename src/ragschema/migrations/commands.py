@@ -23,7 +23,8 @@ from ragschema.migrations.request import (
     resolve_options,
 )
 from ragschema.migrations.retries import retrying
-from ragschema.revisions.manifest import describe_ids, read_manifest
+from ragschema.revisions.manifest import Manifest, RevisionId, describe_ids, read_manifest
+from ragschema.state.glance import glance_at
 from ragschema.state.owed import find_owed
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current
@@ -213,7 +214,7 @@ def _find_nothing_to_do(options: Options, revision: str, *, expand_only: bool) -
     """
     manifest = read_manifest()
     target = manifest.head if revision in ("head", "heads") else revision
-    at, current, owed = _first_look(options)
+    at, current, owed = _first_look(options, manifest)
     pending = manifest.after(current)
     if current is None or pending is None or target not in manifest.checksums:
         return None
@@ -229,15 +230,20 @@ def _find_nothing_to_do(options: Options, revision: str, *, expand_only: bool) -
     return None if missing or due else Result([], current, owed)
 
 
-def _first_look(options: Options) -> tuple[Opened, str | None, tuple[str, ...]]:
+def _first_look(options: Options, manifest: Manifest) -> tuple[Opened, str | None, tuple[RevisionId, ...]]:
     """Return what a connection found, which is closed again, the current revision, and what is owed."""
 
-    def look() -> tuple[Opened, str | None, tuple[str, ...]]:
+    def look() -> tuple[Opened, str | None, tuple[RevisionId, ...]]:
         with opened(options) as at:
-            current = read_current(at.connection, at.schemas.target)
-            if current is not None and read_manifest().after(current) == ():
-                find_soundness(at.connection, at.schemas.target, current).refuse()
-            return at, current, find_owed(at.connection, at.schemas.target, current)
+            connection, schema = at.connection, at.schemas.target
+            if (seen := glance_at(connection, schema)) is not None:
+                if seen.current == manifest.head:
+                    seen.soundness.refuse()
+                return at, seen.current, seen.owed
+            current = read_current(connection, schema)
+            if current == manifest.head:
+                find_soundness(connection, schema, current).refuse()
+            return at, current, find_owed(connection, schema, current)
 
     try:
         return look()

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 
-from ragschema.database import connections
+from ragschema.database import connecting
 from ragschema.database.connections import Opened
 from ragschema.database.row_security import find_refused, rows_hidden
 from ragschema.database.secrets import without_secrets
@@ -74,8 +74,8 @@ def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseEx
         if not (connection.invalidated or at.connection.closed):
             run.record_failure(connection, error)
             return
-        with connections.connect(at.options, at.database) as driver:
-            connections.apply_settings(driver, at.options)
+        with connecting.connect(at.options, at.database) as driver:
+            connecting.apply_settings(driver, at.options)
             take_deployer_lock(driver, at.schemas.target, wait=0.5, is_quiet=True)
             with run_connection(driver, run) as another:
                 run.record_failure(another, error)

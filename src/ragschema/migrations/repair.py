@@ -10,7 +10,8 @@ from psycopg import sql
 
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
-from ragschema.database.server import Connection, Schemas
+from ragschema.database.schemas import Schemas
+from ragschema.database.server import Connection
 from ragschema.database.write_access import check_writable
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.state.expected import read_fingerprints

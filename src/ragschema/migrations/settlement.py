@@ -15,7 +15,7 @@ import psycopg
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
-from ragschema.database import connections
+from ragschema.database import connecting
 from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import RagSchemaError
@@ -102,6 +102,6 @@ def read_heads(connection: Connection, schema: str) -> frozenset[str]:
 
 def _reconnected(at: Opened, deadline: float) -> Connection:
     options = replace(at.options, wait=max(0.0, deadline - time.monotonic()), deadline=deadline)
-    connection = connections.connect(options, at.database)
-    connections.apply_settings(connection, options)
+    connection = connecting.connect(options, at.database)
+    connecting.apply_settings(connection, options)
     return connection

@@ -37,15 +37,9 @@ def find_owed(connection: Connection, schema: str, current: str | None) -> tuple
     """
     if current is None:
         return ()
-    history = quoted(schema, HISTORY_TABLE).replace("%", "%%")  # beside a parameter
-    statement = (
-        "SELECT revision FROM (SELECT DISTINCT ON (revision) revision, direction"
-        f" FROM {history} WHERE succeeded AND direction = ANY(%s)"
-        " ORDER BY revision, id DESC) newest WHERE direction = 'defer'"
-    )
     try:
         with connection.transaction():  # a failure ends no transaction of the caller's
-            rows = connection.execute(statement.encode(), (list(DECIDING),)).fetchall()
+            rows = connection.execute(deferred(schema).encode()).fetchall()
     except psycopg.errors.UndefinedTable:
         return ()
     except psycopg.errors.InsufficientPrivilege as exc:
@@ -53,7 +47,22 @@ def find_owed(connection: Connection, schema: str, current: str | None) -> tuple
             return ()
         hidden = [each for each in find_hidden(connection, schema) if each.table == HISTORY_TABLE]
         raise rows_hidden(hidden) from exc
-    return tuple(sorted(str(row[0]) for row in rows if row[0] <= current))
+    return owed_at(current, (row[0] for row in rows))
+
+
+def deferred(schema: str) -> str:
+    """Return the query of the revisions that a schema's history says were passed over, and not run since."""
+    directions = ", ".join(f"'{direction}'" for direction in DECIDING)
+    return (
+        "SELECT revision FROM (SELECT DISTINCT ON (revision) revision, direction"
+        f" FROM {quoted(schema, HISTORY_TABLE)} WHERE succeeded AND direction IN ({directions})"
+        " ORDER BY revision, id DESC) newest WHERE direction = 'defer'"
+    )
+
+
+def owed_at(current: str, found: Iterable[str]) -> tuple[RevisionId, ...]:
+    """Return those of the revisions that `deferred` finds that a database at a revision owes, oldest first."""
+    return tuple(sorted(revision for revision in found if revision <= current))
 
 
 def owed_of(entries: Iterable[Entry], current: str | None) -> tuple[RevisionId, ...]:
