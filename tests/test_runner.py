@@ -583,9 +583,13 @@ def test_at_head_a_reader_is_enough_and_no_lock_no_write_no_alembic(
 
 def test_at_head_three_statements_are_enough(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """More of them, and more scans of the revisions, are what a service pays each time that it starts."""
-    statements, scans = [], []
-    scan = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: (scans.append(path), scan(path))[1])
+    statements, scans, scan = [], [], os.scandir
+
+    def counted(path: Path) -> object:
+        scans.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
     with proxied(database) as proxy:
 
         def listen(data: bytes) -> bool:

@@ -22,6 +22,7 @@ from ragschema.database.options import Options
 from ragschema.database.poolers import Access, find_access
 from ragschema.database.server import Connection
 from ragschema.database.settings import Database
+from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import ConfigurationError, DatabaseUnreachable
 
 log = logging.getLogger(__name__)
@@ -67,15 +68,19 @@ def begin(options: Options, database: Database) -> Begun:
     version, startup = connection.info.server_version, connection.info.options
     try:
         return _begin_session(connection, options, database)
-    except psycopg.Error as exc:
-        if session.timeout_of(exc) is None:
+    except (
+        psycopg.Error
+    ) as exc:  # where the server's word of it came too late, libpq says: closed unexpectedly
+        if session.timeout_of(exc) is None and not is_connection_lost(exc):
             raise
         told = f"{startup} {session.lifted_timeouts(version)}".strip()
         lifted = replace(database, parameters={**database.parameters, "options": told})
         try:
             return _begin_session(connect(options, lifted), options, lifted)
+        except DatabaseUnreachable:
+            raise exc from None
         except (psycopg.Error, ConfigurationError) as refused:
-            raise explain_timeout(exc, database, version, startup) or refused from refused
+            raise explain_timeout(exc, database, version, startup) or exc from refused
 
 
 def _begin_session(connection: Connection, options: Options, database: Database) -> Begun:
@@ -108,16 +113,22 @@ def explain_timeout(
         version: The server's, as libpq numbers it.
         startup: The startup options that the session had.
     """
-    if (name := session.timeout_of(exc)) is None:
+    name, source, remedy = session.timeout_of(exc), "from its role, its database or the server", ""
+    if name is None and not is_connection_lost(exc):
         return None
-    source, remedy = "from its role, its database or the server", ""
     told = {**database.parameters, "options": session.lifted_timeouts(version)}
+    with (
+        suppress(psycopg.Error),
+        psycopg.connect(make_conninfo(**_with_defaults(told, None)), autocommit=True) as aside,
+    ):
+        name = name or session.find_stored_timeout(aside)
+        if name is not None and (remedy := session.find_remedy(aside, name)):
+            source = session.find_source(aside, name)
+    name = name or next((each for each in session.TIMEOUTS if each in startup.lower()), None)
+    if name is None:
+        return None
     if name in startup.lower():
-        source = session.FROM_OPTIONS
-    else:
-        with suppress(psycopg.Error), psycopg.connect(make_conninfo(**told), autocommit=True) as aside:
-            if remedy := session.find_remedy(aside, name):
-                source = session.find_source(aside, name)
+        source, remedy = session.FROM_OPTIONS, ""
     return ConfigurationError(
         f"A timeout ended the session before its first answer: {name}, {source}.",
         f"Set a longer one, or none{f': {remedy}' if remedy else ''}.",

@@ -102,7 +102,7 @@ def _prepare_connections_of(
     if schema is not None:
         choose_at_begin(engine, schema, lambda connection: bool(connection.info.get(_IS_SHARED)))
 
-    @sa.event.listens_for(engine, "connect")
+    @sa.event.listens_for(engine, "connect", insert=True)  # before the first questions of SQLAlchemy's own
     def _prepare_or_explain(connection: Any, record: Any) -> None:
         driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
         version, startup = driver.info.server_version, driver.info.options

@@ -39,12 +39,14 @@ PINNED = FORMATS | {
 FROM_OPTIONS = "from the connection's own options (the URL or PGOPTIONS)"
 
 _TIMEOUTS = {
-    "57014": "statement_timeout",
+    "57P05": "idle_session_timeout",
     "25P04": "transaction_timeout",
     "25P03": "idle_in_transaction_session_timeout",
-    "57P05": "idle_session_timeout",
+    "57014": "statement_timeout",
 }
 """By the SQLSTATE of what they end."""
+
+TIMEOUTS = tuple(_TIMEOUTS.values())
 
 _SINCE = {"transaction_timeout": 170000}  # the server's version, as libpq numbers it
 
@@ -110,7 +112,7 @@ def timeout_of(exc: BaseException) -> str | None:
 
 def lifted_timeouts(version: int) -> str:
     """Return the startup options that lift the timeouts, as far as a server of this version knows them."""
-    names = [name for name in _TIMEOUTS.values() if version >= _SINCE.get(name, 0)]
+    names = [name for name in TIMEOUTS if version >= _SINCE.get(name, 0)]
     return " ".join(f"-c {name}=0" for name in names)
 
 
@@ -141,6 +143,11 @@ def find_remedy(connection: Connection, name: str) -> str:
     """Return how to undo a setting that comes from a role or a database; empty for another source."""
     stored = connection.execute(_STORED.encode(), {"name": name}).fetchone()
     return f"{alter_of(*stored)} RESET {name};" if stored is not None else ""
+
+
+def find_stored_timeout(connection: Connection) -> str | None:
+    """Return the first timeout of `TIMEOUTS` that a role or a database has stored, and is not off."""
+    return next((name for name in TIMEOUTS if find_remedy(connection, name)), None)
 
 
 def alter_of(role: str | None, database: str | None) -> str:

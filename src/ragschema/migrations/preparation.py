@@ -19,6 +19,7 @@ from ragschema.database.settings import Database
 from ragschema.database.write_access import check_writable
 from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreachable
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.elsewhere import refuse_second_set
 
@@ -51,16 +52,15 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         refuse_second_set(at, read_manifest())
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
         check_writable(connection)
-        schemas = prepare(connection, at.schemas.target)
+        schemas = retrying(options)(prepare, connection, at.schemas.target)
         check_rights(connection, schemas)
         table = sql.Identifier(schemas.target, VERSION_TABLE)
         has_table = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone() != (None,)
-        connection.execute(
-            sql.SQL(
-                "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL,"
-                " CONSTRAINT {} PRIMARY KEY (version_num))"
-            ).format(table, sql.Identifier(f"{VERSION_TABLE}_pkc"))
-        )
+        create = sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL,"
+            " CONSTRAINT {} PRIMARY KEY (version_num))"
+        ).format(table, sql.Identifier(f"{VERSION_TABLE}_pkc"))
+        retrying(options)(connection.execute, create)
         return Preparation(
             database=has_made,
             schema=not at.schemas.target_exists,

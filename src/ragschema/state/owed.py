@@ -11,10 +11,10 @@ from collections.abc import Iterable
 import psycopg
 
 from ragschema.database.connections import quoted
-from ragschema.database.row_security import find_hidden, is_refusal, rows_hidden
+from ragschema.database.row_security import is_refusal
 from ragschema.database.server import HISTORY_TABLE, Connection
 from ragschema.revisions.manifest import RevisionId
-from ragschema.state.attempts import Entry
+from ragschema.state.attempts import Entry, history_hidden
 
 AFTER_THE_CODE = "Run `rag migrate` when the last code that used what they remove is gone."
 
@@ -45,8 +45,7 @@ def find_owed(connection: Connection, schema: str, current: str | None) -> tuple
     except psycopg.errors.InsufficientPrivilege as exc:
         if not is_refusal(exc):
             return ()
-        hidden = [each for each in find_hidden(connection, schema) if each.table == HISTORY_TABLE]
-        raise rows_hidden(hidden) from exc
+        raise history_hidden(connection, schema) from exc
     return owed_at(current, (row[0] for row in rows))
 
 

@@ -86,7 +86,7 @@ class Soundness:
     def faults(self) -> list[str]:
         """Return a line for each kind of fault: what points where, and what is missing."""
         lines = [
-            f"{_few(names)} in schema {self.schema} work on {place}"
+            f"{_few(names)} in schema {self.schema} {'works' if len(names) == 1 else 'work'} on {place}"
             for place, names in _by_place(self.astray).items()
         ]
         if self.missing:
