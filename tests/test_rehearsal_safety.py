@@ -289,16 +289,18 @@ def killed_plan(database: Database, directory: Path, beside: Path) -> Path:
 def test_an_interrupted_plan_leaves_nothing_at_once(
     older_database: Database, tmp_path: Path, moment: str, sent: signal.Signals, code: int
 ) -> None:
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("rag")), "migrate", "plan"],
+        env=clean_environment() | {"DATABASE_URL": older_database.libpq_url(), "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=default_signals,
+    )
+    assert process.stderr is not None
+    assert any("Rehearsing" in line for line in process.stderr)
     with connect(older_database) as blocker, connect(older_database) as observer, blocker.transaction():
         blocker.execute("LOCK TABLE rag_jobs IN ACCESS EXCLUSIVE MODE")
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("rag")), "migrate", "plan"],
-            env=clean_environment() | {"DATABASE_URL": older_database.libpq_url(), "TMPDIR": str(tmp_path)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            preexec_fn=default_signals,
-        )
         if moment == "initdb":
             wait_for(lambda: list(tmp_path.glob("ragschema-plan-*/.postgres.*/PG_VERSION")))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -69,10 +69,22 @@ def reachable(database: Database, *, makes: bool = False, is_announced: bool = T
 
 @contextmanager
 def held_reachable(options: Options) -> Iterator[Options]:
-    """Yield options for several connections: an embedded server runs meanwhile, and is named once."""
-    with reachable(options.database, makes=options.makes_server, is_announced=options.is_announced) as found:
+    """Yield options for several connections: an embedded server runs meanwhile, and is named once.
+
+    SIGTERM ends the block like an exception where that server is ours, so that it is stopped.
+    """
+    with (
+        nullcontext() if options.database.embedded is None else _ended_by_sigterm(),
+        reachable(options.database, makes=options.makes_server, is_announced=options.is_announced) as found,
+    ):
         is_announced = options.is_announced or found.embedded is not None
         yield replace(options, database=found, is_announced=is_announced)
+
+
+def _ended_by_sigterm() -> AbstractContextManager[None]:
+    from ragschema.embedded.termination import ended_by_sigterm
+
+    return ended_by_sigterm()
 
 
 @contextmanager

@@ -55,12 +55,19 @@ SELECT set_config(name, value, false) FROM json_each_text(%s) AS wanted (name, v
 WHERE current_setting(name, true) IS DISTINCT FROM value AND current_setting(name, true) IS NOT NULL
 """
 _BEGIN = f"SELECT pg_backend_pid(), ARRAY({_SET} AND pg_backend_pid() = %s)"
-_STORED = """
-SELECT r.rolname::text, d.datname::text FROM pg_db_role_setting s
+_STORED_HERE = """
+FROM pg_db_role_setting s
 LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
 CROSS JOIN LATERAL unnest(s.setconfig) AS config
-WHERE lower(split_part(config, '=', 1)) = lower(%(name)s)
-AND (s.setrole = 0 OR r.rolname = session_user) AND (s.setdatabase = 0 OR d.datname = current_database())
+WHERE (s.setrole = 0 OR r.rolname = session_user) AND (s.setdatabase = 0 OR d.datname = current_database())
+"""
+_STORED = f"""
+SELECT r.rolname::text, d.datname::text {_STORED_HERE} AND lower(split_part(config, '=', 1)) = lower(%(name)s)
+ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1
+"""
+_STORED_TIMEOUT = f"""
+SELECT lower(split_part(config, '=', 1)) {_STORED_HERE} AND lower(split_part(config, '=', 1)) = ANY (%s)
+AND split_part(config, '=', 2) !~ '^0'
 ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1
 """
 _SERVER = "SELECT source, sourcefile FROM pg_settings WHERE lower(name) = lower(%s)"
@@ -146,8 +153,9 @@ def find_remedy(connection: Connection, name: str) -> str:
 
 
 def find_stored_timeout(connection: Connection) -> str | None:
-    """Return the first timeout of `TIMEOUTS` that a role or a database has stored, and is not off."""
-    return next((name for name in TIMEOUTS if find_remedy(connection, name)), None)
+    """Return a timeout of `TIMEOUTS` that a role or a database has stored, and that is not off."""
+    row = connection.execute(_STORED_TIMEOUT.encode(), (list(TIMEOUTS),)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def alter_of(role: str | None, database: str | None) -> str:
