@@ -25,22 +25,24 @@ def failure_of(
         fate: What became of that step: the run counts it where it was committed.
         blockers: The sessions that were last seen in the way.
     """
-    return explain(exc, _fact(attempt, fate), outcome_of(run, fate), blockers)
-
-
-def _fact(attempt: Attempt | None, fate: Fate) -> str:
+    outcome = outcome_of(run, fate)
     if attempt is not None and fate == "committed":
-        return f"The run broke off after {attempt} was committed"
-    if attempt is None or attempt.revision is None:
-        return "The migration failed before its first revision"
+        return explain(exc, f"The run broke off after {attempt} was committed", outcome, blockers)
+    if attempt is None or (revision := attempt.revision) is None:
+        return explain(exc, "The migration failed before its first revision", outcome, blockers)
     if fate == "unknown":
-        return f"The connection was lost, and it is unknown whether {attempt} was committed"
+        return explain(
+            exc,
+            f"The connection was lost, and it is unknown whether {attempt} was committed",
+            outcome,
+            blockers,
+        )
     became = (
         "failed, and what it did outside a transaction stays"
         if attempt.has_left_transaction
         else "failed and was rolled back"
     )
-    return f"Revision {attempt.revision.revision} {became}"
+    return explain(exc, f"Revision {revision.revision} {became}", outcome, blockers)
 
 
 def refusal_of(run: Run, attempt: Attempt | None, exc: CommandError) -> RagSchemaError:
