@@ -75,7 +75,7 @@ def login(database: Database, name: str, *, is_owner: bool = False) -> Iterator[
         try:
             if is_owner:
                 for (relation,) in connection.execute(
-                    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+                    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
                 ).fetchall():
                     connection.execute(f"ALTER TABLE {relation} OWNER TO {name}".encode())
             yield Database({**database.parameters, "user": name}, "the tests")
