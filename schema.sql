@@ -438,7 +438,7 @@ COMMENT ON COLUMN public.rag_jobs.run_at IS 'Not claimed before';
 
 COMMENT ON COLUMN public.rag_jobs.attempts IS 'Claims so far; never goes down, so it tells one claim from the next';
 
-COMMENT ON COLUMN public.rag_jobs.attempts_before IS 'How many of them do not count, for they were before a retry or a newer payload';
+COMMENT ON COLUMN public.rag_jobs.attempts_before IS 'How many of them do not count, because they were before a retry or a newer payload';
 
 COMMENT ON COLUMN public.rag_jobs.max_attempts IS 'How many may count';
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from checkouts import wait_until
 from conftest import (
     ROOT,
     Command,
@@ -22,7 +25,8 @@ from conftest import (
 from ragschema import Base, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.errors import DatabaseAhead, DriftFound, UnmanagedDatabase, UsageError
+from ragschema.errors import DatabaseAhead, DriftFound, LockNotObtained, UnmanagedDatabase, UsageError
+from ragschema.migrations.preparation import prepare_database
 from ragschema.migrations.repair import repair
 from ragschema.revisions.manifest import read_manifest
 
@@ -209,6 +213,21 @@ def test_init_prepares_and_does_nothing_else(empty_database: Database, run: Comm
     assert run("rag", "migrate", "init", DATABASE_URL=url).stdout.startswith("Nothing to do")
     assert migrations.status(empty_database).state == "EMPTY"
     assert run("rag", "migrate", DATABASE_URL=url).returncode == 0
+
+
+def test_an_init_that_meets_a_lock_is_tried_again(
+    empty_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another session is making the same schema."""
+    options = Options(empty_database, schema="made", lock_timeout=0.1)
+    with connect(empty_database) as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction(force_rollback=True), caplog.at_level("INFO", "ragschema"):
+            other.execute("CREATE SCHEMA made")
+            with pytest.raises(LockNotObtained):
+                prepare_database(replace(options, retries=0))
+            preparing = pool.submit(prepare_database, replace(options, retries=1000))
+            wait_until(lambda: "trying again" in caplog.text, "the first attempt to give way")
+        assert preparing.result().schema
 
 
 def test_init_creates_the_database_and_the_schema(server: Mapping[str, str], run: Command) -> None:

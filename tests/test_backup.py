@@ -13,6 +13,7 @@ from conftest import Command, connect, made_database
 from ragschema import embedded, migrations
 from ragschema.database.backup import backup_command
 from ragschema.database.settings import Database, find_database
+from ragschema.errors import RagSchemaError
 from ragschema.revisions.manifest import read_manifest
 
 CONTRACTS = [each.revision for each in read_manifest().revisions if each.deploy == "contract"]
@@ -61,7 +62,14 @@ def test_migrate_says_when_to_take_one(empty_database: Database, run: Command) -
     assert "backup" not in fresh.stderr
     expanded = run("rag", "migrate", "--expand-only", DATABASE_URL=url)
     assert "backup" not in expanded.stderr
+    with pytest.raises(RagSchemaError):
+        migrations.upgrade(empty_database, "+99")
     contracted = run("rag", "migrate", DATABASE_URL=url)
     assert f"Contract revisions are pending, {CONTRACTS[0]}" in contracted.stderr
     assert "have a backup, made by pg_dump --format=custom" in contracted.stderr
+    manifest = read_manifest()
+    before = manifest.revisions[[each.deploy for each in manifest.revisions].index("contract") - 1].revision
+    assert run("rag", "migrate", "rollback", before, "--yes", DATABASE_URL=url).returncode == 0
+    relative = run("rag", "migrate", "--to", "+1", DATABASE_URL=url)
+    assert f"A contract revision is pending, {CONTRACTS[0]}: have a backup" in relative.stderr
     assert "pg_dump line" in run("rag", "migrate", "--help").stdout.replace("\n  ", " ")

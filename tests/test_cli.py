@@ -124,7 +124,31 @@ def test_a_stop_before_head_is_pending(run: Command, empty_database: Database) -
     assert run("rag", "migrate", "--to", "20251225160000", "--database-url", url).returncode == 0
     status = run("rag", "migrate", "status", "--database-url", url).stdout.splitlines()
     assert status[0].split() == ["state", "PENDING"]
-    assert "pending\t20251225170000\texpand: Add title and url to document versions" in status
+    runs = [line.split("\t") for line in status if line.startswith("pending\t")]
+    assert runs[0][1].startswith("20251225170000 to "), "many follow each other: a range says it"
+    assert {deploy for _, _, deploy in runs} == {"expand", "contract"}
+    assert len(runs) < len(read_manifest().revisions) / 2
+    assert (
+        run("rag", "migrate", "--to", read_manifest().revisions[-2].revision, DATABASE_URL=url).returncode
+        == 0
+    )
+    status = run("rag", "migrate", "status", DATABASE_URL=url).stdout.splitlines()
+    last = read_manifest().revisions[-1]
+    assert f"pending\t{last.revision}\t{last.deploy}: {last.summary}" in status
+
+
+@pytest.mark.parametrize("word", ["reset", "clean", "fresh", "drop", "wipe"])
+def test_a_word_that_means_a_rollback_to_base_is_answered_with_what_it_destroys(
+    run: Command, word: str
+) -> None:
+    said = run("rag", "migrate", word).stderr
+    assert "Run `rag migrate rollback base`. It drops every table of ours, and their rows" in said
+    assert "backup" in said
+
+
+def test_verify_names_its_database_once(run: Command, database: Database) -> None:
+    verified = run("rag", "migrate", "verify", "--data", DATABASE_URL=database.libpq_url())
+    assert (verified.returncode, verified.stderr.count("Database: ")) == (0, 1)
 
 
 def test_sql_is_printed_and_no_database_is_spoken_to(run: Command) -> None:

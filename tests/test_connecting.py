@@ -15,7 +15,7 @@ from checkouts import made_role, wait_until
 from conftest import Command, connect, passable_directory
 from proxies import proxied, silent_listener
 from ragschema import embedded, migrations
-from ragschema.database import connections
+from ragschema.database import connecting
 from ragschema.database.options import Options
 from ragschema.database.secrets import without_secrets
 from ragschema.database.settings import Database, find_database
@@ -198,7 +198,7 @@ def test_a_listener_that_never_answers_ends_a_wait(run: Command) -> None:
 
 
 def test_a_listener_that_never_answers_ends_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_CONNECT_TIMEOUT", 2)
+    monkeypatch.setattr(connecting, "_CONNECT_TIMEOUT", 2)
     with silent_listener() as database, pytest.raises(DatabaseUnreachable, match="cannot be reached"):
         migrations.status(database)
 
@@ -207,7 +207,7 @@ def test_a_listener_that_never_answers_ends_every_look(monkeypatch: pytest.Monke
 def test_a_setting_says_how_long_one_attempt_may_take(monkeypatch: pytest.MonkeyPatch, says: int) -> None:
     def asked(parameters: dict[str, str], left: float | None = None) -> object:
         end = None if left is None else time.monotonic() + left
-        return connections._with_defaults(parameters, end).get("connect_timeout")
+        return connecting._with_defaults(parameters, end).get("connect_timeout")
 
     assert asked({}) == "10"
     assert asked({}, 4.5) == "5"
@@ -247,7 +247,7 @@ def test_a_wait_may_be_as_long_as_one_likes(database: Database) -> None:
 
 def test_a_vanished_peer_is_missed_within_a_minute(database: Database) -> None:
     with proxied(database) as proxy:
-        with connections.connect(Options(proxy.database), proxy.database) as connection:
+        with connecting.connect(Options(proxy.database), proxy.database) as connection:
             told = connection.info.get_parameters()
         assert (told["keepalives_idle"], told["keepalives_interval"], told["keepalives_count"]) == (
             "30",
@@ -255,7 +255,7 @@ def test_a_vanished_peer_is_missed_within_a_minute(database: Database) -> None:
             "3",
         )
         said = changed(proxy.database, keepalives_idle="7")
-        with connections.connect(Options(said), said) as connection:
+        with connecting.connect(Options(said), said) as connection:
             assert connection.info.get_parameters()["keepalives_idle"] == "7"
 
 

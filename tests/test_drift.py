@@ -22,7 +22,8 @@ from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError, UsageError
 from ragschema.state import expected as expected_catalogues
 from ragschema.state.catalogue import Catalogue, read_catalogue
-from ragschema.state.drift import Difference, Drift, compare, find_drift, nearest, nearest_revision
+from ragschema.state.comparison import Difference, Drift, compare, nearest
+from ragschema.state.drift import find_drift, nearest_revision
 from ragschema.state.expected import COMMAND, expected, read_changes, read_fingerprints
 
 BASE, HEAD = next(iter(read_fingerprints())), list(read_fingerprints())[-1]

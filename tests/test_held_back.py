@@ -368,7 +368,9 @@ def test_status_history_and_migrate_name_what_is_held_back(checkout: Checkout, d
     assert f"{three.contract}  Added by a test: was never run" in rolled.stderr
 
 
-def test_a_history_that_is_hidden_is_not_taken_for_one_without_debts(database_at: DatabaseAt) -> None:
+def test_a_history_that_is_hidden_is_not_taken_for_one_without_debts(
+    database_at: DatabaseAt, caplog: pytest.LogCaptureFixture
+) -> None:
     database = database_at(BEFORE_CONTRACTS)
     migrations.upgrade(database, expand_only=True)
     with made_role(database, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO _role_") as service:
@@ -377,4 +379,10 @@ def test_a_history_that_is_hidden_is_not_taken_for_one_without_debts(database_at
             connection.execute("ALTER TABLE rag_migration_history ENABLE ROW LEVEL SECURITY")
         with pytest.raises(RowsHidden, match="rag_migration_history"):
             migrations.upgrade(service)
+        with pytest.raises(RowsHidden, match="rag_migration_history"):
+            migrations.history(service)
+        with caplog.at_level("WARNING", "ragschema"):
+            assert migrations.status(service).owed == ()
+        assert "hides rows of rag_migration_history" in caplog.text
+        assert "What is held back, and what has failed, is not known." in caplog.text
         migrations.wait(service, timeout=30)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,7 @@ def login(database: Database, name: str, *, is_owner: bool = False) -> Iterator[
         try:
             if is_owner:
                 for (relation,) in connection.execute(
-                    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+                    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
                 ).fetchall():
                     connection.execute(f"ALTER TABLE {relation} OWNER TO {name}".encode())
             yield Database({**database.parameters, "user": name}, "the tests")
@@ -202,6 +203,60 @@ def test_a_role_s_timeouts_end_neither_a_check_nor_a_revision_nor_a_backfill(
             connection.execute("SELECT rag_jobs_enqueue('embed', '{}')")
         assert migrations.upgrade(hasty).current == checkout.head
         assert migrations.verify_data(hasty) == []
+
+
+@pytest.mark.parametrize(
+    "timeout",
+    [
+        "idle_session_timeout",
+        "idle_in_transaction_session_timeout",
+        "transaction_timeout",
+        "statement_timeout",
+    ],
+)
+def test_a_timeout_that_ends_every_session_at_once_ends_none_of_ours(
+    database_at: DatabaseAt, run: Command, timeout: str
+) -> None:
+    """Of the role, of the database, and of both: sessions begin again with ours among their startup options."""
+    database = database_at(read_manifest().revisions[-2].revision)
+    role = f"instant_{os.getpid()}"
+    with login(database, role, is_owner=True) as instant:
+        store(database, {timeout: "1ms"}, role)
+        url = instant.libpq_url() + "&options=-c%20search_path%3Dpublic"
+        for command in ("plan", "", "status", "verify --data", "wait --timeout 5s", "health", "history"):
+            result = run("rag", "migrate", *command.split(), DATABASE_URL=url)
+            assert result.returncode == 0, (command, result.stderr)
+        store(database, {timeout: "1ms"})
+        assert migrations.upgrade(instant).current == HEAD
+        assert run("rag", "jobs", "list", DATABASE_URL=url).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["role", "database", "role in database", "url"])
+def test_an_engine_names_the_timeout_that_ends_its_sessions_at_once(database: Database, place: str) -> None:
+    """A service keeps its own timeouts: nothing lifts them."""
+    role, name = f"instant_{os.getpid()}", database.parameters["dbname"]
+    alter = {
+        "role": f"ALTER ROLE {role}",
+        "database": f"ALTER DATABASE {name}",
+        "role in database": f"ALTER ROLE {role} IN DATABASE {name}",
+    }.get(place)
+    with login(database, role) as instant:
+        options = {}
+        if alter is None:
+            options["options"] = "-c idle_session_timeout=1"
+        else:
+            with connect(database) as connection:
+                connection.execute(f"{alter} SET idle_session_timeout = 1".encode())
+        engine = create_engine(Database({**instant.parameters, **options}, "the tests").libpq_url())
+        sa.event.listen(engine, "connect", lambda *_: time.sleep(0.05), insert=True)
+        with pytest.raises(ConfigurationError, match="idle_session_timeout") as caught:
+            engine.connect()
+        said = str(caught.value).replace('"', "")
+        if alter is None:
+            assert "the connection's own options" in said
+        else:
+            assert f"from {alter} SET idle_session_timeout" in said
+            assert f"{alter} RESET idle_session_timeout;" in said
 
 
 def test_what_the_role_may_not_set_is_named_with_where_it_comes_from(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from psycopg.pq import Conninfo
 
 from conftest import Command, clean_environment
 from ragschema import embedded
@@ -37,6 +38,13 @@ def refusal(directory: Path, **environ: str) -> ConfigurationError:
         ("PGDATABASE", "rag", "DATABASE_URL=postgresql:///"),
         ("PGSERVICE", "rag", "DATABASE_URL=postgresql:///"),
         ("PGUSER", "rag", "DATABASE_URL=postgresql:///"),
+        ("PGPASSWORD", "s3cret", "DATABASE_URL=postgresql:///"),
+        ("PGPASSFILE", "/run/secrets/pgpass", "DATABASE_URL=postgresql:///"),
+        ("PGSERVICEFILE", "/etc/pg_service.conf", "DATABASE_URL=postgresql:///"),
+        ("PGSSLMODE", "verify-full", "DATABASE_URL=postgresql:///"),
+        ("PGSSLROOTCERT", "system", "DATABASE_URL=postgresql:///"),
+        ("PGREQUIRESSL", "1", "DATABASE_URL=postgresql:///"),
+        ("PGTARGETSESSIONATTRS", "read-write", "DATABASE_URL=postgresql:///"),
         ("POSTGRES_DB", "rag", "Write POSTGRES_HOST too"),
         ("POSTGRES_PASSWORD", "s3cret", "Write POSTGRES_HOST too"),
         ("POSTGRES_URL", "postgres://u:s3cret@h/d", "Write DATABASE_URL with the value of POSTGRES_URL,"),
@@ -67,6 +75,16 @@ def test_a_database_named_to_others_or_misspelt_is_refused(
     assert find_database(environ={name: value, "DATABASE_URL": "postgresql://h"}, directory=tmp_path)
     (tmp_path / ".env").write_text(f"{name}={value}\n")
     assert refusal(tmp_path).message.startswith(f"{name} in {tmp_path / '.env'} is set")
+
+
+def test_of_libpq_s_variables_only_those_that_say_nothing_of_a_server_pass(tmp_path: Path) -> None:
+    """A new variable of a newer libpq is refused until somebody has decided that it is harmless."""
+    known = {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
+    harmless = {"PGAPPNAME", "PGCLIENTENCODING", "PGCONNECT_TIMEOUT", "PGGSSENCMODE", "PGGSSLIB", "PGOPTIONS"}
+    for name in known - harmless:
+        assert refusal(tmp_path, **{name: "1"}).message.startswith(f"{name} is set")
+    passing = dict.fromkeys([*harmless, "PGTZ", "PGDATESTYLE", "PGSYSCONFDIR", "PGDATA"], "1")
+    assert find_database(environ=passing, directory=tmp_path).embedded
 
 
 def test_what_libpq_is_told_is_used_as_the_refusal_says(

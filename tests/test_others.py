@@ -12,7 +12,7 @@ from conftest import Command, connect, made_database, run_psql
 from ragschema import migrations
 from ragschema.database.impostors import find_impostors
 from ragschema.database.options import Options
-from ragschema.database.server import find_schemas
+from ragschema.database.schemas import find_schemas
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError
 from ragschema.migrations.health import Check, check_health

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -254,6 +255,12 @@ def wait_for(what: Callable[[], object]) -> object:
     return found
 
 
+_DUMP_WAITS = (
+    "SELECT FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'"
+    " AND datname = current_database()"
+)
+
+
 def killed_plan(database: Database, directory: Path, beside: Path) -> Path:
     """Kill -9 a plan while pg_dump waits for a lock; return its scratch directory."""
     parameters = {**database.parameters, "password": CANARY}
@@ -269,15 +276,54 @@ def killed_plan(database: Database, directory: Path, beside: Path) -> Path:
     assert any("Rehearsing" in line for line in process.stderr)
     with connect(database) as blocker, connect(database) as observer, blocker.transaction():
         blocker.execute("LOCK TABLE rag_jobs IN ACCESS EXCLUSIVE MODE")
-        waiting = (
-            "SELECT FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'"
-        )
-        wait_for(lambda: observer.execute(waiting).fetchall())
+        wait_for(lambda: observer.execute(_DUMP_WAITS).fetchall())
         process.kill()
         process.communicate()
         [left] = [path for path in directory.glob("ragschema-plan-*") if path != beside]
         assert_without_password(left)
     return left
+
+
+@pytest.mark.parametrize("moment", ["initdb", "pg_dump"])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_plan_leaves_nothing_at_once(
+    older_database: Database, tmp_path: Path, moment: str, sent: signal.Signals, code: int
+) -> None:
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("rag")), "migrate", "plan"],
+        env=clean_environment() | {"DATABASE_URL": older_database.libpq_url(), "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=default_signals,
+    )
+    assert process.stderr is not None
+    assert any("Rehearsing" in line for line in process.stderr)
+    with connect(older_database) as blocker, connect(older_database) as observer, blocker.transaction():
+        blocker.execute("LOCK TABLE rag_jobs IN ACCESS EXCLUSIVE MODE")
+        if moment == "initdb":
+            wait_for(lambda: list(tmp_path.glob("ragschema-plan-*/.postgres.*/PG_VERSION")))
+        else:
+            wait_for(lambda: observer.execute(_DUMP_WAITS).fetchall())
+        process.send_signal(sent)
+        _, said = process.communicate()
+    assert (process.returncode, "Traceback" in said) == (code, False), said
+    assert list(tmp_path.iterdir()) == []
+    assert [each for each in psutil.process_iter() if is_about(each, tmp_path)] == []
+
+
+def default_signals() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would its children."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+
+
+def is_about(process: psutil.Process, directory: Path) -> bool:
+    with suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and any(
+            str(directory) in each for each in process.cmdline()
+        )
+    return False
 
 
 def assert_without_password(directory: Path) -> None:

@@ -23,7 +23,8 @@ from ragschema.migrations.request import Request
 from ragschema.models import Base
 from ragschema.revisions import scripts
 from ragschema.revisions.manifest import read_manifest
-from ragschema.state.drift import Drift, find_drift
+from ragschema.state.comparison import Drift
+from ragschema.state.drift import find_drift
 from ragschema.state.expected import read_fingerprints
 
 test_model_definitions_match_ddl = pytest.mark.author(of_pytest_alembic.test_model_definitions_match_ddl)

@@ -34,6 +34,7 @@ from checkouts import (
     wait_until,
 )
 from conftest import Command, clean_environment, connect, dump_schema, made_database
+from proxies import proxied
 from ragschema import migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
@@ -578,6 +579,29 @@ def test_at_head_a_reader_is_enough_and_no_lock_no_write_no_alembic(
     assert result.returncode == 0, result.stderr
     if command == "migrate":
         assert result.stdout == f"Nothing to do: the database is at {read_manifest().head}.\n"
+
+
+def test_at_head_three_statements_are_enough(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them, and more scans of the revisions, are what a service pays each time that it starts."""
+    migrations.upgrade(database)  # what is read once a process
+    statements, scans, scan = [], [], os.scandir
+
+    def counted(path: Path) -> object:
+        scans.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    with proxied(database) as proxy:
+
+        def listen(data: bytes) -> bool:
+            if data[:1] in (b"P", b"Q"):  # Parse, or a simple query
+                statements.append(data)
+            return True
+
+        proxy._passes = listen  # type: ignore[method-assign]
+        assert migrations.upgrade(proxy.database).applied == []
+    assert len(statements) == 3, statements
+    assert len(scans) == 1
 
 
 def test_twenty_at_head_at_once_all_succeed(run: Command, database: Database) -> None:

@@ -16,7 +16,8 @@ from checkouts import made_role, rows, wait_until
 from conftest import ROOT, Command, connect, made_database
 from ragschema import embedded, migrations
 from ragschema.database.options import Options
-from ragschema.database.server import Extension, check_extension, create_extension
+from ragschema.database.rights import create_extension
+from ragschema.database.server import Extension, check_extension
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, LockNotObtained
 from ragschema.migrations import preparation, repair

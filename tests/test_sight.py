@@ -218,7 +218,9 @@ def test_a_policy_that_shows_the_revision_is_enough_to_look(service: Database, d
 def test_the_error_counts_tables_and_names_each() -> None:
     hidden = [HiddenTable("s", name, "o", "r", True, ["p", "q"]) for name in ("rag_a", "rag_b")]
     error = rows_hidden(hidden)
-    assert error.message == "Row security hides rows of rag_a and 1 more table from the role r (policy p, q)."
+    assert (
+        error.message == "Row security hides rows of rag_a and 1 more table from the role r (policies p, q)."
+    )
     assert error.evidence.splitlines() == [
-        f"{name} (of o, row security forced): hidden from r, policy p, q" for name in ("rag_a", "rag_b")
+        f"{name} (of o, row security forced): hidden from r, policies p, q" for name in ("rag_a", "rag_b")
     ]

@@ -6,15 +6,18 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from checkouts import in_the_way, wait_until
 from conftest import ROOT, Command, connect, made_database, run_psql
 from ragschema import embedded, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.errors import DriftFound
+from ragschema.errors import DriftFound, LockNotObtained
 from ragschema.migrations.health import check_health
 from ragschema.migrations.inspection import assert_current
 from ragschema.migrations.repair import repair
@@ -137,7 +140,9 @@ def test_before_head_too_a_function_of_another_schema_is_not_let_near_an_upgrade
         connection.execute("ALTER FUNCTION after.rag_set_current_chunks SET search_path = elsewhere, public")
     assert migrations.status(renamed, schema="after").state == "BROKEN"
     for act in (migrations.upgrade, migrations.plan):
-        with pytest.raises(DriftFound, match=r"rag_set_current_chunks.* work on schema elsewhere"):
+        with pytest.raises(
+            DriftFound, match=r"1 function .rag_set_current_chunks. .* works on schema elsewhere"
+        ):
             act(renamed, schema="after")
 
 
@@ -161,6 +166,37 @@ def test_a_path_that_lacks_what_the_function_needs_is_found_and_healed(
         repair(Options(database))
         assert find_soundness(connection, "public", HEAD).is_sound
     assert migrations.verify(database).is_clean
+
+
+def test_a_repair_that_meets_a_lock_is_tried_again(
+    renamed: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trigger is made anew under a lock on its table, which a writer holds up."""
+    repair(Options(renamed, schema="after"))
+    with connect(renamed) as connection:
+        (definition,) = connection.execute(
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'rag_chunks_deleted'"
+        ).fetchone() or ("",)
+        connection.execute("CREATE SCHEMA other")
+        connection.execute(
+            "CREATE FUNCTION other.rag_touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+        name = definition.rpartition("FUNCTION after.")[2]
+        function = name.partition("(")[0]
+        connection.execute(f"ALTER FUNCTION other.rag_touch RENAME TO {function}".encode())
+        connection.execute("DROP TRIGGER rag_chunks_deleted ON after.rag_chunks")
+        connection.execute(definition.replace("FUNCTION after.", "FUNCTION other.").encode())
+    options = Options(renamed, schema="after", lock_timeout=0.1)
+    with ThreadPoolExecutor(1) as pool:
+        with (
+            in_the_way(renamed, "LOCK TABLE after.rag_chunks IN ROW EXCLUSIVE MODE"),
+            caplog.at_level("INFO", "ragschema"),
+        ):
+            with pytest.raises(LockNotObtained):
+                repair(replace(options, retries=0))
+            healing = pool.submit(repair, replace(options, retries=1000))
+            wait_until(lambda: "trying again" in caplog.text, "the first attempt to give way")
+        assert healing.result().moved == ("rag_chunks.rag_chunks_deleted",)
 
 
 def test_triggers_and_foreign_keys_of_another_schema_are_found_too(renamed: Database) -> None:

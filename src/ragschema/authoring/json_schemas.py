@@ -39,7 +39,7 @@ from ragschema.planning.document import FORMAT, Plan
 from ragschema.revisions.checks import Problem
 from ragschema.revisions.sums import SumChange
 from ragschema.schema.row_rules import BrokenDocument
-from ragschema.state.drift import Drift
+from ragschema.state.comparison import Drift
 from ragschema.state.partitions import RegisteredModel
 from ragschema.state.status import Status
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ragschema.cli.words import find_command, find_option
+from ragschema.cli.words import find_command, find_option, find_warning
 from ragschema.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ class Group(TyperGroup):
         """
         word, rest = args[0], args[1:]
         if word not in self.commands and (instead := self._find_instead(ctx, word, rest)):
-            raise UsageError(f"There is no command `{ctx.command_path} {word}`.", f"Run `{instead}`.")
+            raise UsageError(
+                f"There is no command `{ctx.command_path} {word}`.",
+                f"Run `{instead}`. {find_warning(instead)}".strip(),
+            )
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: Context, formatter: Formatter) -> None:

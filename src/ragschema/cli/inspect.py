@@ -105,10 +105,11 @@ def verify(
 ) -> None:
     """Compare the database with what its revision says. Exit 4 on drift; notes are not drift."""
     from ragschema import migrations
+    from ragschema.database.connections import held_reachable
 
-    options = target.options()
-    drift = migrations.verify(options)
-    broken = migrations.verify_data(options) if data else []
+    with held_reachable(target.options()) as options:
+        drift = migrations.verify(options)
+        broken = migrations.verify_data(replace(options, is_announced=True)) if data else []
     if json:
         print_json(asdict(drift) | {"broken_documents": broken} if data else drift)
     else:

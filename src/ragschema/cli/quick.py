@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from ragschema.database.connections import opened
 from ragschema.database.options import find_options
 from ragschema.errors import RagSchemaError
-from ragschema.revisions.manifest import read_manifest
+from ragschema.revisions.manifest import Revision, describe_ids, read_manifest
 from ragschema.state.status import Status, read_status
+
+_LISTED = 10  # revisions; more are told by ranges
 
 
 def answer_at_head(arguments: Sequence[str]) -> bool:
@@ -41,12 +44,22 @@ def answer_at_head(arguments: Sequence[str]) -> bool:
     return True
 
 
+def _revision_rows(label: str, revisions: Sequence[Revision]) -> list[tuple[str, str, str]]:
+    """Return a row for each revision; of many, one for those that follow each other with the same deploy label."""
+    if len(revisions) <= _LISTED:
+        return [(label, each.revision, f"{each.deploy}: {each.summary}") for each in revisions]
+    runs = [
+        (deploy, [each.revision for each in run])
+        for deploy, run in groupby(revisions, lambda each: each.deploy)
+    ]
+    return [(label, describe_ids(ids), deploy) for deploy, ids in runs]
+
+
 def status_rows(found: Status) -> list[tuple[str, str, str]]:
     """Return what ``rag migrate status`` shows, a row each."""
     rows: list[tuple[str, str, str]] = [("state", found.state, "")]
     rows += [("current", found.current or "none", ""), ("head", found.head, "")]
-    rows += [("pending", each.revision, f"{each.deploy}: {each.summary}") for each in found.pending]
-    rows += [("held back", each.revision, f"{each.deploy}: {each.summary}") for each in found.owed]
+    rows += _revision_rows("pending", found.pending) + _revision_rows("held back", found.owed)
     rows += [
         ("elsewhere", each.schema, f"is at {each.revision}: name it with --schema")
         for each in found.elsewhere

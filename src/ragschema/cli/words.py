@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_ROWS_GO = "It drops every table of ours, and their rows: it says which, and asks, first. Have a backup."
 _LOOK = "rag migrate status"
 _BACK = "rag migrate rollback REVISION"
 _WRITE = 'rag migrate create "MESSAGE"'
@@ -116,6 +117,11 @@ def find_command(group: str, word: str, rest: Sequence[str] = ()) -> str | None:
     if command == _BACK and rest and (rest[0][:1] != "-" or rest[0][1:].isdecimal()):
         return command.replace("REVISION", rest[0])
     return f"{command} --autogenerate" if command == _WRITE and "--autogenerate" in rest else command
+
+
+def find_warning(command: str) -> str:
+    """Return what to mind before a command that stands for a word of another program is run; often nothing."""
+    return _ROWS_GO if command == _RESET else ""
 
 
 def find_option(command: str, option: str) -> str | None:

@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
-import os
-import re
-import socket
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from ragschema.database import session
-from ragschema.database.impostors import refuse_impostors
-from ragschema.database.login_refusals import explain_refusal
+from ragschema.database.connecting import Begun, answered_by, begin, begin_lent
 from ragschema.database.options import Options
-from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
+from ragschema.database.poolers import Access, refuse_transaction_pooler
 from ragschema.database.row_security import is_refusal
-from ragschema.database.server import (
-    Connection,
-    Schemas,
-    check_server,
-    find_schemas,
-)
+from ragschema.database.schemas import Schemas
+from ragschema.database.server import Connection, check_server
 from ragschema.database.settings import Database
 from ragschema.database.sqlstates import is_connection_lost, is_lock_conflict
+from ragschema.database.surroundings import look_around
 from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError, RowsHidden
 
 log = logging.getLogger(__name__)
-
-_CONNECT_TIMEOUT = 10  # seconds for each address
-_LEAST_TIMEOUT = 2  # seconds; psycopg takes no less
-
-# A peer that has vanished is missed after a minute, not after the kernel's two hours: it may hold the lock.
-_KEEPALIVES = {
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "60000",
-}
 
 
 @dataclass(frozen=True)
@@ -92,10 +69,22 @@ def reachable(database: Database, *, makes: bool = False, is_announced: bool = T
 
 @contextmanager
 def held_reachable(options: Options) -> Iterator[Options]:
-    """Yield options for several connections: an embedded server runs meanwhile, and is named once."""
-    with reachable(options.database, makes=options.makes_server, is_announced=options.is_announced) as found:
+    """Yield options for several connections: an embedded server runs meanwhile, and is named once.
+
+    SIGTERM ends the block like an exception where that server is ours, so that it is stopped.
+    """
+    with (
+        nullcontext() if options.database.embedded is None else _ended_by_sigterm(),
+        reachable(options.database, makes=options.makes_server, is_announced=options.is_announced) as found,
+    ):
         is_announced = options.is_announced or found.embedded is not None
         yield replace(options, database=found, is_announced=is_announced)
+
+
+def _ended_by_sigterm() -> AbstractContextManager[None]:
+    from ragschema.embedded.termination import ended_by_sigterm
+
+    return ended_by_sigterm()
 
 
 @contextmanager
@@ -113,16 +102,29 @@ def opened(options: Options) -> Iterator[Opened]:
         database = held.database
         if not held.is_announced:
             log.info("Database: %s", database)
-        lent = connect(options, database) if options.lend is None else options.lend()
-        with lent as connection, _answered_by(options.deadline, connection, database), explained():
-            access = find_access(connection, database.parameters)
-            refuse_transaction_pooler(access)
-            check_server(connection)
-            apply_settings(connection, options)
-            schemas = find_schemas(connection, options.schema)
-            refuse_impostors(connection, schemas)
-            set_search_path(connection, schemas)
-            yield Opened(connection, database, options, schemas, access)
+        with (
+            _begun(options, database) as begun,
+            answered_by(options.deadline, begun.connection, database),
+            explained(),
+        ):
+            refuse_transaction_pooler(begun.access)
+            check_server(begun.connection)
+            schemas = look_around(begun.connection, options.schema)
+            yield Opened(begun.connection, begun.database, options, schemas, begun.access)
+
+
+@contextmanager
+def _begun(options: Options, database: Database) -> Iterator[Begun]:
+    """Begin a connection, or the caller's own."""
+    with ExitStack() as stack:
+        with explained():
+            if options.lend is None:
+                begun = begin(options, database)
+                stack.enter_context(begun.connection)
+            else:
+                connection = stack.enter_context(options.lend())
+                begun = begin_lent(connection, options, database)
+        yield begun
 
 
 @contextmanager
@@ -163,114 +165,6 @@ def explained() -> Iterator[None]:
             "Mend the cause below, then run the same command again.",
             f"SQLSTATE: {driver_error.sqlstate}\n{message}",
         ) from exc
-
-
-@contextmanager
-def _answered_by(deadline: float | None, connection: Connection, database: Database) -> Iterator[None]:
-    """Close the connection at a deadline: a frozen server, or a pooler without one, never answers a question."""
-    if deadline is None:
-        yield
-        return
-    cut_off = threading.Event()
-    with socket.socket(fileno=os.dup(connection.fileno())) as ours:
-
-        def cut() -> None:
-            cut_off.set()
-            with suppress(OSError):
-                ours.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX), cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except DatabaseUnreachable as exc:
-            if cut_off.is_set():
-                raise DatabaseUnreachable(
-                    f"The database {database} was reached, and did not answer in time.",
-                    "See what its server, or the pooler before it, waits for.",
-                ) from exc
-            raise
-        finally:
-            timer.cancel()
-            timer.join()
-
-
-def connect(options: Options, database: Database) -> Connection:
-    """Connect in autocommit mode, waiting ``options.wait`` seconds for a server that is still starting.
-
-    Raises:
-        DatabaseUnreachable: The server does not answer, or cannot take another connection now.
-        ConfigurationError: It refuses this login, database or encryption, which no waiting heals.
-    """
-    started = time.monotonic()
-    ends = [options.deadline] if options.deadline is not None else []
-    if options.wait:
-        ends.append(started + options.wait)
-    end = min(ends, default=None)
-
-    def make() -> Connection:
-        parameters = _with_defaults(database.parameters, end)
-        try:
-            # not from the URL: SQLAlchemy makes that
-            return psycopg.connect(make_conninfo(**parameters), autocommit=True, client_encoding="utf8")
-        except (psycopg.Error, UnicodeError) as exc:
-            has_waited = options.wait and time.monotonic() >= started + options.wait
-            error = explain_refusal(exc, database, f" after {options.wait:g} s" if has_waited else "")
-            raise error from None if database.parameters.get("password") else exc
-
-    if not options.wait or end is None:
-        return make()
-    from tenacity import (
-        RetryCallState,
-        Retrying,
-        before_sleep_log,
-        retry_if_exception_type,
-        stop_after_delay,
-        wait_exponential,
-    )
-
-    backoff = wait_exponential(multiplier=0.1, max=2)
-
-    def pause(state: RetryCallState) -> float:
-        return max(0.0, min(backoff(state), end - time.monotonic()))
-
-    attempts = Retrying(
-        retry=retry_if_exception_type(DatabaseUnreachable),
-        wait=pause,
-        stop=stop_after_delay(end - started),
-        before_sleep=before_sleep_log(log, logging.DEBUG),
-        reraise=True,
-    )
-    return attempts(make)
-
-
-def _with_defaults(parameters: Mapping[str, str], end: float | None) -> dict[str, str]:
-    """Add how long to wait for a server, cut to what is left, and how soon to miss one; a setting's own stand."""
-    told = parameters.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or ""
-    is_service = "service" in parameters or "PGSERVICE" in os.environ  # libpq reads there what we do not see
-    seconds: int | None = (
-        int(told) if re.fullmatch(r"\+?\d+", told) else None if is_service else _CONNECT_TIMEOUT
-    )
-    if end is not None:
-        hosts = (parameters.get("host") or parameters.get("hostaddr") or "").count(",") + 1
-        left = max(_LEAST_TIMEOUT, math.ceil((end - time.monotonic()) / hosts))
-        seconds = min(seconds or left, left)
-    defaults = {} if is_service else _KEEPALIVES
-    timeout = {} if seconds is None else {"connect_timeout": str(seconds)}
-    return {**defaults, **parameters, **timeout}
-
-
-def apply_settings(connection: Connection, options: Options) -> None:
-    """Set what every migration and every look obeys, the role last.
-
-    Raises:
-        ConfigurationError: The role to set does not exist or may not be set, or a setting is refused.
-    """
-    session.apply(
-        connection,
-        session.PINNED | options.server_settings | ({"role": options.role} if options.role else {}),
-    )
 
 
 def set_search_path(connection: Connection, schemas: Schemas) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine as sa_create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 import ragschema.embeddings.column_type  # noqa: F401  first: engines made after it bind embeddings in binary
+from ragschema.database.connecting import explain_timeout
 from ragschema.database.connections import reachable
 from ragschema.database.options import find_schema
 from ragschema.database.session import FORMATS
@@ -49,8 +50,9 @@ def create_engine(
             by the first connection.
     """
     found = find_schema(schema)
-    engine = sa.create_engine(_reachable_until_exit(database_url).url(), **options)
-    _prepare_connections_of(engine, pooler, found)
+    database = _reachable_until_exit(database_url)
+    engine = sa.create_engine(database.url(), **options)
+    _prepare_connections_of(engine, database, pooler, found)
     return engine
 
 
@@ -63,8 +65,9 @@ def create_async_engine(
 ) -> AsyncEngine:
     """Create an async engine; see `create_engine`."""
     found = find_schema(schema)
-    engine = sa_create_async_engine(_reachable_until_exit(database_url).url(), **options)
-    _prepare_connections_of(engine.sync_engine, pooler, found)
+    database = _reachable_until_exit(database_url)
+    engine = sa_create_async_engine(database.url(), **options)
+    _prepare_connections_of(engine.sync_engine, database, pooler, found)
     return engine
 
 
@@ -92,30 +95,43 @@ def _reachable_until_exit(database_url: str | None) -> Database:
     return _until_exit.enter_context(reachable(find_database(database_url)))
 
 
-def _prepare_connections_of(engine: sa.Engine, pooler: bool | None, schema: str | None) -> None:
+def _prepare_connections_of(
+    engine: sa.Engine, database: Database, pooler: bool | None, schema: str | None
+) -> None:
     """Make each new connection of an engine one that our code can read, and a pooler can share."""
     if schema is not None:
         choose_at_begin(engine, schema, lambda connection: bool(connection.info.get(_IS_SHARED)))
 
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, record: Any) -> None:
+    @sa.event.listens_for(engine, "connect", insert=True)  # before the first questions of SQLAlchemy's own
+    def _prepare_or_explain(connection: Any, record: Any) -> None:
         driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
-        cursor = connection.cursor()
-        cursor.execute("SELECT pg_backend_pid(), current_setting('array_nulls')")
-        pid, array_nulls = cursor.fetchone()
-        is_shared = pooler or (pooler is None and pid != driver.info.backend_pid)  # it tells another number
-        record.info[_IS_SHARED] = is_shared
-        if is_shared:
-            driver.prepare_threshold = None
-        elif schema is not None:
-            set_search_path(connection, schema, is_local=False)
-        odd = {name: value for name, value in FORMATS.items() if not _is_so(driver, name, value)}
-        if array_nulls == "off":
-            odd["array_nulls"] = "on"
-        for name, value in odd.items():  # a pooler keeps what the server reports for each of its clients
-            cursor.execute(f"SET {name} = '{value}'")
-        cursor.close()
-        connection.commit()
+        version, startup = driver.info.server_version, driver.info.options
+        try:
+            record.info[_IS_SHARED] = _prepare(connection, driver, pooler, schema)
+        except Exception as exc:
+            if (error := explain_timeout(exc, database, version, startup)) is not None:
+                raise error from exc
+            raise
+
+
+def _prepare(connection: Any, driver: Any, pooler: bool | None, schema: str | None) -> bool:
+    """Prepare a connection; return whether a pooler shares it among its clients."""
+    cursor = connection.cursor()
+    cursor.execute("SELECT pg_backend_pid(), current_setting('array_nulls')")
+    pid, array_nulls = cursor.fetchone()
+    is_shared = pooler or (pooler is None and pid != driver.info.backend_pid)  # it tells another number
+    if is_shared:
+        driver.prepare_threshold = None
+    elif schema is not None:
+        set_search_path(connection, schema, is_local=False)
+    odd = {name: value for name, value in FORMATS.items() if not _is_so(driver, name, value)}
+    if array_nulls == "off":
+        odd["array_nulls"] = "on"
+    for name, value in odd.items():  # a pooler keeps what the server reports for each of its clients
+        cursor.execute(f"SET {name} = '{value}'")
+    cursor.close()
+    connection.commit()
+    return bool(is_shared)
 
 
 def _is_so(driver: Any, name: str, value: str) -> bool:

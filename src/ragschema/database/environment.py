@@ -73,9 +73,13 @@ class Environment:
 
     def __iter__(self) -> Iterator[tuple[str, Setting]]:
         """Yield every setting that is not empty, ours or not."""
+        return self.beginning("")
+
+    def beginning(self, prefix: str) -> Iterator[tuple[str, Setting]]:
+        """Yield the settings that are not empty and whose names begin so, in capitals or not."""
         for layer in self.layers():
             for name in layer.values:
-                if (found := layer.get(name)) and found.value.strip():
+                if name.upper().startswith(prefix) and (found := layer.get(name)) and found.value.strip():
                     yield name, found
 
     @cached_property

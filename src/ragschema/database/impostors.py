@@ -7,13 +7,18 @@ whoever runs them. Our functions say pg_catalog where it matters; everything els
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragschema.database.server import VERSION_TABLE, Connection, Schemas
+from ragschema.database.schemas import Schemas
+from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import ConfigurationError
 
 # It runs where impostors may be: every operator has exactly these types, every function is named in full.
-TRUSTED = """
+PLACE = "place (target, extension) AS (SELECT %(schema)s::name, %(extension)s::name)"
+"""Our schema and pgvector's, which `TRUSTED` and `IMPOSTORS` ask about; `place_of` has the parameters."""
+
+TRUSTED = f"""
 trusted (role) AS (
     SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolsuper OR r.rolname = current_user OR r.rolname = session_user
         OR (pg_catalog.pg_has_role(r.oid, 'USAGE') AND NOT EXISTS ( -- which a superuser has of everybody
@@ -21,19 +26,19 @@ trusted (role) AS (
     UNION ALL
     SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
     UNION ALL
-    SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = %(schema)s::name
+    SELECT n.nspowner FROM pg_catalog.pg_namespace n JOIN place ON place.target = n.nspname
     UNION ALL
     SELECT c.relowner FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s::name AND c.relname = %(table)s::name
+    JOIN place ON place.target = n.nspname WHERE c.relname = '{VERSION_TABLE}'::name
 )
 """
 """The roles that may do all this anyway: superusers, ourselves, and the owners of database, schema and tables."""
 
-_IMPOSTORS = f"""
-WITH {TRUSTED}, places (schema, owner) AS (
+IMPOSTORS = """
+places (schema, owner) AS (
     SELECT n.oid, n.nspowner FROM pg_catalog.pg_namespace n
-    WHERE n.nspname = %(schema)s::name OR n.nspname = %(extension)s::name
-)
+    WHERE EXISTS (SELECT FROM place WHERE n.nspname = place.target OR n.nspname = place.extension)
+), impostors (kind, signature, owner) AS (
 SELECT thing.kind, CASE thing.kind WHEN 'FUNCTION'::text THEN thing.id::pg_catalog.regprocedure::text
     ELSE thing.id::pg_catalog.regoperator::text END, pg_catalog.pg_get_userbyid(thing.owner)::text
 FROM (
@@ -56,7 +61,9 @@ WHERE thing.owner <> places.owner AND thing.owner <> ALL (ARRAY(SELECT trusted.r
         JOIN pg_catalog.pg_proc c ON c.oid = coalesce(a.aggtransfn::oid, thing.code)
         JOIN pg_catalog.pg_language l ON l.oid = c.prolang
         WHERE d.classid = thing.class AND d.objid = thing.id AND d.deptype = 'e'::"char" AND l.lanname = 'c'::name)
+)
 """
+"""The impostors in both: it stands after `PLACE` and `TRUSTED`."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +83,21 @@ class Impostor:
 
 def find_impostors(connection: Connection, schemas: Schemas) -> list[Impostor]:
     """Find the impostors in our schema and in pgvector's; one statement, about a millisecond."""
-    rows = connection.execute(_IMPOSTORS.encode(), trust_parameters(schemas)).fetchall()
-    return [Impostor(*row) for row in rows]
+    statement = f"WITH {PLACE}, {TRUSTED}, {IMPOSTORS} SELECT kind, signature, owner FROM impostors"
+    return [Impostor(*row) for row in connection.execute(statement.encode(), place_of(schemas)).fetchall()]
 
 
-def trust_parameters(schemas: Schemas) -> dict[str, str]:
-    """Return the parameters of a query with `TRUSTED`."""
-    extension = schemas.extension.schema or schemas.target
-    return {"schema": schemas.target, "extension": extension, "table": VERSION_TABLE}
+def place_of(schemas: Schemas) -> dict[str, str | None]:
+    """Return the parameters of `PLACE`."""
+    return {"schema": schemas.target, "extension": schemas.extension.schema}
 
 
-def refuse_impostors(connection: Connection, schemas: Schemas) -> None:
+def refuse_impostors(impostors: Sequence[Impostor], schemas: Schemas) -> None:
     """Refuse a schema with impostors: whatever we run in it could run them.
 
     Raises:
         ConfigurationError: There is one.
     """
-    impostors = find_impostors(connection, schemas)
     if not impostors:
         return
     first, more = impostors[0], len(impostors) - 1

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ragschema.database.environment import Environment
-from ragschema.database.server import Connection, check_schema_name
+from ragschema.database.schemas import check_schema_name
+from ragschema.database.server import Connection
 from ragschema.database.settings import Database, database_of_url, find_database, search_database
 from ragschema.database.strangers import refuse_misspelt
 

@@ -49,9 +49,8 @@ class HiddenTable:
     policies: Sequence[str]
 
     def __str__(self) -> str:
-        policies = f"policy {', '.join(self.policies)}" if self.policies else "no policy shows it any"
         forced = ", row security forced" if self.is_own else ""
-        return f"{self.table} (of {self.owner}{forced}): hidden from {self.role}, {policies}"
+        return f"{self.table} (of {self.owner}{forced}): hidden from {self.role}, {_named(self.policies)}"
 
 
 def find_hidden(connection: Connection, schema: str) -> list[HiddenTable]:
@@ -84,13 +83,17 @@ def rows_hidden(hidden: Sequence[HiddenTable], outcome: str = "") -> RowsHidden:
     """
     first = hidden[0]
     more = f" and {counted(len(hidden) - 1, 'more table')}" if len(hidden) > 1 else ""
-    policies = ", ".join(dict.fromkeys(policy for each in hidden for policy in each.policies))
+    policies = _named([*dict.fromkeys(policy for each in hidden for policy in each.policies)])
     return RowsHidden(
-        f"Row security hides rows of {first.table}{more} from the role {first.role}"
-        f" ({f'policy {policies}' if policies else 'no policy shows it any'}).",
+        f"Row security hides rows of {first.table}{more} from the role {first.role} ({policies}).",
         remedy(hidden),
         "\n".join([*map(str, hidden), *filter(None, [outcome])]),
     )
+
+
+def _named(policies: Sequence[str]) -> str:
+    noun = "policy" if len(policies) == 1 else "policies"
+    return f"{noun} {', '.join(policies)}" if policies else "no policy shows it any"
 
 
 def remedy(hidden: Sequence[HiddenTable]) -> str:

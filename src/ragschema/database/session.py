@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 
 import psycopg
 
+from ragschema.database.poolers import find_backend_pid
 from ragschema.database.server import Connection
+from ragschema.database.sqlstates import driver_error, is_connection_lost
 from ragschema.errors import ConfigurationError
 
 FORMATS = {
@@ -34,39 +36,96 @@ PINNED = FORMATS | {
 }
 """What migrations and looks at a database run with."""
 
+FROM_OPTIONS = "from the connection's own options (the URL or PGOPTIONS)"
+
+_TIMEOUTS = {
+    "57P05": "idle_session_timeout",
+    "25P04": "transaction_timeout",
+    "25P03": "idle_in_transaction_session_timeout",
+    "57014": "statement_timeout",
+}
+"""By the SQLSTATE of what they end."""
+
+TIMEOUTS = tuple(_TIMEOUTS.values())
+
+_SINCE = {"transaction_timeout": 170000}  # the server's version, as libpq numbers it
+
 _SET = """
-SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+SELECT set_config(name, value, false) FROM json_each_text(%s) AS wanted (name, value)
 WHERE current_setting(name, true) IS DISTINCT FROM value AND current_setting(name, true) IS NOT NULL
 """
-_STORED = """
-SELECT r.rolname::text, d.datname::text FROM pg_db_role_setting s
+_BEGIN = f"SELECT pg_backend_pid(), ARRAY({_SET} AND pg_backend_pid() = %s)"
+_STORED_HERE = """
+FROM pg_db_role_setting s
 LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
 CROSS JOIN LATERAL unnest(s.setconfig) AS config
-WHERE lower(split_part(config, '=', 1)) = lower(%(name)s)
-AND (s.setrole = 0 OR r.rolname = session_user) AND (s.setdatabase = 0 OR d.datname = current_database())
+WHERE (s.setrole = 0 OR r.rolname = session_user) AND (s.setdatabase = 0 OR d.datname = current_database())
+"""
+_STORED = f"""
+SELECT r.rolname::text, d.datname::text {_STORED_HERE} AND lower(split_part(config, '=', 1)) = lower(%(name)s)
+ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1
+"""
+_STORED_TIMEOUT = f"""
+SELECT lower(split_part(config, '=', 1)) {_STORED_HERE} AND lower(split_part(config, '=', 1)) = ANY (%s)
+AND split_part(config, '=', 2) !~ '^0'
 ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1
 """
 _SERVER = "SELECT source, sourcefile FROM pg_settings WHERE lower(name) = lower(%s)"
 
 
-def apply(connection: Connection, settings: Mapping[str, str]) -> None:
+def begin(connection: Connection, settings: dict[str, str]) -> int:
+    """Return the pid of the server's process, and set what is not so yet, unless a pooler stands before it.
+
+    Raises:
+        ConfigurationError: The server refuses a setting; see `apply`.
+        psycopg.Error: The session was ended.
+    """
+    ours = connection.info.backend_pid
+    try:
+        row = connection.execute(_BEGIN.encode(), (json.dumps(settings), ours)).fetchone()
+        assert row is not None
+        return int(row[0])
+    except psycopg.Error as exc:
+        if timeout_of(exc) or is_connection_lost(exc):
+            raise
+    pid = find_backend_pid(connection)
+    if pid == ours:
+        apply(connection, settings)
+    return pid
+
+
+def apply(connection: Connection, settings: dict[str, str]) -> None:
     """Set what is not so yet, in one statement; what this server does not know is left out.
 
     By a statement, because poolers refuse startup options.
 
     Raises:
         ConfigurationError: The server refuses one of them; it says which, and where its present value is from.
+        psycopg.Error: The session was ended.
     """
     try:
-        connection.execute(_SET.encode(), (list(settings), list(settings.values())))
-    except psycopg.Error:
+        connection.execute(_SET.encode(), (json.dumps(settings),))
+    except psycopg.Error as exc:
+        if timeout_of(exc) or is_connection_lost(exc):
+            raise
         for name, value in settings.items():
             _apply_one(connection, name, value)
 
 
+def timeout_of(exc: BaseException) -> str | None:
+    """Return the setting whose timeout has ended a statement or a session; None where it was something else."""
+    return _TIMEOUTS.get(getattr(driver_error(exc), "sqlstate", None) or "")
+
+
+def lifted_timeouts(version: int) -> str:
+    """Return the startup options that lift the timeouts, as far as a server of this version knows them."""
+    names = [name for name in TIMEOUTS if version >= _SINCE.get(name, 0)]
+    return " ".join(f"-c {name}=0" for name in names)
+
+
 def _apply_one(connection: Connection, name: str, value: str) -> None:
     try:
-        connection.execute(_SET.encode(), ([name], [value]))
+        connection.execute(_SET.encode(), (json.dumps({name: value}),))
     except psycopg.Error as exc:
         raise ConfigurationError(
             f"The server refuses to set {name} to {value}.",
@@ -83,7 +142,7 @@ def find_source(connection: Connection, name: str) -> str:
     row = connection.execute(_SERVER.encode(), (name,)).fetchone()
     source, file = row or ("default", None)
     if source in ("client", "session", "environment variable"):
-        return "from the connection's own options (the URL or PGOPTIONS)"
+        return FROM_OPTIONS
     return f"from {file or 'the server itself'} ({source})"
 
 
@@ -91,6 +150,12 @@ def find_remedy(connection: Connection, name: str) -> str:
     """Return how to undo a setting that comes from a role or a database; empty for another source."""
     stored = connection.execute(_STORED.encode(), {"name": name}).fetchone()
     return f"{alter_of(*stored)} RESET {name};" if stored is not None else ""
+
+
+def find_stored_timeout(connection: Connection) -> str | None:
+    """Return a timeout of `TIMEOUTS` that a role or a database has stored, and that is not off."""
+    row = connection.execute(_STORED_TIMEOUT.encode(), (list(TIMEOUTS),)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def alter_of(role: str | None, database: str | None) -> str:

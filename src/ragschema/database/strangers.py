@@ -20,7 +20,9 @@ POSTGRES_PARTS = (
 EMBEDDED = "RAG_EMBEDDED_DIR"
 
 _OURS = ("DATABASE_URL", "RAG_MIGRATION_DATABASE_URL", EMBEDDED, "DB_HOST", *DB_PARTS, "POSTGRES_HOST")
-_LIBPQ = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT", "PGUSER", "PGPASSWORD")
+_WITHOUT_KEYWORD = ("PGSERVICEFILE", "PGREQUIRESSL")  # of libpq's
+# Of libpq's, those that say how a session or the library is, and nothing of a server.
+_HARMLESS = ("PGAPPNAME", "PGCLIENTENCODING", "PGCONNECT_TIMEOUT", "PGGSSENCMODE", "PGGSSLIB", "PGOPTIONS")
 _OTHERS = re.compile(
     "(DATABASE|DB|PG|PGSQL|PSQL|POSTGRES|POSTGRESQL|SQLALCHEMY|SQLALCHEMY_DATABASE|ALEMBIC)_?"
     "(HOST|HOSTNAME|SERVER|ADDRESS|URL|URI|DSN|NAME|DB|DATABASE|DBNAME|USER|USERNAME|PASSWORD|PASS|PORT)"
@@ -48,7 +50,7 @@ def refuse_strangers(environment: Environment, *, is_installed: bool) -> None:
     instead = f"or {EMBEDDED}=.ragschema/postgres, if the embedded server is meant"
     if not is_installed:
         instead = "or install ragschema[embedded], as the embedded server is not installed"
-    if name := next((name for name in _LIBPQ if name in found), None):
+    if name := next((name for name in _of_libpq() if name in found), None):
         raise _refusal(
             found[name],
             "Write DATABASE_URL=postgresql:/// to use what PGHOST, PGSERVICE and the others name, or"
@@ -65,6 +67,15 @@ def refuse_strangers(environment: Environment, *, is_installed: bool) -> None:
             raise _refusal(setting, f"Write DATABASE_URL={EXAMPLE_URL}, {instead}.")
 
 
+def _of_libpq() -> list[str]:
+    """Return the variables by which libpq finds a server, or is told how to speak to one: host and port first."""
+    from psycopg.pq import Conninfo
+
+    known = [option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar]
+    first = [name for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGPORT") if name in known]
+    return [*dict.fromkeys([*first, *(name for name in known if name not in _HARMLESS), *_WITHOUT_KEYWORD])]
+
+
 def refuse_misspelt(environment: Environment, prefix: str, names: Collection[str]) -> None:
     """Refuse a name that misspells one of ours, or says it in another word, where ours is not set.
 
@@ -76,8 +87,8 @@ def refuse_misspelt(environment: Environment, prefix: str, names: Collection[str
     Raises:
         ConfigurationError: There is one: it would be passed over in silence, for a default.
     """
-    for name, setting in environment:
-        if not name.upper().startswith(prefix) or name in names:
+    for name, setting in environment.beginning(prefix):
+        if name in names:
             continue
         ours = find_misspelt(name, names)
         if ours and not ((said := environment.get(ours)) and said.value):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from psycopg.sql import Literal
 from sqlalchemy.orm import Session
 
-from ragschema.database.server import check_schema_name
+from ragschema.database.schemas import check_schema_name
 from ragschema.errors import ConfigurationError
 
 # The schema first, then pgvector's. Nothing where the schema has no tables of ours: its statements would reach

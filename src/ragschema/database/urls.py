@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
@@ -125,7 +126,7 @@ def _read_location(rest: str, setting: Setting) -> dict[str, str]:
         "dbname": _decode(match["dbname"] or "", setting),
     }
     parameters = {name: value for name, value in parameters.items() if value}
-    return parameters | _read_query(match["query"] or "", setting)
+    return parameters | (_read_query(match["query"], setting) if match["query"] else {})
 
 
 def _unreadable(setting: Setting) -> ConfigurationError:
@@ -136,9 +137,7 @@ def _unreadable(setting: Setting) -> ConfigurationError:
 
 
 def _read_query(query: str, setting: Setting) -> dict[str, str]:
-    from psycopg.pq import Conninfo
-
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    known = _keywords()
     parameters: dict[str, str] = {}
     options: list[str] = []
     try:
@@ -164,6 +163,13 @@ def _read_query(query: str, setting: Setting) -> dict[str, str]:
     if options:
         parameters["options"] = " ".join(options)
     return parameters
+
+
+@cache
+def _keywords() -> frozenset[str]:
+    from psycopg.pq import Conninfo
+
+    return frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
 
 
 def _decode(text: str, setting: Setting) -> str:

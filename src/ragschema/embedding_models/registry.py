@@ -10,8 +10,9 @@ from typing import TypeVar
 from psycopg import sql
 
 from ragschema.database.connections import Opened, opened
+from ragschema.database.rights import check_owners, check_rights
 from ragschema.database.row_security import refuse_hidden
-from ragschema.database.server import Connection, check_owners, check_rights
+from ragschema.database.server import Connection
 from ragschema.errors import UnknownModel
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.readiness import check_ready

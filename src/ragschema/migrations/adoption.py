@@ -10,7 +10,8 @@ from ragschema.database.options import Options
 from ragschema.database.server import Connection
 from ragschema.errors import DriftFound
 from ragschema.revisions.manifest import Manifest, RevisionId, read_manifest, unknown_revision
-from ragschema.state.drift import Drift, drift_found, find_done, find_drift, nearest_revision
+from ragschema.state.comparison import Drift
+from ragschema.state.drift import drift_found, find_done, find_drift, nearest_revision
 from ragschema.state.owed import find_owed
 from ragschema.state.status import has_our_tables, read_current, require_our_tables
 

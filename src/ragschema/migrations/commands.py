@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ from ragschema.migrations.request import (
     resolve_options,
 )
 from ragschema.migrations.retries import retrying
-from ragschema.revisions.manifest import describe_ids, read_manifest
+from ragschema.revisions.manifest import Manifest, Revision, RevisionId, describe_ids, read_manifest
+from ragschema.state.glance import glance_at
 from ragschema.state.owed import find_owed
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current
@@ -212,32 +214,47 @@ def _find_nothing_to_do(options: Options, revision: str, *, expand_only: bool) -
     Says when to have a backup: before what older code reads is dropped.
     """
     manifest = read_manifest()
-    target = manifest.head if revision in ("head", "heads") else revision
-    at, current, owed = _first_look(options)
+    at, current, owed = _first_look(options, manifest)
     pending = manifest.after(current)
-    if current is None or pending is None or target not in manifest.checksums:
+    if current is None or pending is None or (target := _find_target(revision, manifest, pending)) is None:
         return None
     missing = [each for each in pending if each.revision <= target]
     due = [] if expand_only else [each for each in owed if each <= target]
     contracts = due + [each.revision for each in missing if each.deploy == "contract"]
     if contracts and not expand_only:
         log.info(
-            "Contract revisions are pending, %s: have a backup, made by %s",
+            "%s pending, %s: have a backup, made by %s",
+            "A contract revision is" if len(contracts) == 1 else "Contract revisions are",
             describe_ids(contracts),
             backup_command(at.database, at.schemas.target),
         )
     return None if missing or due else Result([], current, owed)
 
 
-def _first_look(options: Options) -> tuple[Opened, str | None, tuple[str, ...]]:
+def _find_target(revision: str, manifest: Manifest, pending: Sequence[Revision]) -> str | None:
+    """Return the id that a target means to a database with these revisions pending; None: Alembic says why not."""
+    if revision in ("head", "heads"):
+        return manifest.head
+    steps = int(revision) if re.fullmatch(r"\+\d{1,9}", revision) else 0
+    if steps:
+        return pending[steps - 1].revision if steps <= len(pending) else None
+    return revision if revision in manifest.checksums else None
+
+
+def _first_look(options: Options, manifest: Manifest) -> tuple[Opened, str | None, tuple[RevisionId, ...]]:
     """Return what a connection found, which is closed again, the current revision, and what is owed."""
 
-    def look() -> tuple[Opened, str | None, tuple[str, ...]]:
+    def look() -> tuple[Opened, str | None, tuple[RevisionId, ...]]:
         with opened(options) as at:
-            current = read_current(at.connection, at.schemas.target)
-            if current is not None and read_manifest().after(current) == ():
-                find_soundness(at.connection, at.schemas.target, current).refuse()
-            return at, current, find_owed(at.connection, at.schemas.target, current)
+            connection, schema = at.connection, at.schemas.target
+            if (seen := glance_at(connection, schema)) is not None:
+                if seen.current == manifest.head:
+                    seen.soundness.refuse()
+                return at, seen.current, seen.owed
+            current = read_current(connection, schema)
+            if current == manifest.head:
+                find_soundness(connection, schema, current).refuse()
+            return at, current, find_owed(connection, schema, current)
 
     try:
         return look()

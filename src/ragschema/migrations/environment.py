@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from ragschema.database.connections import Opened, opened
 from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
-from ragschema.database.server import VERSION_TABLE, check_owners, check_rights
+from ragschema.database.rights import check_owners, check_rights
+from ragschema.database.server import VERSION_TABLE
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic

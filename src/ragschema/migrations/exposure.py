@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from ragschema.database.impostors import TRUSTED, trust_parameters
-from ragschema.database.server import Connection, Schemas
+from ragschema.database.impostors import PLACE, TRUSTED, place_of
+from ragschema.database.schemas import Schemas
+from ragschema.database.server import Connection
 
 # Written as impostors.TRUSTED is, and for the same reason.
 _CREATORS = f"""
-WITH {TRUSTED}
+WITH {PLACE}, {TRUSTED}
 SELECT n.nspname::text, CASE acl.grantee WHEN 0::oid THEN 'PUBLIC' ELSE
     pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(acl.grantee)::text) END
 FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) acl
@@ -22,7 +23,7 @@ ORDER BY 1, 2
 """
 
 _TRIGGERERS = f"""
-WITH {TRUSTED}
+WITH {PLACE}, {TRUSTED}
 SELECT c.relname::text, CASE acl.grantee WHEN 0::oid THEN 'PUBLIC' ELSE
     pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(acl.grantee)::text) END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -35,7 +36,7 @@ ORDER BY 2, 1
 """
 
 _OWNERS = f"""
-WITH {TRUSTED}
+WITH {PLACE}, {TRUSTED}
 SELECT thing.kind, thing.name, pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(thing.owner)::text) FROM (
     SELECT 'TABLE' AS kind, c.oid::pg_catalog.regclass::text AS name, c.relowner AS owner
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -66,7 +67,7 @@ class Exposure:
 
 def find_exposures(connection: Connection, schemas: Schemas) -> list[Exposure]:
     """Find who may create in our schema and pgvector's, set triggers on our tables, or owns one of ours."""
-    parameters = trust_parameters(schemas)
+    parameters = place_of(schemas)
     found = []
     for schema, role in connection.execute(_CREATORS.encode(), parameters).fetchall():
         name = sql.Identifier(schema).as_string()

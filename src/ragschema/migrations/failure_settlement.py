@@ -7,20 +7,26 @@ from contextlib import suppress
 
 import sqlalchemy as sa
 from alembic import context
+from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 
-from ragschema.database import connections
+from ragschema.database import connecting
 from ragschema.database.connections import Opened
+from ragschema.database.drivers import as_written
 from ragschema.database.row_security import find_refused, rows_hidden
 from ragschema.database.secrets import without_secrets
 from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import RagSchemaError
+from ragschema.migrations.attempt import Attempt, direction_of
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import Terminated
+from ragschema.migrations.outcome import failure_of, outcome_of, refusal_of
 from ragschema.migrations.run import Run
 from ragschema.migrations.run_connection import run_connection
 from ragschema.migrations.settlement import Settlement, settle
 from ragschema.migrations.watch import Watch
+from ragschema.revisions.scripts import script_checksum
+from ragschema.state import attempts
 
 log = logging.getLogger(__name__)
 
@@ -38,32 +44,34 @@ def settle_failure(
     Returns:
         What the database says, where all is committed and only the connection was lost.
     """
+    attempt = run.at_work
     try:
-        settled = settle(at, pid, run, context.script, getattr(exc, "statement", None) or "")
+        settled = settle(at, pid, attempt, context.script, getattr(exc, "statement", None) or "")
     except KeyboardInterrupt:  # a second one
         settled = Settlement("unknown")
-    if settled.fate == "committed":
-        run.settle()
-    elif settled.fate == "not committed":
-        if settled.has_left_index:
-            run.note_change()
-        _record_failure(at, connection, run, exc)
+    if attempt is not None and settled.fate == "committed":
+        run.finish(attempt)
+    elif attempt is not None and settled.fate == "not committed":
+        attempt.has_left_transaction |= settled.has_left_index
+        _record_failure(at, connection, run, attempt, exc)
     if isinstance(exc, KeyboardInterrupt):
-        exc.add_note(run.outcome(settled.fate))
+        exc.add_note(outcome_of(run, settled.fate))
         raise exc
     if getattr(exc, "remedy", "") and isinstance(exc, CommandError):  # an operation of a revision
-        raise run.refusal(exc) from exc
+        raise refusal_of(run, attempt, exc) from exc
     if isinstance(exc, RagSchemaError | CommandError):
         raise exc
     if settled.fate == "committed" and run.is_complete and is_connection_lost(exc):
         log.warning("The connection was lost at the last COMMIT; the database says that it is done.")
         return settled
     if hidden := find_refused(at.connection, getattr(exc, "orig", None)):
-        raise rows_hidden(hidden, run.outcome(settled.fate)) from exc
-    raise run.failure(exc, settled.fate, watch.blockers) from exc
+        raise rows_hidden(hidden, outcome_of(run, settled.fate)) from exc
+    raise failure_of(run, attempt, exc, settled.fate, watch.blockers) from exc
 
 
-def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseException) -> None:
+def _record_failure(
+    at: Opened, connection: sa.Connection, run: Run, attempt: Attempt, exc: BaseException
+) -> None:
     """Record a failure, if the database lets us.
 
     Where the connection is lost, so is its lock: then on another one, unless a deployer has followed us.
@@ -72,10 +80,26 @@ def _record_failure(at: Opened, connection: sa.Connection, run: Run, exc: BaseEx
     error = without_secrets(str(getattr(exc, "orig", exc)).strip()) or interrupted
     with suppress(Exception):
         if not (connection.invalidated or at.connection.closed):
-            run.record_failure(connection, error)
+            _write_failure(connection, run, attempt, error)
             return
-        with connections.connect(at.options, at.database) as driver:
-            connections.apply_settings(driver, at.options)
+        with connecting.connect(at.options, at.database) as driver:
+            connecting.apply_settings(driver, at.options)
             take_deployer_lock(driver, at.schemas.target, wait=0.5, is_quiet=True)
             with run_connection(driver, run) as another:
-                run.record_failure(another, error)
+                _write_failure(another, run, attempt, error)
+
+
+def _write_failure(connection: sa.Connection, run: Run, attempt: Attempt, error: str) -> None:
+    """Write the history of a step that failed, in a transaction of its own."""
+    if not isinstance(step := attempt.step, RevisionStep):
+        return
+    entry = attempts.attempt(
+        step.revision.revision,
+        direction_of(step),
+        seconds=attempt.seconds,
+        checksum=script_checksum(step.revision),
+        error=error,
+    )
+    connection.exec_driver_sql(attempts.create_table(run.schema))
+    connection.execute(as_written(attempts.insert(run.schema, entry)))
+    connection.commit()

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import psycopg
 from psycopg import sql
 
-from ragschema.database.connections import Opened, apply_settings, connect, explained, reachable
-from ragschema.database.impostors import refuse_impostors
+from ragschema.database.connecting import begin
+from ragschema.database.connections import Opened, explained, reachable
+from ragschema.database.impostors import find_impostors, refuse_impostors
 from ragschema.database.options import MIGRATION_URL, Options
-from ragschema.database.poolers import Access, find_access, refuse_transaction_pooler
+from ragschema.database.poolers import Access, refuse_transaction_pooler
+from ragschema.database.rights import find_owner
 from ragschema.database.row_security import find_hidden, remedy
-from ragschema.database.server import (
-    Connection,
-    Schemas,
-    check_extension,
-    check_server,
-    find_owner,
-    find_schemas,
-)
+from ragschema.database.schemas import Schemas, find_schemas
+from ragschema.database.server import Connection, check_extension, check_server
 from ragschema.database.settings import find_database
 from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
@@ -73,24 +70,26 @@ def check_health(options: Options) -> list[Check]:
         DatabaseUnreachable: The server does not answer.
         ConfigurationError: It refuses this login, database or encryption, or the role may not be set.
     """
-    with reachable(options.database) as database, connect(options, database) as connection, explained():
+    with reachable(options.database) as reached, explained(), ExitStack() as stack:
+        begun = begin(options, reached)
+        database, access = begun.database, begun.access
+        connection = stack.enter_context(begun.connection)
         checks = [Check("server", "ok", f"reached {database}")]
-        access = find_access(connection, database.parameters)
         version = str(connection.info.parameter_status("server_version")).split()[0]
         checks.append(_asked("PostgreSQL", version, lambda: check_server(connection)))
         checks.append(_asked("connection", access, lambda: refuse_transaction_pooler(access)))
         checks.extend(_check_services(options, access))
         if access == "transaction pooler":
             return checks
-        apply_settings(connection, options)
         checks.extend(_check_writing(connection))
         checks.append(_check_words(connection))
         try:
             schemas = find_schemas(connection, options.schema)
         except ConfigurationError as exc:
             return [*checks, _refused("schema", exc)]
-        if (impostors := _asked("others", "", lambda: refuse_impostors(connection, schemas))).verdict != "ok":
-            return [*checks, impostors]  # what follows could run them
+        found = find_impostors(connection, schemas)
+        if (others := _asked("others", "", lambda: refuse_impostors(found, schemas))).verdict != "ok":
+            return [*checks, others]  # what follows could run them
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
         checks.append(_check_row_security(connection, schemas.target))
@@ -103,11 +102,10 @@ def _check_services(options: Options, access: Access) -> Iterator[Check]:
     """Look at how services reach the database: they have another URL where migrations have one of their own."""
     if options.database.source.startswith(MIGRATION_URL):
         try:
-            with (
-                reachable(find_database()) as database,
-                connect(replace(options, database=database), database) as connection,
-            ):
-                access = find_access(connection, database.parameters)
+            with reachable(find_database()) as database, explained():
+                begun = begin(replace(options, database=database, role=None), database)
+                begun.connection.close()
+                access = begun.access
         except RagSchemaError as exc:
             yield Check("services", "warning", exc.message, exc.remedy)
             return

@@ -14,7 +14,8 @@ from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Revision, ahead, read_manifest
 from ragschema.state import attempts as history_table
 from ragschema.state.attempts import Entry
-from ragschema.state.drift import Drift, find_drift
+from ragschema.state.comparison import Drift
+from ragschema.state.drift import find_drift
 from ragschema.state.elsewhere import describe, find_elsewhere
 from ragschema.state.owed import owed_of
 from ragschema.state.soundness import question, read_answer

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ragschema.embedded.termination import TERMINATED, is_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,7 @@ def interruptible() -> Iterator[None]:
 
     What the block adds to the interruption as notes is said of it: what is committed, and what is not.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    is_ours = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    is_ours, before = is_replaceable(), signal.getsignal(signal.SIGTERM)
 
     def terminate(_number: int, _frame: object) -> None:
         raise Terminated
@@ -39,9 +39,9 @@ def interruptible() -> Iterator[None]:
             " `rag migrate status` names an index that a concurrent build has left INVALID.",
             "; ".join(notes),
         )
-        if not is_main or not is_ours:
+        if not is_ours:
             raise
-        sys.exit(143 if isinstance(exc, Terminated) else 130)
+        sys.exit(TERMINATED if isinstance(exc, Terminated) else 130)
     finally:
         if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, before)

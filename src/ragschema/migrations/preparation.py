@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
 
-from ragschema.database.connections import connect, explained, opened, reachable, set_search_path
+from ragschema.database.connecting import begin, connect
+from ragschema.database.connections import explained, opened, reachable, set_search_path
 from ragschema.database.options import Options
-from ragschema.database.server import (
-    VERSION_TABLE,
-    Connection,
-    Schemas,
-    check_extension,
-    check_rights,
-    create_extension,
-    create_schema,
-    find_schemas,
-)
+from ragschema.database.rights import check_rights, create_extension, create_schema
+from ragschema.database.schemas import Schemas, find_schemas
+from ragschema.database.server import VERSION_TABLE, Connection, check_extension
 from ragschema.database.settings import Database
 from ragschema.database.write_access import check_writable
 from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreachable
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.elsewhere import refuse_second_set
 
@@ -57,16 +52,15 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         refuse_second_set(at, read_manifest())
         take_deployer_lock(connection, at.schemas.target, wait=options.lock_wait)
         check_writable(connection)
-        schemas = prepare(connection, at.schemas.target)
+        schemas = retrying(options)(prepare, connection, at.schemas.target)
         check_rights(connection, schemas)
         table = sql.Identifier(schemas.target, VERSION_TABLE)
         has_table = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone() != (None,)
-        connection.execute(
-            sql.SQL(
-                "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL,"
-                " CONSTRAINT {} PRIMARY KEY (version_num))"
-            ).format(table, sql.Identifier(f"{VERSION_TABLE}_pkc"))
-        )
+        create = sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL,"
+            " CONSTRAINT {} PRIMARY KEY (version_num))"
+        ).format(table, sql.Identifier(f"{VERSION_TABLE}_pkc"))
+        retrying(options)(connection.execute, create)
         return Preparation(
             database=has_made,
             schema=not at.schemas.target_exists,
@@ -131,10 +125,12 @@ def _create_database(options: Options) -> bool:
 
 def _connect_beside(options: Options, database: Database) -> Connection:
     """Connect to a database that every server has, unless somebody has dropped it."""
-    try:
-        return connect(options, _with_name(database, "postgres"))
-    except DatabaseMissing:
-        return connect(options, _with_name(database, "template1"))
+    as_login = replace(options, role=None)
+    with explained():
+        try:
+            return begin(as_login, _with_name(database, "postgres")).connection
+        except DatabaseMissing:
+            return begin(as_login, _with_name(database, "template1")).connection
 
 
 def _with_name(database: Database, name: str) -> Database:

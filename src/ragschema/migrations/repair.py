@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
-from ragschema.database.server import Connection, Schemas
+from ragschema.database.schemas import Schemas
+from ragschema.database.server import Connection
 from ragschema.database.write_access import check_writable
 from ragschema.migrations.deployer_lock import take_deployer_lock
+from ragschema.migrations.retries import retrying
 from ragschema.state.expected import read_fingerprints
 from ragschema.state.partitions import RegisteredModel, concurrent_index, read_models_if_shown
 from ragschema.state.soundness import Soundness, find_soundness
@@ -77,32 +79,64 @@ def repair(options: Options) -> Repair:
         soundness = find_soundness(connection, schema, read_current(connection, schema))
         if soundness.missing:
             soundness.refuse()
-        moved = _move(connection, at.schemas, soundness)
+        execute = _retried(connection, options)
+        moved = retrying(options)(_move, connection, at.schemas, soundness)
         connection.execute("SELECT set_config('lock_timeout', '0', false)")  # it would leave invalid indexes
-        rebuilt, dropped, validated = [], [], []
         models = read_models_if_shown(connection, schema) or []
         unneeded = {model.index for model in models if not model.is_column and not model.needs_index}
-        for index in find_invalid_indexes(connection, schema):
-            name = sql.Identifier(schema, index)
-            if index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX) or index in unneeded:
-                log.info("Dropping %s, left by an interrupted build", index)
-                connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
-                dropped.append(index)
-            else:
-                log.info("Rebuilding %s", index)
-                connection.execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(name))
-                rebuilt.append(index)
-        rebuilt += _build_deferred(connection, schema)
-        rebuilt += _build_missing(connection, schema, models)
-        for table, constraint in connection.execute(_UNVALIDATED, (schema,)).fetchall():
-            log.info("Validating %s of %s", constraint, table)
-            connection.execute(
-                sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(
-                    sql.Identifier(schema, table), sql.Identifier(constraint)
-                )
-            )
-            validated.append(f"{table}.{constraint}")
+        rebuilt = _rebuild(connection, schema, unneeded, execute)
+        dropped = _drop_left_overs(connection, schema, unneeded, execute)
+        rebuilt += _build_deferred(connection, schema, execute)
+        rebuilt += _build_missing(connection, schema, models, execute)
+        validated = _validate(connection, schema, execute)
         return Repair(tuple(rebuilt), tuple(dropped), tuple(validated), tuple(moved))
+
+
+_Execute = Callable[..., None]
+
+
+def _retried(connection: Connection, options: Options) -> _Execute:
+    """Return a function that executes statements, and all of them again where one met a lock or a deadlock."""
+
+    def execute(*statements: sql.Composable) -> None:
+        for statement in statements:
+            connection.execute(statement.as_string().encode())
+
+    return lambda *statements: retrying(options)(execute, *statements)
+
+
+def _rebuild(connection: Connection, schema: str, unneeded: Collection[str], execute: _Execute) -> list[str]:
+    found = find_invalid_indexes(connection, schema)
+    rebuilt = [index for index in found if not _is_left_over(index, unneeded)]
+    for index in rebuilt:
+        log.info("Rebuilding %s", index)
+        execute(sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(schema, index)))
+    return rebuilt
+
+
+def _drop_left_overs(
+    connection: Connection, schema: str, unneeded: Collection[str], execute: _Execute
+) -> list[str]:
+    """Drop what interrupted builds left, our own just now too, where a deadlock ended its first attempt."""
+    found = find_invalid_indexes(connection, schema)
+    dropped = [index for index in found if _is_left_over(index, unneeded)]
+    for index in dropped:
+        log.info("Dropping %s, left by an interrupted build", index)
+        execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(schema, index)))
+    return dropped
+
+
+def _is_left_over(index: str, unneeded: Collection[str]) -> bool:
+    return index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX) or index in unneeded
+
+
+def _validate(connection: Connection, schema: str, execute: _Execute) -> list[str]:
+    found = connection.execute(_UNVALIDATED, (schema,)).fetchall()
+    for table, constraint in found:
+        log.info("Validating %s of %s", constraint, table)
+        statement = sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}")
+        execute(statement.format(sql.Identifier(schema, table), sql.Identifier(constraint)))
+    return [f"{table}.{constraint}" for table, constraint in found]
 
 
 def _move(connection: Connection, schemas: Schemas, soundness: Soundness) -> list[str]:
@@ -127,7 +161,7 @@ def _move(connection: Connection, schemas: Schemas, soundness: Soundness) -> lis
     return [*functions, *triggers]
 
 
-def _build_deferred(connection: Connection, schema: str) -> list[str]:
+def _build_deferred(connection: Connection, schema: str, execute: _Execute) -> list[str]:
     """Build the indexes that a load has dropped and not built again; return their names."""
     from ragschema.publishing.deferral import DEFERRED, index_definition  # SQLAlchemy, for this only
 
@@ -136,11 +170,13 @@ def _build_deferred(connection: Connection, schema: str) -> list[str]:
     missing = [name for name in DEFERRED if name in expected and not _exists(connection, schema, name)]
     for name in missing:
         log.info("Building %s", name)
-        connection.execute(index_definition(name).encode())
+        execute(_without(schema, name), sql.SQL(index_definition(name)))
     return missing
 
 
-def _build_missing(connection: Connection, schema: str, models: Sequence[RegisteredModel]) -> list[str]:
+def _build_missing(
+    connection: Connection, schema: str, models: Sequence[RegisteredModel], execute: _Execute
+) -> list[str]:
     """Build the indexes that embedding models are searched by and do not have; return their names."""
     missing = [
         model
@@ -149,8 +185,13 @@ def _build_missing(connection: Connection, schema: str, models: Sequence[Registe
     ]
     for model in missing:
         log.info("Building %s", model.index)
-        connection.execute(concurrent_index(model).encode())
+        execute(_without(schema, model.index), sql.SQL(concurrent_index(model)))
     return [model.index for model in missing]
+
+
+def _without(schema: str, index: str) -> sql.Composable:
+    """Return the statement that removes what a first attempt at an index left."""
+    return sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, index))
 
 
 def _exists(connection: Connection, schema: str, name: str) -> bool:

@@ -44,16 +44,17 @@ def run_connection(driver: Connection, run: Run) -> Iterator[sa.Connection]:
 
     @sa.event.listens_for(engine, "commit")
     def _note_commit(_connection: sa.Connection) -> None:
-        if run.is_in_revision:
+        if (attempt := run.at_work) is not None and attempt.is_in_revision:
             with suppress(psycopg.Error):  # the COMMIT that follows says so
                 if driver.execute(_HAS_CHANGED).fetchone() == (True,):
-                    run.note_change()
+                    attempt.has_left_transaction = True
 
     @sa.event.listens_for(engine, "after_cursor_execute")
     def _note_statement(_connection: sa.Connection, cursor: Any, statement: str, *_: object) -> None:
         is_look = is_framing(statement) or statement.lstrip()[:6].upper() == "SELECT" or cursor.rowcount == 0
-        if run.is_in_revision and driver.autocommit and not is_look:
-            run.note_change()
+        attempt = run.at_work
+        if attempt is not None and attempt.is_in_revision and driver.autocommit and not is_look:
+            attempt.has_left_transaction = True
 
     with engine.connect() as connection:
         yield connection

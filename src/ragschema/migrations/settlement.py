@@ -15,11 +15,11 @@ import psycopg
 from alembic.script import ScriptDirectory
 from psycopg import sql
 
-from ragschema.database import connections
+from ragschema.database import connecting
 from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import RagSchemaError
-from ragschema.migrations.run import Fate, Run
+from ragschema.migrations.attempt import Attempt, Fate
 from ragschema.state.owed import find_owed
 from ragschema.state.status import find_invalid_indexes
 
@@ -49,35 +49,37 @@ class Settlement:
     has_left_index: bool = False
 
 
-def settle(at: Opened, pid: int, run: Run, script: ScriptDirectory, statement: str) -> Settlement:
+def settle(
+    at: Opened, pid: int, attempt: Attempt | None, script: ScriptDirectory, statement: str
+) -> Settlement:
     """Find what became of a run that failed.
 
     Args:
         at: What was opened for the run; its connection may be lost.
         pid: The backend of that connection.
-        run: The run.
+        attempt: The step that did not come back; None where none was at work.
         script: The revisions.
         statement: The statement that failed; empty where none did.
     """
     with suppress(psycopg.Error):
         at.connection.rollback()
-        return _look(at.connection, at.schemas.target, run, script, statement)
+        return _look(at.connection, at.schemas.target, attempt, script, statement)
     log.info("The connection was lost; looking whether the database has committed.")
     deadline = time.monotonic() + _SETTLES_WITHIN
     while time.monotonic() < deadline:
         with suppress(psycopg.Error, RagSchemaError), _reconnected(at, deadline) as connection:
             while time.monotonic() < deadline:
                 is_at_work = connection.execute(_AT_WORK, (pid,)).fetchone() != (False,)
-                found = _look(connection, at.schemas.target, run, script, statement)
+                found = _look(connection, at.schemas.target, attempt, script, statement)
                 if found.fate == "committed" or not is_at_work:
                     return found
                 time.sleep(_LOOK_EVERY)
         time.sleep(_LOOK_EVERY)
-    return Settlement("unknown" if run.at_work else "not committed")
+    return Settlement("unknown" if attempt else "not committed")
 
 
 def _look(
-    connection: Connection, schema: str, run: Run, script: ScriptDirectory, statement: str
+    connection: Connection, schema: str, attempt: Attempt | None, script: ScriptDirectory, statement: str
 ) -> Settlement:
     try:
         heads = read_heads(connection, schema)
@@ -86,7 +88,7 @@ def _look(
     finally:
         if not connection.autocommit:
             connection.rollback()
-    is_done = run.at_work is not None and run.is_done(heads, script, owed)
+    is_done = attempt is not None and attempt.is_done(heads, script, owed)
     return Settlement("committed" if is_done else "not committed", heads, owed, bool(left))
 
 
@@ -102,6 +104,6 @@ def read_heads(connection: Connection, schema: str) -> frozenset[str]:
 
 def _reconnected(at: Opened, deadline: float) -> Connection:
     options = replace(at.options, wait=max(0.0, deadline - time.monotonic()), deadline=deadline)
-    connection = connections.connect(options, at.database)
-    connections.apply_settings(connection, options)
+    connection = connecting.connect(options, at.database)
+    connecting.apply_settings(connection, options)
     return connection

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from ragschema.database.connections import Opened, apply_settings, connect
+from ragschema.database.connecting import apply_settings, connect
+from ragschema.database.connections import Opened
 from ragschema.database.options import Options
 from ragschema.database.secrets import without_secrets
 from ragschema.database.server import Connection

@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import stat
 import tempfile
 import threading
@@ -21,12 +20,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from ragschema import embedded
+from ragschema.embedded.termination import ended_by_sigterm
 from ragschema.errors import RagSchemaError
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def scratch_server(purpose: str = "Rehearsing on a scratch server") -> Iterator[
         DatabaseUnreachable: It does not start.
     """
     remove_dead()
-    with _ended_by_sigterm(), _locked_directory() as directory:
+    with ended_by_sigterm(), _locked_directory() as directory:
         log.info(purpose)
         private = directory / "private"
         private.mkdir(mode=0o700)
@@ -167,26 +167,3 @@ def silent(*names: str) -> Iterator[None]:
     finally:
         for name in names:
             logging.getLogger(name).removeFilter(is_real)
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block like an exception, so that the server is stopped."""
-    has_come = False
-
-    def end(_number: int, _frame: object) -> NoReturn:
-        nonlocal has_come
-        has_come = True
-        raise SystemExit(143)
-
-    is_ours = threading.current_thread() is threading.main_thread()
-    is_ours = is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if is_ours:
-        signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        if is_ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if has_come:  # while garbage was collected: Python ignores what is raised there
-        raise SystemExit(143)

@@ -86,7 +86,7 @@ class Job(Base):
     )
     attempts_before: Mapped[int] = mapped_column(
         server_default=text("0"),
-        comment="How many of them do not count, for they were before a retry or a newer payload",
+        comment="How many of them do not count, because they were before a retry or a newer payload",
     )
     max_attempts: Mapped[int] = mapped_column(server_default=text("10"), comment="How many may count")
     lease_expires_at: Mapped[datetime | None] = mapped_column(

@@ -12,7 +12,9 @@ import psycopg
 from psycopg import sql
 
 from ragschema.database.connections import quoted
+from ragschema.database.row_security import find_hidden, is_refusal, rows_hidden
 from ragschema.database.server import HISTORY_TABLE, Connection
+from ragschema.errors import RowsHidden
 from ragschema.revisions.manifest import RevisionId
 
 
@@ -103,13 +105,26 @@ def _package_version() -> str:
     return version("ragschema")
 
 
+def history_hidden(connection: Connection, schema: str) -> RowsHidden:
+    """Return the error that says from whom the history is hidden, and the way out."""
+    return rows_hidden([each for each in find_hidden(connection, schema) if each.table == HISTORY_TABLE])
+
+
 def read(connection: Connection, schema: str) -> list[Entry]:
-    """Return the attempts, oldest first; none where there is no history table, or this role may not read it."""
+    """Return the attempts, oldest first; none where there is no history table, or this role may not read it.
+
+    Raises:
+        RowsHidden: Row security hides rows of the history from this role.
+    """
     try:
         rows = connection.execute(
             "SELECT revision, direction, succeeded, migrated_by, package_version, started_at, seconds, checksum,"
             f" error FROM {_table(schema)} ORDER BY id".encode()
         ).fetchall()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+    except psycopg.errors.UndefinedTable:
+        return []
+    except psycopg.errors.InsufficientPrivilege as exc:
+        if is_refusal(exc):
+            raise history_hidden(connection, schema) from exc
         return []
     return [Entry(*row) for row in rows]

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from ragschema.database.server import BOOKKEEPING, Connection, fold
+from ragschema.database.schemas import fold
+from ragschema.database.server import BOOKKEEPING, Connection
 
 Catalogue = dict[str, str]
 """Definition by object; an object is its kind and name, ``column rag_chunks.embedding``."""

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 import psycopg
 
 from ragschema.database.connections import quoted
-from ragschema.database.row_security import find_hidden, is_refusal, rows_hidden
+from ragschema.database.row_security import is_refusal
 from ragschema.database.server import HISTORY_TABLE, Connection
 from ragschema.revisions.manifest import RevisionId
-from ragschema.state.attempts import Entry
+from ragschema.state.attempts import Entry, history_hidden
 
 AFTER_THE_CODE = "Run `rag migrate` when the last code that used what they remove is gone."
 
@@ -37,23 +37,31 @@ def find_owed(connection: Connection, schema: str, current: str | None) -> tuple
     """
     if current is None:
         return ()
-    history = quoted(schema, HISTORY_TABLE).replace("%", "%%")  # beside a parameter
-    statement = (
-        "SELECT revision FROM (SELECT DISTINCT ON (revision) revision, direction"
-        f" FROM {history} WHERE succeeded AND direction = ANY(%s)"
-        " ORDER BY revision, id DESC) newest WHERE direction = 'defer'"
-    )
     try:
         with connection.transaction():  # a failure ends no transaction of the caller's
-            rows = connection.execute(statement.encode(), (list(DECIDING),)).fetchall()
+            rows = connection.execute(deferred(schema).encode()).fetchall()
     except psycopg.errors.UndefinedTable:
         return ()
     except psycopg.errors.InsufficientPrivilege as exc:
         if not is_refusal(exc):
             return ()
-        hidden = [each for each in find_hidden(connection, schema) if each.table == HISTORY_TABLE]
-        raise rows_hidden(hidden) from exc
-    return tuple(sorted(str(row[0]) for row in rows if row[0] <= current))
+        raise history_hidden(connection, schema) from exc
+    return owed_at(current, (row[0] for row in rows))
+
+
+def deferred(schema: str) -> str:
+    """Return the query of the revisions that a schema's history says were passed over, and not run since."""
+    directions = ", ".join(f"'{direction}'" for direction in DECIDING)
+    return (
+        "SELECT revision FROM (SELECT DISTINCT ON (revision) revision, direction"
+        f" FROM {quoted(schema, HISTORY_TABLE)} WHERE succeeded AND direction IN ({directions})"
+        " ORDER BY revision, id DESC) newest WHERE direction = 'defer'"
+    )
+
+
+def owed_at(current: str, found: Iterable[str]) -> tuple[RevisionId, ...]:
+    """Return those of the revisions that `deferred` finds that a database at a revision owes, oldest first."""
+    return tuple(sorted(revision for revision in found if revision <= current))
 
 
 def owed_of(entries: Iterable[Entry], current: str | None) -> tuple[RevisionId, ...]:

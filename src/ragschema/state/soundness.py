@@ -29,9 +29,10 @@ SELECT n.nspname::text,
     || ARRAY(SELECT 'constraint ' || c.relname || '.' || k.conname
         FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
         WHERE k.connamespace = n.oid AND k.contype = 'p' AND k.conname LIKE 'rag\_%%'),
-    (SELECT jsonb_agg(jsonb_build_array(proname, (
-            SELECT substr(setting, 13) FROM unnest(proconfig) setting WHERE setting LIKE 'search\_path=%%')))
-        FROM pg_proc WHERE pronamespace = n.oid AND proname LIKE 'rag\_%%'),
+    (SELECT jsonb_agg(jsonb_build_array(path, names)) FROM (
+        SELECT (SELECT substr(setting, 13) FROM unnest(proconfig) setting WHERE setting LIKE 'search\_path=%%'),
+            array_agg(proname) FROM pg_proc WHERE pronamespace = n.oid AND proname LIKE 'rag\_%%'
+        GROUP BY 1) functions (path, names)),
     (SELECT jsonb_agg(jsonb_build_array(t.tgname, c.relname, other.nspname))
         FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
         JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace other ON other.oid = p.pronamespace
@@ -85,7 +86,7 @@ class Soundness:
     def faults(self) -> list[str]:
         """Return a line for each kind of fault: what points where, and what is missing."""
         lines = [
-            f"{_few(names)} in schema {self.schema} work on {place}"
+            f"{_few(names)} in schema {self.schema} {'works' if len(names) == 1 else 'work'} on {place}"
             for place, names in _by_place(self.astray).items()
         ]
         if self.missing:
@@ -155,12 +156,14 @@ def read_answer(row: Sequence[Any] | None, schema: str, revision: str | None) ->
     schema, extension, objects, functions, triggers, keys = row
     astray = [
         Astray(f"function {name}", place)
-        for name, path in functions or ()
-        if name in _functions_with_path() and (place := _place(path, schema, extension)) is not None
+        for path, names in functions or ()
+        if (place := _place(path, schema, extension)) is not None
+        for name in names
+        if name in _functions_with_path()
     ]
     for kind, found in (("trigger", triggers), ("constraint", keys)):
         astray += [Astray(f"{kind} {table}.{name}", f"schema {other}") for name, table, other in found or ()]
-    there = {*objects, *(f"function {name}" for name, _ in functions or ())}
+    there = {*objects, *(f"function {name}" for _, names in functions or () for name in names)}
     return Soundness(
         schema, tuple(sorted(wanted - there)), tuple(sorted(astray, key=lambda each: each.object))
     )

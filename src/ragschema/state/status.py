@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +14,7 @@ from ragschema.database.backup import backup_command
 from ragschema.database.connections import Opened
 from ragschema.database.row_security import find_hidden, is_refusal, rows_hidden
 from ragschema.database.server import VERSION_TABLE, Connection
-from ragschema.errors import PendingRevisions, RagSchemaError, UnmanagedDatabase
+from ragschema.errors import PendingRevisions, RagSchemaError, RowsHidden, UnmanagedDatabase
 from ragschema.revisions.manifest import Manifest, Revision, RevisionId
 from ragschema.state import attempts
 from ragschema.state.attempts import Entry
@@ -21,6 +22,8 @@ from ragschema.state.elsewhere import Elsewhere, find_elsewhere
 from ragschema.state.expected import our_tables
 from ragschema.state.owed import owed_of
 from ragschema.state.soundness import Soundness, find_soundness
+
+log = logging.getLogger(__name__)
 
 State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY", "BROKEN"]
 
@@ -197,7 +200,7 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
     """Read where a database stands."""
     schema = at.schemas.target
     current = read_current(at.connection, schema)
-    entries = attempts.read(at.connection, schema)
+    entries = _read_history(at.connection, schema)
     pending = manifest.after(current)
     owed = [each for each in manifest.revisions if each.revision in owed_of(entries, current)]
     soundness = (  # before head, what is missing may be what a failed migration left: verify says
@@ -226,6 +229,15 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
         soundness=soundness,
         owed=tuple(owed),
     )
+
+
+def _read_history(connection: Connection, schema: str) -> list[Entry]:
+    """Return the attempts; where they are hidden, the standing is told without them, and that is said."""
+    try:
+        return attempts.read(connection, schema)
+    except RowsHidden as exc:
+        log.warning("%s What is held back, and what has failed, is not known. %s", exc.message, exc.remedy)
+        return []
 
 
 def find_edited(current: str | None, entries: list[Entry], manifest: Manifest) -> tuple[str, ...]:
