@@ -217,7 +217,7 @@ def test_a_failure_says_when_to_try_again_or_that_it_is_for_good(session: Sessio
     assert jobs.retry(session, job_id)
     assert jobs.fail(session, take(session), PermanentFailure("not text at all")) is JobStatus.failed
     stored = look(session, job_id, "error_message")
-    assert stored.endswith("ragschema.jobs.queue.PermanentFailure: not text at all\n")
+    assert stored.endswith(".PermanentFailure: not text at all\n")
     assert jobs.retry(session, job_id)
     assert jobs.fail(session, take(session), "gone", permanent=True) is JobStatus.failed
 

@@ -4,11 +4,6 @@ from ragschema.jobs.async_worker import work_async
 from ragschema.jobs.handlers import AsyncHandler, Handler, HandlerError
 from ragschema.jobs.queue import (
     LEASE,
-    ClaimedJob,
-    JobError,
-    NewJob,
-    PermanentFailure,
-    TypeStats,
     cancel,
     claim,
     complete,
@@ -22,6 +17,7 @@ from ragschema.jobs.queue import (
     retry,
     stats,
 )
+from ragschema.jobs.records import ClaimedJob, JobError, NewJob, PermanentFailure, TypeStats
 from ragschema.jobs.worker import work
 
 __all__ = [

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState
 
 from ragschema.jobs.handlers import AsyncHandler, check_result, not_awaitable
-from ragschema.jobs.queue import LEASE, ClaimedJob, claim, give_back, heartbeat
+from ragschema.jobs.queue import LEASE, claim, give_back, heartbeat
+from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
     SECONDS_TO_NOTICE,

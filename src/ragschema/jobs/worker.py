@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from tenacity import Retrying, sleep_using_event, stop_when_event_set
 
 from ragschema.jobs.handlers import Handler, check_result
-from ragschema.jobs.queue import LEASE, ClaimedJob, claim, heartbeat
+from ragschema.jobs.queue import LEASE, claim, heartbeat
+from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
     SECONDS_TO_NOTICE,
