@@ -1,4 +1,4 @@
-"""Background jobs: the queue's functions, and workers that do the jobs."""
+"""Background jobs: the queue's functions, schedules, and workers that do the jobs."""
 
 from ragschema.jobs.async_worker import work_async
 from ragschema.jobs.handlers import AsyncHandler, Handler, HandlerError
@@ -18,6 +18,15 @@ from ragschema.jobs.queue import (
     stats,
 )
 from ragschema.jobs.records import ClaimedJob, JobError, NewJob, PermanentFailure, TypeStats
+from ragschema.jobs.schedules import (
+    Schedule,
+    add_schedule,
+    enqueue_due,
+    list_schedules,
+    pause_schedule,
+    remove_schedule,
+    resume_schedule,
+)
 from ragschema.jobs.worker import work
 
 __all__ = [
@@ -29,17 +38,24 @@ __all__ = [
     "JobError",
     "NewJob",
     "PermanentFailure",
+    "Schedule",
     "TypeStats",
+    "add_schedule",
     "cancel",
     "claim",
     "complete",
     "complete_many",
     "enqueue",
+    "enqueue_due",
     "enqueue_many",
     "fail",
     "give_back",
     "heartbeat",
+    "list_schedules",
+    "pause_schedule",
     "prune",
+    "remove_schedule",
+    "resume_schedule",
     "retry",
     "stats",
     "work",

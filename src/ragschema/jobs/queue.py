@@ -109,18 +109,22 @@ def enqueue_many(
         JobError: A payload is not JSON that PostgreSQL stores, or two of its keys are alike in JSON.
     """
     given = several("jobs", jobs, JobError, each=NewJob, is_ordered=True)
+    written = [write_json(job.payload, f"The payload of a job {job.job_type!r}", default) for job in given]
+    return enqueue_written(session, list(zip(given, written, strict=True)), notify=notify)
+
+
+def enqueue_written(session: Executor, jobs: list[tuple[NewJob, str]], *, notify: bool) -> list[UUID]:
+    """Enqueue jobs, each with its payload as JSON; return their ids in order."""
     parameters = {
-        "job_types": [job.job_type for job in given],
-        "payloads": [
-            write_json(job.payload, f"The payload of a job {job.job_type!r}", default) for job in given
-        ],
-        "priorities": [job.priority for job in given],
-        "run_ats": [job.run_at for job in given],
-        "max_attempts": [job.max_attempts for job in given],
-        "dedupe_keys": [job.dedupe_key for job in given],
+        "job_types": [job.job_type for job, _ in jobs],
+        "payloads": [payload for _, payload in jobs],
+        "priorities": [job.priority for job, _ in jobs],
+        "run_ats": [job.run_at for job, _ in jobs],
+        "max_attempts": [job.max_attempts for job, _ in jobs],
+        "dedupe_keys": [job.dedupe_key for job, _ in jobs],
         "notify": notify,
     }
-    return list(session.execute(_ENQUEUE, parameters).scalars()) if given else []
+    return list(session.execute(_ENQUEUE, parameters).scalars()) if jobs else []
 
 
 def claim(
