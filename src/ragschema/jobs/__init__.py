@@ -17,9 +17,8 @@ from ragschema.jobs.queue import (
     retry,
     stats,
 )
-from ragschema.jobs.records import ClaimedJob, JobError, NewJob, PermanentFailure, TypeStats
+from ragschema.jobs.records import ClaimedJob, JobError, NewJob, PermanentFailure, Schedule, TypeStats
 from ragschema.jobs.schedules import (
-    Schedule,
     add_schedule,
     enqueue_due,
     list_schedules,

@@ -135,6 +135,41 @@ class TypeStats:
     oldest_age: timedelta | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A job that comes again and again.
+
+    Attributes:
+        name: Its name.
+        job_type: Of its jobs: which handler they are for.
+        payload: Of its jobs: what the handler is to know.
+        cron: When, as minute, hour, day of month, month and day of week; None where ``every`` says it.
+        every: When, as the time from one to the next; None where ``cron`` says it.
+        timezone: Whose clock ``cron`` means.
+        next_run_at: When the next job is due.
+        paused: Whether nothing is enqueued.
+        priority: Of its jobs: the lowest number runs first.
+        max_attempts: Of its jobs: after as many one is failed.
+        dedupe_key: Of its jobs: while one is unfinished, the next takes its place.
+        last_enqueued_at: When the last job was enqueued, None where none was.
+        error_message: Why none was when one was due; tried again in an hour.
+    """
+
+    name: str
+    job_type: str
+    payload: Any
+    cron: str | None
+    every: timedelta | None
+    timezone: str
+    next_run_at: datetime
+    paused: bool
+    priority: int
+    max_attempts: int
+    dedupe_key: str | None
+    last_enqueued_at: datetime | None
+    error_message: str | None
+
+
 def check_integer(name: str, value: object, lowest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= _INT4_MAX:
         raise JobError(f"{name} is {value!r}.", f"Pass an int from {lowest} to {_INT4_MAX}.")

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +20,7 @@ from ragschema.database.atomicity import refuse_autocommit
 from ragschema.jobs.isolation import begin_read_committed
 from ragschema.jobs.payloads import Default, write_json
 from ragschema.jobs.queue import enqueue_written
-from ragschema.jobs.records import JobError, NewJob
+from ragschema.jobs.records import JobError, NewJob, Schedule
 from ragschema.jobs.timing import check_timing, find_next
 from ragschema.schema.base import Executor
 from ragschema.values import check_text
@@ -59,6 +58,9 @@ _REPLACE = text(
         columns=_COLUMNS,
     )
 )
+_ANNOUNCE = text(
+    "SELECT pg_notify(rag_jobs_channel(), '') WHERE current_setting('rag_jobs.notify', true) IS DISTINCT FROM 'off'"
+)
 _LIST = text(f"SELECT {_COLUMNS} FROM rag_job_schedules ORDER BY name")
 _PAUSE = text(
     "UPDATE rag_job_schedules SET paused = true, updated_at = :now WHERE name = :name AND NOT paused RETURNING id"
@@ -89,41 +91,6 @@ _ADVANCE = text(
     " last_enqueued_at = CASE WHEN :is_enqueued THEN :now"
     " ELSE least(last_enqueued_at, CAST(:now AS timestamptz)) END, updated_at = :now WHERE id = :id"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A job that comes again and again.
-
-    Attributes:
-        name: Its name.
-        job_type: Of its jobs: which handler they are for.
-        payload: Of its jobs: what the handler is to know.
-        cron: When, as minute, hour, day of month, month and day of week; None where ``every`` says it.
-        every: When, as the time from one to the next; None where ``cron`` says it.
-        timezone: Whose clock ``cron`` means.
-        next_run_at: When the next job is due.
-        paused: Whether nothing is enqueued.
-        priority: Of its jobs: the lowest number runs first.
-        max_attempts: Of its jobs: after as many one is failed.
-        dedupe_key: Of its jobs: while one is unfinished, the next takes its place.
-        last_enqueued_at: When the last job was enqueued, None where none was.
-        error_message: Why none was when one was due; tried again in an hour.
-    """
-
-    name: str
-    job_type: str
-    payload: Any
-    cron: str | None
-    every: timedelta | None
-    timezone: str
-    next_run_at: datetime
-    paused: bool
-    priority: int
-    max_attempts: int
-    dedupe_key: str | None
-    last_enqueued_at: datetime | None
-    error_message: str | None
 
 
 def add_schedule(
@@ -196,6 +163,7 @@ def add_schedule(
         raise JobError(
             f"There is a schedule {name!r}.", "Pass replace=True to change it, or give this one another name."
         )
+    session.execute(_ANNOUNCE)
     return _schedule(row)
 
 
@@ -224,6 +192,7 @@ def resume_schedule(session: Executor, name: str) -> bool:
     now = session.execute(_NOW).scalar_one()
     found = find_next(row["cron"], row["every"], row["timezone"], now, due_at=row["next_run_at"])
     session.execute(_RESUME, {"id": row["id"], "next_run_at": found, "now": now})
+    session.execute(_ANNOUNCE)
     return True
 
 
@@ -248,7 +217,7 @@ def enqueue_due(session: Executor, *, notify: bool = True) -> list[UUID]:
         JobError: The session is in autocommit mode.
     """
     refuse_autocommit(begin_read_committed(session), "enqueue_due", JobError)
-    now = session.execute(_NOW).scalar_one()
+    now = session.execute(_NOW).scalar_one().astimezone(UTC)  # not by a clock that changes
     parameters = {"now": now, "tomorrow": now + timedelta(days=1), "batch": BATCH}
     found = session.execute(_DUE, parameters).mappings().all()
     if not found:
