@@ -80,8 +80,11 @@ async def work_async(
         with calling_at_sigterm(state.stop_soon(), is_required=False):
             await state.run()
     finally:
-        if await settle(asyncio.create_task(each.dispose()) for each in (own, ears)):
+        closing = [asyncio.create_task(each.dispose()) for each in (own, ears)]
+        if await settle(closing):
             raise asyncio.CancelledError
+        for each in closing:
+            each.result()
 
 
 @dataclass

@@ -87,9 +87,9 @@ _DUE = text(
     " ORDER BY next_run_at LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED"
 )
 _ADVANCE = text(
-    "UPDATE rag_job_schedules SET next_run_at = :next_run_at, error_message = :error_message,"
-    " last_enqueued_at = CASE WHEN :is_enqueued THEN :now"
-    " ELSE least(last_enqueued_at, CAST(:now AS timestamptz)) END, updated_at = :now WHERE id = :id"
+    "UPDATE rag_job_schedules SET next_run_at = :next_run_at, error_message = :error_message, updated_at = :now,"
+    " last_enqueued_at = CASE WHEN :is_enqueued OR last_enqueued_at > :now THEN :now ELSE last_enqueued_at END"
+    " WHERE id = :id"
 )
 
 

@@ -9,6 +9,7 @@ from cronsim import CronSim, CronSimError
 
 from ragschema.jobs.records import JobError
 from ragschema.values import check_text
+from ragschema.words import counted
 
 _SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(days=36_525)
 
@@ -65,7 +66,7 @@ def find_next(
 def _read_cron(cron: str, start: datetime) -> CronSim:
     remedy = "Write five fields, minute, hour, day of month, month and day of week, such as '0 3 * * *'."
     if (count := len(cron.split())) != 5:
-        raise JobError(f"cron {cron!r} has {count} fields.", remedy)
+        raise JobError(f"cron {cron!r} has {counted(count, 'field')}.", remedy)
     try:
         return CronSim(cron, start)
     except (CronSimError, ValueError) as exc:
