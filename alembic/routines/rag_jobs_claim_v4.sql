@@ -153,7 +153,7 @@ BEGIN
               ELSE greatest(ahead.lanes, 1) END
             FROM seen
             CROSS JOIN LATERAL (
-              SELECT max(each.priority)::bigint AS upto, count(DISTINCT each.priority) AS lanes,
+              SELECT max(each.priority)::bigint AS upto, pg_catalog.count(DISTINCT each.priority) AS lanes,
                 min(each.priority) FILTER (WHERE each.run_at <= claimed_at) AS due
               FROM (
                 SELECT priority, run_at FROM rag_jobs
