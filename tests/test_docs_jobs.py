@@ -65,6 +65,7 @@ def test_every_block_of_code_is_run_here() -> None:
         "Enqueue": ["python"],
         "Work": ["python", "python"],
         "Work in asyncio": ["python", "python"],
+        "Again and again": ["python", "python"],
         "Operate": ["console", "sql"],
         "From Go, or in SQL": ["sql", "sql"],
         "Beside a service that writes its own SQL": ["sql"],
@@ -116,9 +117,26 @@ def test_the_worker_beside_a_service_completes_and_ends_with_it(database: Databa
             wait_until(lambda: states(connection, "embed") == ["completed 1"], "its end")
 
 
+def test_the_schedules_are_added_again_and_again_and_enqueued(database: Database, tmp_path: Path) -> None:
+    add, enqueue = blocks(section(PAGE, "Again and again"), "python")
+    environment = {"DATABASE_URL": database.libpq_url()}
+    for _ in range(2):
+        result = run_script(add, tmp_path, environment)
+        assert (result.stderr, result.stdout.splitlines()) == ("", printed(add))
+    with connect(database) as connection:
+        connection.execute("UPDATE rag_job_schedules SET next_run_at = now()")
+        result = run_script(enqueue, tmp_path, environment)
+        assert result.stderr == ""
+        assert rows(connection, "SELECT job_type FROM rag_jobs ORDER BY 1") == ["fetch", "prune"]
+
+
 def test_its_commands_run(database: Database, run: Command) -> None:
     commands = re.findall(r"^\$ rag (.+)$", block(section(PAGE, "Operate"), "console"), re.M)
-    assert {command.split()[1] for command in commands} == {"stats", "list", "retry", "cancel", "prune"}
+    verbs = [(*shlex.split(command), "")[1:3] for command in commands]
+    assert {verb for verb, _ in verbs if verb != "schedule"} == {"stats", "list", "retry", "cancel", "prune"}
+    assert [verb for group, verb in verbs if group == "schedule"] == [
+        *("add", "add", "list", "pause", "resume", "remove")
+    ]
     with connect(database) as connection:
         job_id = rows(connection, "SELECT rag_jobs_enqueue('embed')")[0]
         rows(connection, "SELECT id FROM rag_jobs_claim('worker')")

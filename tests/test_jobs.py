@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,6 +29,7 @@ from ragschema.jobs import ClaimedJob, Handler, JobError, PermanentFailure
 
 MINUTE = timedelta(minutes=1)
 WRONG: dict[str, Any] = {"int": 30, "date": datetime(2026, 1, 1).date()}
+CLAIMED = ClaimedJob(UUID(int=1), "embed", 1, 1, "{}", None, MINUTE)
 SHORT = timedelta(milliseconds=300)
 LISTENING = "SELECT FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
 
@@ -217,7 +219,7 @@ def test_a_failure_says_when_to_try_again_or_that_it_is_for_good(session: Sessio
     assert jobs.retry(session, job_id)
     assert jobs.fail(session, take(session), PermanentFailure("not text at all")) is JobStatus.failed
     stored = look(session, job_id, "error_message")
-    assert stored.endswith("ragschema.jobs.queue.PermanentFailure: not text at all\n")
+    assert stored.endswith(".PermanentFailure: not text at all\n")
     assert jobs.retry(session, job_id)
     assert jobs.fail(session, take(session), "gone", permanent=True) is JobStatus.failed
 
@@ -292,6 +294,14 @@ def nested(depth: int) -> dict[str, Any]:
         ({"when": datetime.now(UTC)}, "cannot be JSON: Object of type datetime is not JSON serializable."),
         ({"text": "\ud800"}, "cannot be JSON: 'utf-8' codec can't encode character"),
         (nested(200_000), "cannot be JSON: maximum recursion depth exceeded"),
+        ({"number": -float("inf")}, "cannot be JSON: Out of range float values are not JSON compliant"),
+        ({1: "a", "1": "b"}, "has the keys 1 and '1' at $, which are one in JSON."),
+        ({"in": [{}, {True: 1, "true": 2}]}, "has the keys True and 'true' at $.in[1], which are one"),
+        (
+            {"an": ({"odd key": {None: 1, "null": 2}},)},
+            """has the keys None and 'null' at $.an[0]["odd key"]""",
+        ),
+        ({"n": {1.5: 1, "1.5": 2}}, "has the keys 1.5 and '1.5' at $.n, which are one in JSON."),
     ],
 )
 def test_a_payload_that_cannot_be_stored_is_refused_before_anything_is_sent(
@@ -321,6 +331,12 @@ def test_a_payload_that_cannot_be_stored_is_refused_before_anything_is_sent(
         (lambda s: jobs.claim(s, "w", limit=0), "limit is 0."),
         (lambda s: jobs.claim(s, "w", limit=2**31), "limit is 2147483648."),
         (lambda s: jobs.claim(s, "w", lease=WRONG["int"]), "lease is 30."),
+        (lambda s: jobs.fail(s, CLAIMED, "no", retry_in=WRONG["int"]), "retry_in is 30."),
+        (
+            lambda s: jobs.fail(s, CLAIMED, "no", retry_in=-MINUTE),
+            "retry_in is datetime.timedelta(days=-1, seconds=86340).",
+        ),
+        (lambda s: jobs.heartbeat(s, CLAIMED, lease=timedelta(0)), "lease is datetime.timedelta(0)."),
         (lambda s: jobs.cancel(s, uuid4(), "\0"), "reason holds a NUL byte at position 0."),
         (lambda s: jobs.prune(s, WRONG["int"]), "older_than is 30."),
         (lambda s: jobs.prune(s, MINUTE, batch=0), "batch is 0."),
@@ -333,6 +349,37 @@ def test_an_argument_that_the_driver_or_the_server_would_refuse_is_refused_befor
         call(session)
     assert refused.value.message == said
     assert not session.in_transaction()
+
+
+def test_what_is_no_json_is_made_so_by_default(session: Session) -> None:
+    given: Any = {"id": UUID(int=1), "at": datetime(2027, 1, 1, tzinfo=UTC), "sum": Decimal("1.50"), 1: ["a"]}
+    stored = {"id": str(UUID(int=1)), "at": "2027-01-01 00:00:00+00:00", "sum": "1.50", "1": ["a"]}
+    jobs.enqueue(session, "embed", given, default=str)
+    job = take(session)
+    assert job.payload == stored
+    assert jobs.heartbeat(session, job, progress=given, default=str)
+    assert look(session, job.id, "progress") == stored
+    (job_id,) = jobs.enqueue_many(session, [NewJob(job_type="b", payload=given)], default=str)
+    assert look(session, job_id, "payload") == stored
+    for value, said in (({1: 1, "1": 2}, r"the keys 1 and '1' at \$\.id"), (float("nan"), "cannot be JSON")):
+        made = dict.fromkeys([UUID(int=1)], value)
+        with pytest.raises(JobError, match=said):
+            jobs.enqueue(session, "embed", {"id": UUID(int=1)}, default=made.get)
+
+
+def test_a_claim_in_autocommit_is_committed_at_once_and_changes_no_isolation(database: Database) -> None:
+    """Where the default is stricter, a SET TRANSACTION would be for a transaction that has ended: a warning."""
+    options = {"options": "-c default_transaction_isolation=serializable"}
+    engine = sa.create_engine(database.url(), isolation_level="AUTOCOMMIT", connect_args=options)
+    sent: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *event: sent.append(event[2]))
+    with Session(engine) as session, connect(database) as connection:
+        jobs.enqueue(session, "embed", {})
+        (job,) = jobs.claim(session, "worker")
+        assert rows(connection, "SELECT status::text FROM rag_jobs") == ["processing"]
+        assert jobs.complete(session, job)
+    engine.dispose()
+    assert not [statement for statement in sent if "SET TRANSACTION" in statement]
 
 
 def test_what_only_looks_like_a_nul_is_stored(session: Session) -> None:

@@ -226,6 +226,60 @@ def test_claims_go_by_priority_then_time_and_never_early(queue: Queue) -> None:
     assert claimed == ["urgent", "first", "second", "ten"]
 
 
+@pytest.mark.parametrize("types", [["a"], ["a", "b"], None], ids=["one type", "two types", "any type"])
+def test_claims_pass_over_what_is_for_later_and_miss_nothing(
+    database: Database, types: list[str] | None
+) -> None:
+    """Priorities without due jobs, with some, with one among hundreds; below and above those that have."""
+    fill = (
+        "INSERT INTO rag_jobs (job_type, payload, priority, run_at)"
+        " SELECT CASE WHEN random() < 0.7 THEN 'a' ELSE 'b' END, '{}', p, now() + h * interval '1 hour' FROM ("
+        " SELECT -n AS p, 1 AS h FROM generate_series(1, 700) n"
+        " UNION ALL SELECT n %% 25, CASE WHEN n %% 9 = 0 THEN -n ELSE 1 END FROM generate_series(1, 300) n"
+        " UNION ALL SELECT 30, CASE WHEN n = 500 THEN -1 ELSE n END FROM generate_series(1, 1000) n"
+        " UNION ALL SELECT 40 + n %% 7 * 100, CASE WHEN n = 5 THEN -1 ELSE 1 END FROM generate_series(1, 400) n"
+        " UNION ALL VALUES (2147483647, -1), (-2147483648, 1)) AS _ (p, h) ORDER BY random()"
+    )
+    due = (
+        "SELECT priority FROM rag_jobs WHERE status = 'new' AND run_at <= now() {} ORDER BY priority, run_at"
+    )
+    with connect(database) as connection:
+        queue = Queue(connection)
+        queue.run(fill)
+        of_type = "" if types != ["a"] else "AND job_type = 'a'"
+        expected = [row["priority"] for row in queue.rows(due.format(of_type))]
+        found: list[int] = []
+        while claimed := queue.claim(types, 4):
+            found += sorted(job["priority"] for job in claimed)
+        assert found == expected
+        assert len(found) > 20
+
+
+@pytest.mark.parametrize("types", [["embed"], ["embed", "other"], None], ids=["one type", "two", "any"])
+@pytest.mark.parametrize(("each", "looks"), [(1, 40), (40, 1500)])
+def test_a_claim_reads_little_of_what_is_for_later(
+    database: Database, types: list[str] | None, each: int, looks: int
+) -> None:
+    """300 priorities of one job each by few looks at the index; of 40 each, by a look or so for each priority."""
+    read = "SELECT idx_scan, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'rag_jobs'"
+    with connect(database) as connection:
+        queue = Queue(connection)
+        queue.run(
+            "INSERT INTO rag_jobs (job_type, payload, priority, run_at)"
+            " SELECT 'embed', '{}', n, now() + interval '1 day'"
+            " FROM generate_series(1, 300) n, generate_series(1, %(each)s)",
+            each=each,
+        )
+        queue.enqueue(priority=1000)
+        queue.run("VACUUM ANALYZE rag_jobs")
+        with connection.transaction():
+            (job,) = queue.claim(types)
+            (after,) = queue.rows(read)
+        assert job["priority"] == 1000
+        assert after["idx_scan"] < looks
+        assert after["idx_tup_fetch"] < 400 * min(each, 8)
+
+
 def test_a_claim_says_who_holds_the_job_and_until_when(queue: Queue) -> None:
     queue.enqueue()
     (job,) = queue.claim(worker="host-1", lease="2 minutes")

@@ -30,12 +30,12 @@ def check(command: str, text: str) -> object:
 
 def test_every_command_that_has_json_has_a_schema() -> None:
     found = set()
-    root = typer.main.get_command(app)
-    for group_name, group in root.commands.items():  # type: ignore[attr-defined]
-        commands = {f"{group_name} {name}": command for name, command in group.commands.items()}
-        for name, command in {group_name: group, **commands}.items():
-            if any("--json" in parameter.opts for parameter in command.params):
-                found.add(name)
+    commands = [("", typer.main.get_command(app))]
+    for path, command in commands:
+        if any("--json" in parameter.opts for parameter in command.params):
+            found.add(path)
+        inner = getattr(command, "commands", {})
+        commands += [(f"{path} {name}".lstrip(), each) for name, each in inner.items()]
     assert found == set(SCHEMAS["commands"])
 
 

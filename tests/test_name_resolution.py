@@ -122,6 +122,12 @@ def use_jobs(connection: Connection) -> None:
     attempt(connection, "SELECT rag_jobs_enqueue('late')")
     attempt(connection, "SELECT * FROM rag_jobs_claim('w', '{late}', lease => '1 microsecond')")
     attempt(connection, "SELECT rag_jobs_release_expired()")
+    for priority in (1, 2):
+        later = f"run_at => now() + interval '1 day', priority => {priority}"
+        attempt(connection, f"SELECT rag_jobs_enqueue('later', {later})")
+    attempt(connection, "SELECT rag_jobs_enqueue('later', priority => 3)")
+    attempt(connection, "SELECT * FROM rag_jobs_claim('w', '{later,none}')")
+    attempt(connection, "SELECT * FROM rag_jobs_claim('w', '{later}')")
     attempt(connection, "SELECT * FROM rag_jobs_stats()")
     attempt(connection, "SELECT rag_jobs_prune('-1 hour', dry_run => true)")
     attempt(connection, "SELECT rag_jobs_prune('-1 hour')")

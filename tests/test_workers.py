@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import signal
 import subprocess
@@ -23,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
+import ragschema
 from checkouts import rows, wait_until
 from conftest import ROOT, clean_environment, connect
 from ragschema import JobStatus, jobs, work, work_async
@@ -34,6 +36,10 @@ QUICK = timedelta(milliseconds=100)
 CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+CONNECTED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
 
 Run = Callable[..., Any]
@@ -428,6 +434,65 @@ def test_a_worker_that_is_cancelled_gives_its_jobs_back(database: Database) -> N
     with connect(database) as connection:
         assert rows(connection, "SELECT status::text FROM rag_jobs WHERE run_at <= now()") == ["new"] * 3
         assert rows(connection, "SELECT sum(attempts - attempts_before) FROM rag_jobs") == [0]
+
+
+@pytest.mark.parametrize("is_own", [False, True], ids=["plain engine", "our engine"])
+def test_a_worker_that_is_cancelled_again_and_again_leaves_nothing_open(
+    database: Database, is_own: bool
+) -> None:
+    """At once, while it connects, claims, and sends heartbeats: no task, no connection, no job with nobody at it."""
+    put(database, 3)
+    url = database.libpq_url()
+
+    async def run(has_begun: bool, steps: int) -> None:
+        begun = asyncio.Event()
+
+        async def handle(job: ClaimedJob) -> None:
+            begun.set()
+            await asyncio.sleep(600)
+
+        engine = ragschema.create_async_engine(url) if is_own else create_async_engine(database.url())
+        working = work_async(
+            engine, {"a": handle}, concurrency=2, lease=timedelta(milliseconds=9), poll=QUICK
+        )
+        task = asyncio.create_task(working)
+        if has_begun:
+            await asyncio.wait([task, asyncio.create_task(begun.wait())], return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        while not task.done():
+            task.cancel()
+            for _ in range(7):
+                await asyncio.sleep(0)
+        assert task.cancelled()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await engine.dispose()
+
+    with connect(database) as connection:
+        for has_begun in (False, True):
+            for steps in (0, 1, 30, 100, 300, 500, 1000):
+                asyncio.run(run(has_begun, steps))
+                gc.collect()  # or a connection is found open in another test
+                assert states(database) == ["new"] * 3, steps
+        wait_until(lambda: rows(connection, CONNECTED) == [0], "the end of its connections")
+        assert rows(connection, "SELECT sum(attempts - attempts_before) FROM rag_jobs") == [0]
+
+
+def test_each_engine_of_a_worker_is_closed_though_the_other_cannot_be(kind: Kind, database: Database) -> None:
+    disposed: list[sa.Engine] = []
+
+    def refuse(engine: sa.Engine) -> None:
+        disposed.append(engine)
+        if len(disposed) == 1:
+            raise RuntimeError("not today")
+
+    with connect(database) as connection:
+        with suppress(RuntimeError), kind.working({"a": lambda job: None}):
+            sa.event.listen(sa.Engine, "engine_disposed", refuse)
+        sa.event.remove(sa.Engine, "engine_disposed", refuse)
+        assert len(disposed) == 3, "its two, and the test's"
+        wait_until(lambda: rows(connection, CONNECTED) == [0], "the end of its connections")
 
 
 SERVICE = """

@@ -15,7 +15,7 @@ from alembic import op
 from ragschema.operations_v2 import create_function, drop_function
 
 revision = "20261128130100"
-down_revision = "20261128110220"
+down_revision = "20261128120200"
 branch_labels = None
 depends_on = None
 

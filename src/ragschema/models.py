@@ -1,4 +1,4 @@
-"""The models: documents, immutable versions, chunks, events between versions, embedding models, and jobs.
+"""The models: documents, versions, chunks, events between versions, embedding models, jobs and their schedules.
 
 Every default is the database's, so rows written in SQL and rows written here are alike. Functions and triggers
 that belong to the tables stand in ``alembic/routines``; `ragschema.schema.routines` declares them. Relationships
@@ -12,6 +12,7 @@ from ragschema.schema.base import Base
 from ragschema.schema.documents import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.schema.embedding_models import ChunkEmbedding, EmbeddingModel
 from ragschema.schema.jobs import Job, JobStatus
+from ragschema.schema.schedules import JobSchedule
 
 __all__ = [
     "Base",
@@ -23,6 +24,7 @@ __all__ = [
     "DocumentVersion",
     "EmbeddingModel",
     "Job",
+    "JobSchedule",
     "JobStatus",
 ]
 

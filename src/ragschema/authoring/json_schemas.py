@@ -27,7 +27,7 @@ from ragschema.embedding_models import (
     Recall,
     Switch,
 )
-from ragschema.jobs import TypeStats
+from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
 from ragschema.migrations.adoption import Adoption
 from ragschema.migrations.health import Check
@@ -102,6 +102,11 @@ DOCUMENTS: dict[str, Any] = {
     "jobs retry": _object("Retried", retried=list[UUID], refused=list[str]),
     "jobs cancel": _object("Cancelled", cancelled=list[UUID], refused=list[str]),
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
+    "jobs schedule add": Schedule,
+    "jobs schedule list": _object("Schedules", schedules=list[Schedule]),
+    "jobs schedule pause": _object("Paused", paused=str),
+    "jobs schedule resume": _object("Resumed", resumed=str),
+    "jobs schedule remove": _object("Removed", removed=str),
 }
 """What each command prints."""
 

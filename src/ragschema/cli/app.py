@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from ragschema.cli import author, db, inspect, jobs, migrate, models, output, plan, upkeep  # noqa: F401  they fill migrate.app
+from ragschema.cli import author, db, inspect, jobs, migrate, models, output, plan, schedules, upkeep  # noqa: F401  they fill migrate.app
 from ragschema.cli.commands import Group, show_alike
 from ragschema.cli.exit_codes import EXIT_CODES
 from ragschema.errors import RagSchemaError
@@ -23,7 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-show_alike(migrate.app, db.app, jobs.app, models.app)
+jobs.app.add_typer(schedules.app, name="schedule")
+show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
 app.add_typer(jobs.app, name="jobs", epilog=EXIT_CODES)

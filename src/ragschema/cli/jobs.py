@@ -1,4 +1,4 @@
-"""The commands ``rag jobs``: look at the queue, retry, cancel, prune."""
+"""The commands ``rag jobs``: look at the queue, retry, cancel, prune; ``rag jobs schedule`` stands beside."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def stats(target: Target, json: Json = False, debug: Debug = False) -> None:
     """Count the jobs of each type that wait, are due, run, run without a lease, or have failed."""
     from ragschema import jobs
 
-    with _queue(target) as session:
+    with queue(target) as session:
         found = jobs.stats(session)
     if json:
         print_json({"types": found})
@@ -89,7 +89,7 @@ def list_(
     """List jobs, the newest first; --json has more of each, but no payload."""
     from ragschema.jobs.reports import list_jobs
 
-    with _queue(target) as session:
+    with queue(target) as session:
         found = list_jobs(session, status=_job_status(status), job_type=job_type, limit=limit)
     if json:
         print_json({"jobs": found})
@@ -162,7 +162,7 @@ def prune(
 
     age = timedelta(seconds=older_than)
     counts = {}
-    with _queue(target) as session:
+    with queue(target) as session:
         for status in (JobStatus.completed, JobStatus.failed) if failed else (JobStatus.completed,):
             if yes:
                 counts[status.value] = sum(_batches(session, age, status))
@@ -198,7 +198,7 @@ def _change(
     from ragschema.jobs.reports import explain_refusal
 
     changed, refusals = [], []
-    with _queue(target) as session:
+    with queue(target) as session:
         for job_id in ids:
             if change(session, job_id):
                 changed.append(job_id)
@@ -217,7 +217,7 @@ def _change(
 
 
 @contextmanager
-def _queue(target: Target) -> Iterator[Executor]:
+def queue(target: Target) -> Iterator[Executor]:
     """Yield a connection to the queue, each statement a transaction of its own.
 
     Raises:

@@ -32,7 +32,8 @@ from ragschema.embedding_models.statuses import ModelStatus, find_model, read_st
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.errors import ModelRefused, UsageError
-from ragschema.jobs.queue import ClaimedJob, NewJob, enqueue_many
+from ragschema.jobs.queue import enqueue_many
+from ragschema.jobs.records import ClaimedJob, NewJob
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.request import DatabaseArgument
 from ragschema.models import EmbeddingModel

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, RetryCallState
 
+from ragschema.jobs.agenda import Agenda
+from ragschema.jobs.async_parts import Transactions, end, listen, settle
 from ragschema.jobs.handlers import AsyncHandler, check_result, not_awaitable
-from ragschema.jobs.queue import LEASE, ClaimedJob, claim, give_back, heartbeat
+from ragschema.jobs.queue import LEASE, claim, give_back, heartbeat
+from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
-    SECONDS_TO_NOTICE,
     SECONDS_TO_SAY_SO,
     UNREACHABLE,
     Options,
@@ -31,8 +32,6 @@ from ragschema.jobs.worker_parts import (
     say_end,
     say_lost,
 )
-
-T = TypeVar("T")
 
 
 async def work_async(
@@ -71,7 +70,9 @@ async def work_async(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=True
     )
     own, ears = (AsyncEngine(own_engine(engine.sync_engine)) for _ in range(2))
-    state = _Worker(own, ears, handlers, options, stopping or asyncio.Event())
+    state = _Worker(
+        Transactions(own), ears, handlers, options, Agenda(poll.total_seconds()), stopping or asyncio.Event()
+    )
     try:
         if stopping is not None:
             await state.run()
@@ -79,20 +80,24 @@ async def work_async(
         with calling_at_sigterm(state.stop_soon(), is_required=False):
             await state.run()
     finally:
-        await own.dispose()
-        await ears.dispose()
+        closing = [asyncio.create_task(each.dispose()) for each in (own, ears)]
+        if await settle(closing):
+            raise asyncio.CancelledError
+        for each in closing:
+            each.result()
 
 
 @dataclass
 class _Worker:
-    engine: AsyncEngine
+    transactions: Transactions
     ears: AsyncEngine  # of the connection that listens: a pool of one leaves another for the rest
     handlers: Mapping[str, AsyncHandler]
     options: Options
+    agenda: Agenda
     stopping: asyncio.Event
+    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     running: set[asyncio.Task[None]] = field(default_factory=set)
-    is_cancelled: bool = False
 
     def stop_soon(self) -> Callable[[], object]:
         """Return what a signal handler calls to stop this worker."""
@@ -100,31 +105,51 @@ class _Worker:
         return lambda: loop.call_soon_threadsafe(self.stopping.set)
 
     async def run(self) -> None:
-        async with self.engine.begin() as connection:  # errors of the first look are the caller's
-            channel = (await connection.execute(CHANNEL)).scalar_one()
-            claimed = await connection.run_sync(self.claim)
-        self.start(claimed)
-        helpers = [asyncio.create_task(self.listen(channel)), asyncio.create_task(self.wake_to_stop())]
+        helpers: list[asyncio.Task[None]] = []
+        waking = asyncio.create_task(self.wake_to_stop())
+        # tasks that are not cancelled half way: what they have claimed by then would have nobody at it
+        beginning = asyncio.create_task(self.begin())
         taking: asyncio.Task[bool] | None = None
+        was_cancelled = False
         try:
-            has_claimed = bool(claimed)
+            channel, has_claimed = await asyncio.shield(beginning)
+            helpers.append(asyncio.create_task(listen(self.ears, channel, self.hear, self.has_ended)))
             while not self.stopping.is_set():
-                if not has_claimed or len(self.running) >= self.options.concurrency:
+                if not has_claimed or self.is_full():
                     await self.wait()
-                # not cancelled half way: what it has claimed by then would have nobody at it
                 taking = asyncio.create_task(self.take())
                 has_claimed = await asyncio.shield(taking)
             while self.running:
                 await asyncio.wait(self.running)
         finally:
-            self.is_cancelled = True
-            for helper in helpers:
-                helper.cancel()
-            if taking is not None:
-                await _wait_for([taking], SECONDS_TO_SAY_SO)
+            self.has_ended.set()
+            waking.cancel()
+            last: asyncio.Task[Any] = taking or beginning
+            was_cancelled |= await end([last], SECONDS_TO_SAY_SO)
+            if not last.cancelled():
+                last.exception()  # read, where nobody waits for it any more
+            was_cancelled |= await settle(
+                [asyncio.create_task(asyncio.sleep(0))]
+            )  # those it started have begun
             for task in self.running:
                 task.cancel()
-            await _wait_for([*helpers, *self.running], None)
+            was_cancelled |= await settle([waking, *self.running])
+            was_cancelled |= await end([*helpers, *self.transactions.running], SECONDS_TO_SAY_SO)
+            if was_cancelled:
+                raise asyncio.CancelledError
+
+    async def begin(self) -> tuple[str, bool]:
+        """Return the channel, and whether jobs were claimed and started; errors of it are the caller's."""
+
+        def look(connection: sa.Connection) -> tuple[str, list[ClaimedJob]]:
+            return connection.execute(CHANNEL).scalar_one(), self.claim(connection)
+
+        channel, claimed = await self.transactions.run(look)
+        self.start(claimed)
+        return channel, bool(claimed)
+
+    def is_full(self) -> bool:
+        return len(self.running) >= self.options.concurrency
 
     def claim(self, connection: sa.Connection) -> list[ClaimedJob]:
         free = self.options.concurrency - len(self.running)
@@ -145,36 +170,50 @@ class _Worker:
             log.error("The end of a job was not stored, so its lease hands it on: %s", error, exc_info=error)
 
     async def take(self) -> bool:
-        """Claim as many jobs as may run, however long that takes, and start them; none when it is to stop."""
-        if self.is_stopping() or len(self.running) >= self.options.concurrency:
+        """Look at the schedules when it is time; claim as many jobs as may run, however long it takes, and start them.
+
+        Returns:
+            Whether there were any.
+        """
+        if self.agenda.seconds_left <= 0 and not self.is_stopping():
+            await self.look()
+        if self.is_stopping() or self.is_full():
             return False
         calls = AsyncRetrying(**retries(), stop=self.is_stopping, sleep=self.sleep)
         with suppress(*UNREACHABLE):
-            claimed: list[ClaimedJob] = await calls(self.in_transaction, self.claim)
+            claimed: list[ClaimedJob] = await calls(self.transactions.run, self.claim)
             self.start(claimed)
             return bool(claimed)
         return False
 
+    async def look(self) -> None:
+        self.agenda.begin()
+        try:
+            (await self.transactions.run(self.agenda.look))()
+        except Exception as exc:
+            self.agenda.fail(exc)
+
     def is_stopping(self, _: RetryCallState | None = None) -> bool:
-        return self.is_cancelled or self.stopping.is_set()
+        return self.has_ended.is_set() or self.stopping.is_set()
 
     async def sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.stopping.wait(), seconds)
 
-    async def in_transaction(self, call: Callable[[sa.Connection], T]) -> T:
-        async with self.engine.begin() as connection:
-            return await connection.run_sync(call)
-
     async def wait(self) -> None:
         """Wait until a job may be claimed: one is announced, a task has ended, or it is time to look."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.options.poll.total_seconds()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.options.poll.total_seconds()):
-                while not self.stopping.is_set():
+            while not self.stopping.is_set():
+                left = min(deadline - loop.time(), self.agenda.seconds_left)
+                if left <= 0:
+                    return
+                async with asyncio.timeout(left):
                     await self.wake.wait()
-                    self.wake.clear()
-                    if len(self.running) < self.options.concurrency:
-                        return
+                self.wake.clear()
+                if not self.is_full():
+                    return
 
     async def wake_to_stop(self) -> None:
         await self.stopping.wait()
@@ -192,15 +231,22 @@ class _Worker:
                 say_lost(job.id)
         except asyncio.CancelledError:
             handling.cancel()
-            await _wait_for([handling], None)
-            error = _error_of(handling) if handling.done() else asyncio.CancelledError()
-            with suppress(*UNREACHABLE, TimeoutError):
-                async with asyncio.timeout(SECONDS_TO_SAY_SO):
-                    if isinstance(error, asyncio.CancelledError):
-                        await self.in_transaction(lambda connection: give_back(connection, job))
-                    else:
-                        await self.in_transaction(lambda connection: say_end(connection, job, error))
+            await settle([handling])
+            await end([asyncio.create_task(self.let_go(job, _error_of(handling)))], SECONDS_TO_SAY_SO)
             raise
+
+    async def let_go(self, job: ClaimedJob, error: BaseException | None) -> None:
+        """Give a job back whose handler was cancelled, or say how it has ended; once, for this worker ends."""
+
+        def say(connection: sa.Connection) -> bool:
+            if isinstance(error, asyncio.CancelledError):
+                return give_back(connection, job)
+            return say_end(connection, job, error)
+
+        try:
+            await self.transactions.run(say)
+        except UNREACHABLE as exc:
+            log.error("The end of job %s was not stored, so its lease hands it on: %s", job.id, exc)
 
     async def handle(self, job: ClaimedJob) -> None:
         awaitable = self.handlers[job.job_type](job)
@@ -215,7 +261,7 @@ class _Worker:
         while not (await asyncio.wait([handling], timeout=pause))[0]:
             pause = self.options.beat
             try:
-                is_ours = await self.in_transaction(lambda connection: heartbeat(connection, job))
+                is_ours = await self.transactions.run(lambda connection: heartbeat(connection, job))
             except UNREACHABLE as exc:
                 log.warning("A heartbeat of job %s did not reach its queue: %s", job.id, type(exc).__name__)
                 pause = min(1.0, self.options.beat / 4)  # the lease allows for a miss
@@ -237,32 +283,13 @@ class _Worker:
             return bool(stopped_at) and loop.time() - stopped_at[0] > SECONDS_TO_SAY_SO
 
         calls = AsyncRetrying(**retries(), stop=is_too_late)
-        is_ours: bool = await calls(self.in_transaction, lambda connection: say_end(connection, job, error))
+        is_ours: bool = await calls(self.transactions.run, lambda connection: say_end(connection, job, error))
         # an answer that was lost may have been yes
         return is_ours or calls.statistics.get("attempt_number", 1) > 1
 
-    async def listen(self, channel: str) -> None:
-        """Wake the worker when a job is announced; connects again when it is cut off."""
-        while True:
-            await AsyncRetrying(**retries())(self.listen_once, channel)
-
-    async def listen_once(self, channel: str) -> None:
-        async with self.ears.connect() as connection:
-            driver: Any = (await connection.get_raw_connection()).driver_connection
-            if not isinstance(driver, psycopg.AsyncConnection):
-                log.warning("Only psycopg hears of new jobs: this worker finds them by its poll")
-                await asyncio.Event().wait()
-            try:
-                await driver.rollback()
-                await driver.set_autocommit(True)  # a LISTEN counts from its commit on
-                await driver.execute(f"LISTEN {channel}".encode())
-                self.wake.set()  # what was announced while nobody listened
-                with suppress(psycopg.Error):
-                    async for _ in driver.notifies():
-                        self.wake.set()
-            finally:
-                await connection.invalidate()  # not back into the pool, listening
-        await asyncio.sleep(SECONDS_TO_NOTICE)  # the connection was cut: not at once again
+    def hear(self, payload: str) -> None:
+        self.agenda.hear(payload)
+        self.wake.set()
 
 
 def _error_of(handling: asyncio.Task[None]) -> BaseException | None:
@@ -271,11 +298,3 @@ def _error_of(handling: asyncio.Task[None]) -> BaseException | None:
         return handling.exception()
     except asyncio.CancelledError as exc:
         return exc
-
-
-async def _wait_for(tasks: list[asyncio.Task[Any]], seconds: float | None) -> None:
-    """Wait until tasks have ended, whatever became of them, and though this task is cancelled again."""
-    pending = {task for task in tasks if not task.done()}
-    if pending:
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait(pending, timeout=seconds)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from ragschema.errors import RagSchemaError
-from ragschema.jobs.queue import ClaimedJob
+from ragschema.jobs.records import ClaimedJob
 from ragschema.values import find_problem
 
 Ignored: TypeAlias = (

@@ -12,30 +12,30 @@ another may have the job by then. The clock is the database's.
 
 from __future__ import annotations
 
-import json
-import re
-import threading
 import traceback
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
+from sqlalchemy import text
 
-from ragschema.errors import RagSchemaError
-from ragschema.models import Job, JobStatus
+from ragschema.jobs.isolation import begin_read_committed
+from ragschema.jobs.payloads import Default, write_json
+from ragschema.jobs.records import (
+    ClaimedJob,
+    JobError,
+    NewJob,
+    PermanentFailure,
+    TypeStats,
+    check_duration,
+    check_integer,
+)
+from ragschema.models import JobStatus
 from ragschema.schema.base import Executor
 from ragschema.values import check_text, several
 
 LEASE = timedelta(minutes=5)
-
-_INT4_MAX = 2**31 - 1
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _ENQUEUE = text(
     "SELECT rag_jobs_enqueue_many("
@@ -62,123 +62,6 @@ _PRUNE = text(
 _STATS = text("SELECT * FROM rag_jobs_stats()")
 
 
-class JobError(RagSchemaError, ValueError):
-    """A job that the queue cannot hold. Raised before anything is sent."""
-
-
-class PermanentFailure(Exception):
-    """Raised by a handler whose job would fail again however often it is tried."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewJob:
-    """A job to enqueue.
-
-    Attributes:
-        job_type: Which handler it is for.
-        payload: What the handler is to know: JSON, best ids rather than texts.
-        priority: The lowest number runs first.
-        run_at: Not before this time, an aware one; now by default.
-        max_attempts: After as many it is failed; the schema's default where None.
-        dedupe_key: At most one unfinished job of a type has it: one that waits takes the newer payload, one that
-            runs is run again afterwards.
-    """
-
-    job_type: str
-    payload: Mapping[str, Any]
-    priority: int = 0
-    run_at: datetime | None = None
-    max_attempts: int | None = None
-    dedupe_key: str | None = None
-
-    def __post_init__(self) -> None:
-        check_text("job_type", self.job_type, JobError)
-        if self.dedupe_key is not None:
-            check_text("dedupe_key", self.dedupe_key, JobError)
-        _check_integer("priority", self.priority, -_INT4_MAX - 1)
-        if self.max_attempts is not None:
-            _check_integer("max_attempts", self.max_attempts, 1)
-        if self.run_at is not None and not isinstance(self.run_at, datetime):
-            raise JobError(
-                f"run_at is {type(self.run_at).__name__}, not datetime.",
-                "Pass an aware datetime, such as UTC's.",
-            )
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise JobError(
-                f"run_at {self.run_at} has no time zone.", "Pass an aware datetime, such as UTC's."
-            )
-
-
-@dataclass(frozen=True)
-class ClaimedJob:
-    """A job that a worker holds for the time of its lease.
-
-    Attributes:
-        id: Its id.
-        job_type: Which handler it is for.
-        attempt: Counts its claims; with the id it says whose the job is.
-        attempts_left: How often it will be tried again should this attempt fail.
-        payload_json: The payload as it is stored; `payload` reads it.
-        progress_json: What the last heartbeat that had any progress left; `progress` reads it.
-        lease: How long it is held from each heartbeat on.
-
-    ``cancelled`` is set by `work` when a heartbeat is told that the job is cancelled, or another worker's: a long
-    handler looks at it, or waits on it instead of sleeping, and raises.
-    """
-
-    id: UUID
-    job_type: str
-    attempt: int
-    attempts_left: int
-    payload_json: str
-    progress_json: str | None
-    lease: timedelta
-
-    # read where they are used: one that is too deep for Python fails its own job, not the claim of others
-
-    @cached_property
-    def payload(self) -> Any:
-        """What was enqueued."""
-        return json.loads(self.payload_json)
-
-    @cached_property
-    def progress(self) -> Any:
-        """Where an earlier attempt came to, None at the start."""
-        return None if self.progress_json is None else json.loads(self.progress_json)
-
-    @cached_property
-    def cancelled(self) -> threading.Event:
-        """Whether the handler is to stop."""
-        return threading.Event()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the event out, so that a job may be handed to another process."""
-        return {name: value for name, value in self.__dict__.items() if name != "cancelled"}
-
-
-@dataclass(frozen=True)
-class TypeStats:
-    """How many jobs of one type are in which state; completed ones are not counted.
-
-    Attributes:
-        job_type: The type.
-        waiting: Not claimed.
-        due: Those of them whose time has come.
-        processing: Claimed.
-        expired: Those of them whose lease has run out.
-        failed: Failed for good, or cancelled.
-        oldest_age: How long the longest due has been due, None where none is.
-    """
-
-    job_type: str
-    waiting: int
-    due: int
-    processing: int
-    expired: int
-    failed: int
-    oldest_age: timedelta | None
-
-
 def enqueue(
     session: Executor,
     job_type: str,
@@ -189,8 +72,11 @@ def enqueue(
     max_attempts: int | None = None,
     dedupe_key: str | None = None,
     notify: bool = True,
+    default: Default | None = None,
 ) -> UUID:
     """Enqueue a job, see `NewJob`; return its id, or that of the unfinished one with its key.
+
+    ``notify`` and ``default`` are those of `enqueue_many`.
 
     Raises:
         JobError: The payload is not JSON that PostgreSQL stores.
@@ -203,10 +89,12 @@ def enqueue(
         max_attempts=max_attempts,
         dedupe_key=dedupe_key,
     )
-    return enqueue_many(session, [job], notify=notify)[0]
+    return enqueue_many(session, [job], notify=notify, default=default)[0]
 
 
-def enqueue_many(session: Executor, jobs: Iterable[NewJob], *, notify: bool = True) -> list[UUID]:
+def enqueue_many(
+    session: Executor, jobs: Iterable[NewJob], *, notify: bool = True, default: Default | None = None
+) -> list[UUID]:
     """Enqueue jobs in one statement; return their ids in order.
 
     Args:
@@ -214,21 +102,29 @@ def enqueue_many(session: Executor, jobs: Iterable[NewJob], *, notify: bool = Tr
         jobs: The jobs; of those with the same type and key the last counts.
         notify: Whether to wake workers at the commit, once for each type. A NOTIFY takes a lock that all
             committing transactions of the server share: turn it off where many small ones enqueue.
+        default: As that of ``json.dumps``: makes JSON of a value that is none. ``default=str`` does for UUIDs,
+            datetimes and Decimals.
 
     Raises:
-        JobError: A payload is not JSON that PostgreSQL stores.
+        JobError: A payload is not JSON that PostgreSQL stores, or two of its keys are alike in JSON.
     """
     given = several("jobs", jobs, JobError, each=NewJob, is_ordered=True)
+    written = [write_json(job.payload, f"The payload of a job {job.job_type!r}", default) for job in given]
+    return enqueue_written(session, list(zip(given, written, strict=True)), notify=notify)
+
+
+def enqueue_written(session: Executor, jobs: list[tuple[NewJob, str]], *, notify: bool) -> list[UUID]:
+    """Enqueue jobs, each with its payload as JSON; return their ids in order."""
     parameters = {
-        "job_types": [job.job_type for job in given],
-        "payloads": [_json(job.payload, f"The payload of a job {job.job_type!r}") for job in given],
-        "priorities": [job.priority for job in given],
-        "run_ats": [job.run_at for job in given],
-        "max_attempts": [job.max_attempts for job in given],
-        "dedupe_keys": [job.dedupe_key for job in given],
+        "job_types": [job.job_type for job, _ in jobs],
+        "payloads": [payload for _, payload in jobs],
+        "priorities": [job.priority for job, _ in jobs],
+        "run_ats": [job.run_at for job, _ in jobs],
+        "max_attempts": [job.max_attempts for job, _ in jobs],
+        "dedupe_keys": [job.dedupe_key for job, _ in jobs],
         "notify": notify,
     }
-    return list(session.execute(_ENQUEUE, parameters).scalars()) if given else []
+    return list(session.execute(_ENQUEUE, parameters).scalars()) if jobs else []
 
 
 def claim(
@@ -249,16 +145,21 @@ def claim(
         lease: For how long; heartbeats prolong it.
     """
     check_text("worker", worker, JobError)
-    _check_integer("limit", limit, 1)
-    _check_duration("lease", lease)
+    check_integer("limit", limit, 1)
+    check_duration("lease", lease)
     types = None if job_types is None else several("job_types", job_types, JobError, each=str)
     parameters = {"worker": worker, "job_types": types, "max_jobs": limit, "lease": lease}
-    _begin_read_committed(session)
+    begin_read_committed(session)
     return [ClaimedJob(lease=lease, **row) for row in session.execute(_CLAIM, parameters).mappings()]
 
 
 def heartbeat(
-    session: Executor, job: ClaimedJob, *, progress: Any = None, lease: timedelta | None = None
+    session: Executor,
+    job: ClaimedJob,
+    *,
+    progress: Any = None,
+    lease: timedelta | None = None,
+    default: Default | None = None,
 ) -> bool:
     """Prolong a job's lease; False: stop, because it is another's, cancelled or finished.
 
@@ -267,13 +168,14 @@ def heartbeat(
         job: The job.
         progress: JSON from which the next attempt can go on; None keeps what was there.
         lease: For how long from now; as long as it was claimed for by default.
+        default: As in `enqueue_many`, of the progress.
 
     Raises:
         JobError: The progress is not JSON that PostgreSQL stores.
     """
     if lease is not None:
-        _check_duration("lease", lease)
-    written = None if progress is None else _json(progress, f"The progress of job {job.id}")
+        check_duration("lease", lease)
+    written = None if progress is None else write_json(progress, f"The progress of job {job.id}", default)
     parameters = {"id": job.id, "attempt": job.attempt, "lease": lease or job.lease, "progress": written}
     return bool(session.execute(_HEARTBEAT, parameters).scalar_one())
 
@@ -308,7 +210,7 @@ def fail(
         permanent: Whether not to try again; a `PermanentFailure` says so too.
     """
     if retry_in is not None:
-        _check_duration("retry_in", retry_in, lowest=timedelta(0))
+        check_duration("retry_in", retry_in, lowest=timedelta(0))
     if isinstance(error, BaseException):
         permanent = permanent or isinstance(error, PermanentFailure)
         error = "".join(traceback.format_exception(error))
@@ -355,8 +257,8 @@ def prune(
         batch: Rows to delete at most.
         dry_run: Delete nothing, and count all.
     """
-    _check_duration("older_than", older_than, lowest=timedelta(0))
-    _check_integer("batch", batch, 1)
+    check_duration("older_than", older_than, lowest=timedelta(0))
+    check_integer("batch", batch, 1)
     parameters = {"older_than": older_than, "batch": batch, "dry_run": dry_run, "status": status}
     return int(session.execute(_PRUNE, parameters).scalar_one())
 
@@ -364,50 +266,3 @@ def prune(
 def stats(session: Executor) -> list[TypeStats]:
     """Return how many jobs of each type wait, run and have failed, in the order of types."""
     return [TypeStats(**row) for row in session.execute(_STATS).mappings()]
-
-
-def _check_integer(name: str, value: object, lowest: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= _INT4_MAX:
-        raise JobError(f"{name} is {value!r}.", f"Pass an int from {lowest} to {_INT4_MAX}.")
-
-
-def _check_duration(name: str, value: object, *, lowest: timedelta = timedelta(microseconds=1)) -> None:
-    if not isinstance(value, timedelta) or value < lowest:
-        raise JobError(f"{name} is {value!r}.", f"Pass a timedelta: {name}=timedelta(seconds=300).")
-
-
-def _begin_read_committed(session: Executor) -> None:
-    """Put a transaction that has not begun into READ COMMITTED, where a role or a database says otherwise.
-
-    A stricter one cannot claim beside others: each job that somebody else took first would end it.
-    """
-    connection = (
-        session.connection(bind_arguments={"mapper": Job}) if isinstance(session, Session) else session
-    )
-    pooled = connection.connection
-    status = getattr(getattr(pooled.dbapi_connection, "info", None), "transaction_status", None)
-    if status != TransactionStatus.IDLE:
-        return  # not the first statement, or another driver
-    if "rag_isolation" not in pooled.info:  # once for each connection of the pool
-        pooled.info["rag_isolation"] = connection.execute(text("SHOW transaction_isolation")).scalar_one()
-    if pooled.info["rag_isolation"] != "read committed" and not _is_autocommit(connection):
-        connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
-
-
-def _is_autocommit(connection: Connection) -> bool:
-    return bool(connection.connection.dbapi_connection.autocommit)  # type: ignore[union-attr]  # of every driver
-
-
-def _json(value: Any, what: str) -> str:
-    try:
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        written.encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise JobError(
-            f"{what} cannot be JSON: {exc}.", "Use plain, finite values, and no deep nesting."
-        ) from exc
-    if _NUL.search(written):
-        raise JobError(
-            f"{what} has a NUL character, which PostgreSQL does not store.", "Remove it from the text."
-        )
-    return written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
@@ -16,8 +16,10 @@ import psycopg
 import sqlalchemy as sa
 from tenacity import Retrying, sleep_using_event, stop_when_event_set
 
+from ragschema.jobs.agenda import Agenda
 from ragschema.jobs.handlers import Handler, check_result
-from ragschema.jobs.queue import LEASE, ClaimedJob, claim, heartbeat
+from ragschema.jobs.queue import LEASE, claim, heartbeat
+from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
     SECONDS_TO_NOTICE,
@@ -70,16 +72,16 @@ def work(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=False
     )
     own, ears = own_engine(engine), own_engine(engine)
-    state = _Worker(own, ears, handlers, options, stopping or threading.Event())
-    try:
+    agenda = Agenda(poll.total_seconds())
+    state = _Worker(own, ears, handlers, options, agenda, stopping or threading.Event())
+    with ExitStack() as stack:
+        stack.callback(own.dispose)
+        stack.callback(ears.dispose)
         if stopping is not None:
             state.run()
             return
         with calling_at_sigterm(state.stopping.set, is_required=True):
             state.run()
-    finally:
-        own.dispose()
-        ears.dispose()
 
 
 @dataclass
@@ -88,6 +90,7 @@ class _Worker:
     ears: sa.Engine  # of the connection that listens: a pool of one leaves another for the rest
     handlers: Mapping[str, Handler]
     options: Options
+    agenda: Agenda
     stopping: threading.Event
     has_ended: threading.Event = field(default_factory=threading.Event)
     wake: threading.Event = field(default_factory=threading.Event)
@@ -110,6 +113,8 @@ class _Worker:
                 while not self.stopping.is_set():
                     if not claimed or len(self.running) >= self.options.concurrency:
                         self.wait()
+                    if self.agenda.seconds_left <= 0 and not self.stopping.is_set():
+                        self.look()
                     claimed = self.claim_again()
                     self.start(threads, claimed)
         finally:
@@ -135,6 +140,14 @@ class _Worker:
             return calls(self.in_transaction, self.claim)
         return []
 
+    def look(self) -> None:
+        """Look at the schedules, and enqueue what is due."""
+        self.agenda.begin()
+        try:
+            self.in_transaction(self.agenda.look)()
+        except Exception as exc:
+            self.agenda.fail(exc)
+
     def in_transaction(self, call: Callable[[sa.Connection], T]) -> T:
         with self.engine.begin() as connection:
             return call(connection)
@@ -148,7 +161,10 @@ class _Worker:
     def wait(self) -> None:
         """Wait until a job may be claimed: one is announced, a thread is free, or it is time to look."""
         deadline = monotonic() + self.options.poll.total_seconds()
-        while not self.stopping.is_set() and (left := deadline - monotonic()) > 0:
+        while not self.stopping.is_set():
+            left = min(deadline - monotonic(), self.agenda.seconds_left)
+            if left <= 0:
+                return
             if self.wake.wait(min(left, SECONDS_TO_NOTICE)):
                 self.wake.clear()
                 if len(self.running) < self.options.concurrency:
@@ -217,10 +233,12 @@ class _Worker:
 
     def listen_once(self, channel: str) -> None:
         with _listening(self.ears, channel) as ears, suppress(psycopg.Error):
-            self.wake.set()  # what was announced while nobody listened
+            self.agenda.hear("")  # what was announced while nobody listened
+            self.wake.set()
             while not self.has_ended.is_set():
                 # in steps, because psycopg goes on waiting
-                if list(ears.notifies(timeout=SECONDS_TO_NOTICE, stop_after=1)):
+                for notification in ears.notifies(timeout=SECONDS_TO_NOTICE, stop_after=1):
+                    self.agenda.hear(notification.payload)
                     self.wake.set()
         self.has_ended.wait(SECONDS_TO_NOTICE)  # the connection was cut: not at once again
 

@@ -19,7 +19,8 @@ from tenacity import RetryCallState, retry_if_exception_type, wait_random_expone
 
 from ragschema.database.sqlstates import server_message
 from ragschema.jobs.handlers import HandlerError, check_handlers
-from ragschema.jobs.queue import ClaimedJob, JobError, complete, fail
+from ragschema.jobs.queue import complete, fail
+from ragschema.jobs.records import ClaimedJob, JobError
 from ragschema.values import check_text
 
 log = logging.getLogger("ragschema.jobs")

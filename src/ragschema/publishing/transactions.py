@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from ragschema.database.atomicity import refuse_autocommit
 from ragschema.models import Document
 from ragschema.publishing.errors import PublishingError
 from ragschema.schema.base import Executor
@@ -20,10 +21,6 @@ def check_atomic(session: Executor, what: str) -> None:
     """Refuse a connection in autocommit mode, where each of several statements would be committed by itself.
 
     Raises:
-        PublishingError: It is in autocommit mode, by the engine's isolation level for one.
+        PublishingError: It is in autocommit mode.
     """
-    if connection_of(session).connection.dbapi_connection.autocommit:  # type: ignore[union-attr]  # of every driver
-        raise PublishingError(
-            f"{what} takes several statements, and this connection is in autocommit mode.",
-            "Give it a connection with transactions: one of an engine without isolation_level='AUTOCOMMIT'.",
-        )
+    refuse_autocommit(connection_of(session), what, PublishingError)
