@@ -160,7 +160,12 @@ def _read(documents: int) -> Iterator[list[str]]:
     library = Path(sysconfig.get_path("stdlib"))
     packages = Path(sysconfig.get_path("purelib"))
     own = [*checkout.glob("*.md"), *checkout.glob("docs/*.md"), *checkout.glob("src/**/*.py")]
-    others = [*library.glob("*.py"), *library.glob("*/*.py"), *packages.glob("*/**/*.py"), *library.glob("*/*/*.py")]
+    others = [
+        *library.glob("*.py"),
+        *library.glob("*/*.py"),
+        *packages.glob("*/**/*.py"),
+        *library.glob("*/*/*.py"),
+    ]
     found = 0
     for path in [*sorted(own), *sorted(set(others) - set(own))]:
         if "test" in str(path.relative_to(path.anchor)).replace(str(checkout), ""):

@@ -91,7 +91,9 @@ class Store:
         with self.open(name) as connection:
             connection.execute("VACUUM ANALYZE")
 
-    def publish(self, name: str, edited: NDArray[np.int64], ids: Sequence[UUID], old: Sequence[UUID], version: int) -> None:
+    def publish(
+        self, name: str, edited: NDArray[np.int64], ids: Sequence[UUID], old: Sequence[UUID], version: int
+    ) -> None:
         """Replace chunks in a database; their new vectors and ids stand in the store."""
         with self.open(name) as connection, connection.transaction():
             connection.execute("UPDATE rag_chunks SET is_current = false WHERE id = ANY (%s)", (list(old),))
@@ -111,7 +113,16 @@ class Store:
             for number in map(int, numbers):
                 document = int(self.corpus.documents[number])
                 place = version * 1_000_000 + number
-                copy.write_row((self.ids[number], versions[document], place, f"chunk {number} " * 60, self.vectors[number], True))
+                copy.write_row(
+                    (
+                        self.ids[number],
+                        versions[document],
+                        place,
+                        f"chunk {number} " * 60,
+                        self.vectors[number],
+                        True,
+                    )
+                )
 
     def recall(self, name: str, queries: NDArray[np.float32], ef: int) -> float:
         """Return recall@10 of the bare index."""
@@ -132,7 +143,8 @@ def search(connection: Connection, queries: NDArray[np.float32], ef: int) -> lis
     )
     statement = "SELECT id FROM rag_chunks WHERE is_current ORDER BY embedding <=> %s LIMIT 10"
     return [
-        [row[0] for row in connection.execute(statement, (query,), binary=True).fetchall()] for query in queries
+        [row[0] for row in connection.execute(statement, (query,), binary=True).fetchall()]
+        for query in queries
     ]
 
 
@@ -148,7 +160,11 @@ def probes(store: Store) -> dict[str, NDArray[np.float32]]:
     kinds |= {f"stored + {scale} noise": unit(one + scale * noise) for scale in (0.25, 0.5, 1.0, 2.0)}
     kinds |= {f"stored + {scale} noise as the data": unit(one + scale * alike) for scale in (0.5, 1.0, 2.0)}
     kinds |= {f"stored + {scale} of another": unit(one + scale * other) for scale in (0.25, 0.5)}
-    kinds |= {"the mean + a midpoint": unit(one + other + 2 * store.vectors.mean(axis=0)), "noise as the data": alike, "noise": noise}
+    kinds |= {
+        "the mean + a midpoint": unit(one + other + 2 * store.vectors.mean(axis=0)),
+        "noise as the data": alike,
+        "noise": noise,
+    }
     return kinds
 
 
@@ -197,7 +213,10 @@ def measure(server: Database, corpus: Corpus) -> None:
         ["version", "never vacuumed, ef 40", "ef 80", "vacuumed each time, ef 40", "ef 80", "VACUUM s"],
         curve,
     )
-    ends = {"vacuumed each time": ("each", []), "vacuumed each time, then rebuilt": ("each_rebuilt", [REBUILD])}
+    ends = {
+        "vacuumed each time": ("each", []),
+        "vacuumed each time, then rebuilt": ("each_rebuilt", [REBUILD]),
+    }
     store.clone("each", "each_rebuilt")
     for number, (way, statements) in enumerate(WAYS.items()):
         store.clone("never", f"end_{number}")
@@ -218,7 +237,15 @@ def measure(server: Database, corpus: Corpus) -> None:
         said(str(lines[-1]))
     print_table(
         f"{corpus.name}: recall@10 by what is searched with",
-        ["", "similarity of the ten", *(f"{state}, ef {ef}" for ef in (40, 80) for state in ("never vacuumed", "vacuumed each time", "rebuilt"))],
+        [
+            "",
+            "similarity of the ten",
+            *(
+                f"{state}, ef {ef}"
+                for ef in (40, 80)
+                for state in ("never vacuumed", "vacuumed each time", "rebuilt")
+            ),
+        ],
         lines,
     )
 
@@ -239,14 +266,19 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--documents", type=int, default=2_000)
     parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=list(CORPORA))
     parser.add_argument("--data", type=Path, help="keep the server's data there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ragschema-") as directory:
         data = options.data or Path(directory) / "postgres"
-        with embedded.running(data) as parameters, psycopg.connect(Database(parameters, "this").libpq_url(), autocommit=True) as connection:
+        with (
+            embedded.running(data) as parameters,
+            psycopg.connect(Database(parameters, "this").libpq_url(), autocommit=True) as connection,
+        ):
             for name, value in SETTINGS.items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         with embedded.running(data) as parameters:

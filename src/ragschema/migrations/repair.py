@@ -16,7 +16,7 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.state.expected import read_fingerprints
 from ragschema.state.partitions import RegisteredModel, concurrent_index, read_models_if_shown
 from ragschema.state.soundness import Soundness, find_soundness
-from ragschema.state.status import find_invalid_indexes, read_current
+from ragschema.state.status import find_invalid_indexes, is_left_by_reindex, read_current
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.
 JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE n.nspname = %(schema)s AND c.relname || '.' || t.tgname = ANY (%(triggers)s) ORDER BY 2, 1
 """
-_LEFT_BY_REINDEX = ("_ccnew", "_ccold")  # suffixes of what an interrupted REINDEX CONCURRENTLY leaves
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def repair(options: Options) -> Repair:
         unneeded = {model.index for model in models if not model.is_column and not model.needs_index}
         for index in find_invalid_indexes(connection, schema):
             name = sql.Identifier(schema, index)
-            if index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX) or index in unneeded:
+            if is_left_by_reindex(index) or index in unneeded:
                 log.info("Dropping %s, left by an interrupted build", index)
                 connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
                 dropped.append(index)
