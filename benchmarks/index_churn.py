@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +24,23 @@ from uuid import UUID
 import numpy as np
 import psycopg
 from churn_corpora import Corpus, RealText, Topics, unit
-from compare.measuring import SETTINGS, Connection, connect
+from compare.measuring import SETTINGS, Connection, connect, cpu_seconds
 from numpy.typing import NDArray
 from pgvector.psycopg import register_vector
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from ragschema import embedded, migrations
+from ragschema import create_engine, embedded, migrations
 from ragschema.database.settings import Database
+from ragschema.queries import nearest_chunks
 from ragschema.schema.ids import uuid7
 
 INDEX = "rag_chunks_current_embedding_idx"
 ROWS = 10
 QUERIES = 200
 PROBES = 300
+ROUNDS = 6
+BLOCK = 20  # queries that one way runs before the other takes its turn
 VERSIONS = 6
 CORPORA: dict[str, Callable[[int], Corpus]] = {"topics": Topics, "text": RealText}
 
@@ -179,8 +185,49 @@ def maintain(store: Store, name: str, *statements: str) -> list[float]:
     return spent
 
 
+def end_to_end(database: Database, queries: NDArray[np.float32], truth: Sequence[set[UUID]]) -> list[str]:
+    """Return recall, p50 and the backend's CPU of our whole statement with 40 candidates and by default, and ratios."""
+    engine = create_engine(database.libpq_url())
+    statements = [nearest_chunks(query) for query in queries]
+    sessions = {"40": Session(engine), "default": Session(engine)}
+    pids, times, cpu, found = {}, defaultdict(list), Counter[str](), defaultdict(list)
+    for way, session in sessions.items():
+        pids[way] = session.scalar(text("SELECT pg_backend_pid()"))
+        if way == "40":
+            session.execute(text("SET ragschema.ef_search = 'chosen'"))
+        session.commit()
+    for number in range(ROUNDS + 1):  # the first warms up
+        for start in range(0, len(queries), BLOCK):
+            for way in sorted(sessions, reverse=bool((number + start // BLOCK) % 2)):
+                before = cpu_seconds(pids[way])
+                for place in range(start, min(start + BLOCK, len(queries))):
+                    began = time.perf_counter()
+                    rows = sessions[way].execute(statements[place]).all()
+                    sessions[way].rollback()
+                    if number:
+                        times[way].append(time.perf_counter() - began)
+                    else:
+                        found[way].append(len(truth[place] & {row.chunk_id for row in rows}) / ROWS)
+                if number:
+                    cpu[way] += cpu_seconds(pids[way]) - before
+    for session in sessions.values():
+        session.close()
+    engine.dispose()
+    recall = [f"{np.mean(found[way]):.3f}" for way in sessions]
+    p50 = [1e3 * float(np.median(times[way])) for way in sessions]
+    spent = [1e3 * cpu[way] / ROUNDS / len(queries) for way in sessions]
+    return [
+        *recall,
+        f"{p50[0]:.2f} / {p50[1]:.2f}",
+        f"{p50[1] / p50[0]:.2f}",
+        f"{spent[0]:.2f} / {spent[1]:.2f}",
+        f"{spent[1] / spent[0]:.2f}",
+    ]
+
+
 REBUILD = f"REINDEX INDEX CONCURRENTLY {INDEX}"
 VACUUM = "VACUUM (ANALYZE, INDEX_CLEANUP ON) rag_chunks"
+ENDS = ("vacuumed each time", "vacuumed once at the end", "rebuilt, then vacuumed")
 WAYS = {
     "never vacuumed": (),
     "vacuumed once at the end": (VACUUM,),
@@ -204,7 +251,7 @@ def measure(server: Database, corpus: Corpus) -> None:
         for number in edited:
             store.ids[number] = uuid7()
         for name in ("never", "each"):
-            store.publish(name, edited, store.ids, old, version)
+            store.publish(name, edited, old, version)
         (spent,) = maintain(store, "each", VACUUM)
         curve.append([str(version), *recalls(store, "never"), *recalls(store, "each"), f"{spent:.1f}"])
         said(str(curve[-1]))
@@ -227,6 +274,16 @@ def measure(server: Database, corpus: Corpus) -> None:
         lines.append([way, *recalls(store, name), " + ".join(f"{each:.1f}" for each in spent)])
         said(str(lines[-1]))
     print_table(f"{corpus.name}: recall@10 after the last version", ["", "ef 40", "ef 80", "s"], lines)
+    measured = [
+        [way, *end_to_end(store.database(name), store.queries, store.truth(store.queries))]
+        for way, (name, _) in ends.items()
+        if way in ENDS
+    ]
+    print_table(
+        f"{corpus.name}: `nearest_chunks` through SQLAlchemy, with 40 candidates and by default",
+        ["", "recall@10, 40", "default", "p50 ms", "ratio", "server CPU ms", "ratio"],
+        measured,
+    )
     kinds = probes(store)
     states = [ends[way][0] for way in ("never vacuumed", "vacuumed each time", "rebuilt, then vacuumed")]
     lines = []
