@@ -28,13 +28,16 @@ _FLIPPED = 0.25  # of a question in bits: what that noise, 45 degrees, does to t
 _PAGES_A_ROW = 4  # pages to look at for each row that is wanted, at first
 _GROWTH = 8  # and how many times as many where those had too few
 
+# As text only what is drawn: that takes 0.3 ms each.
 _DRAW = """
-SELECT value FROM (
-    SELECT DISTINCT ON (page) page, value FROM (
-        SELECT (ctid::text::point)[0] AS page, ({expression})::text AS value
-        FROM ONLY {table} {sampled} WHERE {predicate} AND ({expression}) IS NOT NULL OFFSET 0
-    ) each ORDER BY page, md5(value || %(seed)s)
-) drawn ORDER BY md5(value || %(seed)s) LIMIT %(wanted)s
+SELECT value::text FROM (
+    SELECT place, value FROM (
+        SELECT DISTINCT ON (page) page, place, value FROM (
+            SELECT (ctid::text::point)[0] AS page, ctid::text AS place, {expression} AS value
+            FROM ONLY {table} {sampled} WHERE {predicate} AND ({expression}) IS NOT NULL OFFSET 0
+        ) each ORDER BY page, md5(place || %(seed)s)
+    ) a_page_each ORDER BY md5(place || %(seed)s) LIMIT %(wanted)s
+) drawn
 """
 
 
