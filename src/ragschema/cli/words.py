@@ -66,7 +66,13 @@ _INDEX = {
 }
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
-    for group, table in {"migrate": _MIGRATE, "db": _DB, "jobs": _JOBS, "models": _MODELS, "index": _INDEX}.items()
+    for group, table in {
+        "migrate": _MIGRATE,
+        "db": _DB,
+        "jobs": _JOBS,
+        "models": _MODELS,
+        "index": _INDEX,
+    }.items()
 }
 
 _DATABASE_URL = "Write --database-url URL."
@@ -104,7 +110,7 @@ def find_command(group: str, word: str, rest: Sequence[str] = ()) -> str | None:
     """Return the command of ours that a word of another program means, with what was written after it.
 
     Args:
-        group: ``migrate``, ``db``, ``jobs`` or ``index``.
+        group: A group of commands, such as ``migrate``.
         word: What stands in the command's place.
         rest: What stands behind it.
     """
