@@ -25,6 +25,7 @@ from documents import (
     said_to_be_printed,
     section,
 )
+from query_data import fill
 from ragschema import Base
 from ragschema.database.settings import Database
 
@@ -109,6 +110,12 @@ def test_the_page_on_adoption_prints_what_it_says(made_by_hand: Database, tmp_pa
 
 def test_the_page_on_deploys_prints_what_it_says(database_at: DatabaseAt, tmp_path: Path) -> None:
     run_page("deploy.md", database_at("20261121130600"), tmp_path)
+
+
+def test_the_page_on_the_index_prints_what_it_says(database: Database, tmp_path: Path) -> None:
+    with connect(database) as connection:
+        fill(connection, documents=20, chunks=10)
+    run_page("index-health.md", database, tmp_path)
 
 
 def run_page(page: str, database: Database, directory: Path) -> None:

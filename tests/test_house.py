@@ -14,7 +14,7 @@ FLOORS = """
 __init__ __main__
 cli
 authoring
-embedding_models
+embedding_models index_health
 migrations
 aio
 publishing queries

@@ -261,6 +261,34 @@ def test_a_scan_that_goes_on_already_is_left_as_it_is(session: Session, question
     assert session.scalar(text("SHOW hnsw.iterative_scan")) == "strict_order"
 
 
+def test_a_search_keeps_candidates_enough_where_nobody_has_chosen(
+    session: Session, questions: list[Vector]
+) -> None:
+    kept = []
+    for limit in (10, 200, 2_000, 10):
+        session.execute(nearest_chunks(questions[0], limit=limit))
+        kept.append(session.scalar(text("SHOW hnsw.ef_search")))
+    assert kept == ["80", "200", "1000", "80"]
+    session.rollback()
+    assert session.scalar(text("SHOW hnsw.ef_search")) == "40"
+    session.execute(hybrid_search(questions[0], "whale", candidates=90))
+    assert session.scalar(text("SHOW hnsw.ef_search")) == "90"
+
+
+@pytest.mark.parametrize("chosen", [25, 40, 80, 300])
+def test_the_candidates_that_a_session_has_chosen_stay(
+    session: Session, questions: list[Vector], chosen: int
+) -> None:
+    session.execute(nearest_chunks(questions[0]))
+    search_settings(session, ef_search=chosen)
+    session.execute(nearest_chunks(questions[0], limit=200))
+    assert session.scalar(text("SHOW hnsw.ef_search")) == str(chosen)
+    session.rollback()
+    session.execute(text(f"SET LOCAL hnsw.ef_search = {chosen}"))
+    session.execute(nearest_chunks(questions[0]))
+    assert session.scalar(text("SHOW hnsw.ef_search")) == str(80 if chosen == 40 else chosen)
+
+
 def test_what_is_farther_than_the_greatest_distance_is_left_out(
     session: Session, truth: Truth, questions: list[Vector]
 ) -> None:

@@ -127,7 +127,7 @@ class Meter:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
             " AND backend_type IN ('client backend', 'parallel worker') AND pid <> pg_backend_pid()"
         ).fetchall()
-        return sum(_cpu_seconds(pid) for (pid,) in pids)
+        return sum(cpu_seconds(pid) for (pid,) in pids)
 
     def rows(self) -> int:
         """Return the rows written by transactions that have reported: a second after they ended."""
@@ -144,7 +144,7 @@ class Meter:
         return int(row[0])
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Return a process's CPU time: in nanoseconds where Linux says so, else in ticks of 10 ms."""
     schedule = Path(f"/proc/{pid}/schedstat")
     if schedule.exists():

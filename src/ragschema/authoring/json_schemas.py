@@ -27,6 +27,7 @@ from ragschema.embedding_models import (
     Recall,
     Switch,
 )
+from ragschema.index_health import IndexHealth, Maintenance, Rebuild
 from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
 from ragschema.migrations.adoption import Adoption
@@ -101,6 +102,9 @@ DOCUMENTS: dict[str, Any] = {
     "jobs list": _object("Jobs", jobs=list[ListedJob]),
     "jobs retry": _object("Retried", retried=list[UUID], refused=list[str]),
     "jobs cancel": _object("Cancelled", cancelled=list[UUID], refused=list[str]),
+    "index health": _object("IndexesHealth", indexes=list[IndexHealth]),
+    "index rebuild": Rebuild,
+    "index maintain": Maintenance,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "jobs schedule add": Schedule,
     "jobs schedule list": _object("Schedules", schedules=list[Schedule]),

@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 EXIT_CODES = (
     f"Exit codes: 0 ok; {FAILED} failed; {UsageError.exit_code} wrong usage; {PENDING} revisions pending;"
-    f" {DRIFT} drift; {FINDINGS} lint findings or hazards;\n"
+    f" {DRIFT} drift; {FINDINGS} lint findings, hazards or a poor index;\n"
     f"{AHEAD} the database is ahead of this package; {DatabaseUnreachable.exit_code} database unreachable;"
     f" {LockNotObtained.exit_code} a lock was not obtained, run again later;\n"
     f"{REFUSED} a setting is missing or refused; {INTERRUPTED}, 143 interrupted.\n"

@@ -60,9 +60,20 @@ _MODELS = {
     "rag models check-recall KEY": "recall check test verify health",
     "rag models rename KEY NEW_KEY": "mv move",
 }
+_INDEX = {
+    "rag index health": "status info check recall list ls show stats",
+    "rag index rebuild": "reindex repair fix heal create build",
+    "rag index maintain": "vacuum auto run cron",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
-    for group, table in {"migrate": _MIGRATE, "db": _DB, "jobs": _JOBS, "models": _MODELS}.items()
+    for group, table in {
+        "migrate": _MIGRATE,
+        "db": _DB,
+        "jobs": _JOBS,
+        "models": _MODELS,
+        "index": _INDEX,
+    }.items()
 }
 
 _DATABASE_URL = "Write --database-url URL."
@@ -100,7 +111,7 @@ def find_command(group: str, word: str, rest: Sequence[str] = ()) -> str | None:
     """Return the command of ours that a word of another program means, with what was written after it.
 
     Args:
-        group: ``migrate``, ``db`` or ``jobs``.
+        group: A group of commands, such as ``migrate``.
         word: What stands in the command's place.
         rest: What stands behind it.
     """

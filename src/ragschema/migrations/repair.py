@@ -18,7 +18,7 @@ from ragschema.migrations.retries import retrying
 from ragschema.state.expected import read_fingerprints
 from ragschema.state.partitions import RegisteredModel, concurrent_index, read_models_if_shown
 from ragschema.state.soundness import Soundness, find_soundness
-from ragschema.state.status import find_invalid_indexes, read_current
+from ragschema.state.status import find_invalid_indexes, is_left_by_reindex, read_current
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.
 JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE n.nspname = %(schema)s AND c.relname || '.' || t.tgname = ANY (%(triggers)s) ORDER BY 2, 1
 """
-_LEFT_BY_REINDEX = ("_ccnew", "_ccold")  # suffixes of what an interrupted REINDEX CONCURRENTLY leaves
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def _drop_left_overs(
 
 
 def _is_left_over(index: str, unneeded: Collection[str]) -> bool:
-    return index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX) or index in unneeded
+    return is_left_by_reindex(index) or index in unneeded
 
 
 def _validate(connection: Connection, schema: str, execute: _Execute) -> list[str]:

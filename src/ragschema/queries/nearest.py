@@ -35,7 +35,9 @@ def nearest_chunks(
     A chunk that has no embedding yet is left out. Filters are applied while the index is read, which goes on
     until enough chunks have passed; where it gives up (``hnsw.max_scan_tuples``, 20,000 by default), the same
     statement looks at every chunk that passes, so that ``limit`` rows come whenever they exist. To do that the
-    statement turns ``hnsw.iterative_scan`` on for the rest of the transaction, unless it is on already.
+    statement turns ``hnsw.iterative_scan`` on for the rest of the transaction, unless it is on already. It keeps 80
+    candidates (``hnsw.ef_search``), or ``limit`` if that is more, unless the session has chosen: by `search_settings`,
+    or by a ``SET`` to another number than pgvector's default of 40.
 
     Args:
         embedding: Shape ``(dimensions,)``, not zero; of 1 to 16,000 dimensions, whatever the model has.

@@ -5,19 +5,50 @@ Each was measured with PostgreSQL 18 and pgvector 0.8.6.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Integer, any_, func, literal_column, or_, text
+from sqlalchemy import ColumnElement, Integer, TextClause, any_, func, literal_column, or_, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from ragschema.models import Chunk, ChunkEmbedding
 
-SCAN_GOES_ON = text("""(SELECT CASE current_setting('hnsw.iterative_scan', true)
- WHEN 'off' THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) ELSE '' END) IS NOT NULL""")
-"""A condition that is true, and lets an HNSW scan go on until enough rows have passed the filters.
+EF_SEARCH = 80
+"""Candidates kept while an HNSW index is walked, where the session has not chosen.
 
-An index gives ef_search candidates and ends, unless it is told to go on: with a filter that one row of a hundred
-passes, 1.8 of 10 rows came. It is evaluated once, before the scan begins, so it holds for its own statement,
-whatever engine runs it. pgvector before 0.8 cannot go on, and has no such setting.
+pgvector's default is 40. Twice as many cost 1.15 to 1.18 of a whole search statement's time, and find more of what an
+index that rows have come to and gone from still reaches: docs/index-health.md.
 """
+
+EF_SEARCH_MOST = 1000
+"""The most candidates that pgvector takes."""
+
+CHOICE = "ragschema.ef_search"
+"""A setting of ours: who set ``hnsw.ef_search``. ``chosen`` by `search_settings`, else the number that a search set."""
+
+_SCAN = f"""(SELECT CASE current_setting('hnsw.iterative_scan', true)
+ WHEN 'off' THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) ELSE '' END
+ || CASE WHEN current_setting('{CHOICE}', true) IS DISTINCT FROM 'chosen'
+ AND current_setting('hnsw.ef_search', true) IN ('40', current_setting('{CHOICE}', true))
+ THEN set_config('hnsw.ef_search', '%s', true) || set_config('{CHOICE}', '%s', true)
+ ELSE '' END) IS NOT NULL"""
+
+
+def scan_settings(limit: int) -> TextClause:
+    """Return a condition that is true, and sets how its statement reads an HNSW index.
+
+    The scan goes on until enough rows have passed the filters. An index gives ef_search candidates and ends, unless it
+    is told to go on: with a filter that one row of a hundred passes, 1.8 of 10 rows came. pgvector before 0.8 cannot go
+    on, and has no such setting.
+
+    And it keeps `EF_SEARCH` candidates, or as many as rows are wanted, where the session has not chosen: where their
+    number is pgvector's default, or was set by a search before this one. PostgreSQL says cheaply what a setting is, and
+    not who set it (the view pg_settings takes 0.3 ms), so a 40 by ``SET`` is taken for the default, and one by
+    `search_settings` is not.
+
+    The condition is evaluated once, before the scan begins, so it holds for its own statement, whatever engine runs it.
+    The settings end with the transaction.
+    """
+    candidates = min(EF_SEARCH_MOST, max(EF_SEARCH, limit))
+    return text(_SCAN % (candidates, candidates))
+
 
 _WORDS = func.rag_text_vector(Chunk.text_config, Chunk.content, type_=TSVECTOR())
 READING_COSTS = or_(Chunk.is_current, _WORDS.concat(_WORDS).concat(_WORDS).concat(_WORDS).is_not(None))

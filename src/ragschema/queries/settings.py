@@ -8,6 +8,7 @@ from sqlalchemy import String, bindparam, text
 from sqlalchemy.orm import Session
 
 from ragschema.queries.arguments import QueryError
+from ragschema.queries.planner_hints import CHOICE, EF_SEARCH_MOST
 
 IterativeScan = Literal["off", "relaxed_order", "strict_order"]
 
@@ -30,8 +31,8 @@ def search_settings(
 
     Args:
         session: Its transaction is begun, if it is not.
-        ef_search: Candidates kept while the index is walked, 1 to 1000; pgvector's default is 40. More find more
-            of the true neighbours, and take longer.
+        ef_search: Candidates kept while the index is walked, 1 to 1000; searches keep 80 by default, or as many as
+            rows are wanted. More find more of the true neighbours, and take longer.
         iterative_scan: The order in which a scan that goes on hands rows over. ``off`` is turned on again by the
             first search of this package.
         max_scan_tuples: Index entries after which a scan gives up; pgvector's default is 20,000.
@@ -40,7 +41,7 @@ def search_settings(
     Raises:
         QueryError: A value is out of range, or the server's pgvector is too old to know the setting.
     """
-    _check("ef_search", ef_search, 1, 1000)
+    _check("ef_search", ef_search, 1, EF_SEARCH_MOST)
     _check("max_scan_tuples", max_scan_tuples, 1, _MOST)
     _check("scan_mem_multiplier", scan_mem_multiplier, 1, 1000)
     if iterative_scan is not None and iterative_scan not in _ORDERS:
@@ -60,9 +61,11 @@ def search_settings(
         for name in values
     )
     # The constant loads pgvector, without which a name that it does not know would pass.
+    if ef_search is not None:  # a search is not to take 40 for the default
+        columns += f", set_config('{CHOICE}', 'chosen', true)"
     statement = text(f"SELECT {columns} FROM (SELECT CAST('[1]' AS vector) OFFSET 0) AS loaded")
     statement = statement.bindparams(*(bindparam(name, type_=String()) for name in values))
-    for name, value in zip(values, session.execute(statement, values).one(), strict=True):
+    for name, value in zip(values, session.execute(statement, values).one(), strict=False):
         if value is None:
             raise QueryError(
                 f"The server's pgvector has no setting hnsw.{name}.",

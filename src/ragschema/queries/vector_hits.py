@@ -32,9 +32,9 @@ from ragschema.queries.planner_hints import (
     ONE_BY_ONE,
     READING_COSTS,
     READING_PARTITION_COSTS,
-    SCAN_GOES_ON,
     ZERO,
     of_dimensions,
+    scan_settings,
 )
 from ragschema.queries.spaces import Space
 from ragschema.schema.embedding_models import COLUMN_MODEL
@@ -64,7 +64,7 @@ def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) ->
         hits: FromClause = source.exact(wanted)
     else:
         examined = _examined(filters, space)
-        hits = indexed = source.indexed(row_count(limit * examined))
+        hits = indexed = source.indexed(limit, examined)
         if filters.are_given:
             found = select(func.count()).select_from(indexed).scalar_subquery()
             exact = source.exact(wanted, found < wanted)
@@ -112,9 +112,12 @@ class _Sources:
         """The model that the search is of: a plan is made for any, and it is read before the plan's scans begin."""
         return select(self.gate.c.id).scalar_subquery()
 
-    def indexed(self, taken: ColumnElement[int]) -> CTE:
-        """Return what the index hands over first."""
-        rows = [each.passing.where(SCAN_GOES_ON).order_by(each.order).limit(taken) for each in self.each]
+    def indexed(self, limit: int, examined: int) -> CTE:
+        """Return what the index hands over first: so many times as many rows as are wanted."""
+        # of bits all of them are compared: the tenth nearest by signs may be the nearest
+        settings = scan_settings(limit * examined if self.space.index_type == "bit" else limit)
+        taken = row_count(limit * examined)
+        rows = [each.passing.where(settings).order_by(each.order).limit(taken) for each in self.each]
         return _materialized("indexed", rows)
 
     def exact(self, wanted: ColumnElement[int], *conditions: ColumnElement[bool]) -> CTE:

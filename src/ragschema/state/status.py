@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 State = Literal["OK", "PENDING", "AHEAD", "UNMANAGED", "EMPTY", "BROKEN"]
 
 # Of another role's build the progress view shows only the pid; pg_locks says which table it works on.
-_OUR_INDEXES = """
-SELECT i.relname::text, x.indisvalid, EXISTS (
+IS_BUILDING = """EXISTS (
     SELECT FROM pg_stat_progress_create_index p
     WHERE p.datname = current_database()
     AND (p.index_relid = i.oid
@@ -38,6 +37,13 @@ SELECT i.relname::text, x.indisvalid, EXISTS (
              SELECT FROM pg_locks l
              WHERE l.pid = p.pid AND l.granted AND l.relation = t.oid AND l.locktype = 'relation'
              AND l.mode IN ('ShareLock', 'ShareUpdateExclusiveLock'))))
+"""
+"""Whether somebody builds the index ``i`` of the table ``t``, as a condition of a query with parameters."""
+
+_LEFT_BY_REINDEX = ("_ccnew", "_ccold")  # suffixes; a number may follow
+
+_OUR_INDEXES = f"""
+SELECT i.relname::text, x.indisvalid, {IS_BUILDING}
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_class t ON t.oid = x.indrelid
@@ -192,8 +198,13 @@ def find_invalid_indexes(connection: Connection, schema: str) -> tuple[str, ...]
 
 def find_unready_indexes(connection: Connection, schema: str) -> dict[str, bool]:
     """Find indexes on our tables that are not valid; of each, whether somebody is building it."""
-    rows = connection.execute(_OUR_INDEXES, (schema,)).fetchall()
+    rows = connection.execute(_OUR_INDEXES.encode(), (schema,)).fetchall()
     return {name: is_building for name, _, is_building in rows}
+
+
+def is_left_by_reindex(index: str) -> bool:
+    """Whether the name is one of those that REINDEX CONCURRENTLY gives an index for as long as it runs."""
+    return index.rstrip("0123456789").endswith(_LEFT_BY_REINDEX)
 
 
 def read_status(at: Opened, manifest: Manifest) -> Status:
