@@ -56,11 +56,6 @@ def is_overtaken(exc: DBAPIError) -> bool:
     return getattr(exc.orig, "sqlstate", None) in _OVERTAKEN
 
 
-def is_serialization_failure(exc: DBAPIError) -> bool:
-    """Whether a transaction saw rows as they were before another one that has committed since changed them."""
-    return getattr(exc.orig, "sqlstate", None) == "40001"
-
-
 def is_model_refused(exc: DBAPIError) -> bool:
     """Whether a statement was refused because of its embedding model, which the message and its hint explain.
 

@@ -13,6 +13,7 @@ from ragschema.embeddings.half_column_type import check_half
 from ragschema.embeddings.wire import EmbeddingLike, Vector, pgvector
 from ragschema.queries.arguments import EMBEDDING, MODEL, QueryError
 from ragschema.schema.embedding_models import COLUMN_MODEL, Distance, EmbeddingModel, IndexType
+from ragschema.words import counted
 
 _MOST_DIMENSIONS = 16_000  # of halfvec and vector
 _MOST_INDEXED = 4_000  # of halfvec, by HNSW
@@ -93,7 +94,7 @@ def _check(embedding: EmbeddingLike, dimensions: int, key: str) -> Vector:
     array = _as_array(embedding)
     if array is not None and array.ndim == 1 and len(array) != dimensions:
         raise EmbeddingError(
-            f"An embedding has {len(array)} dimensions, the model {key!r} has {dimensions}.",
+            f"An embedding has {counted(len(array), 'dimension')}, the model {key!r} has {dimensions}.",
             "Embed the query with the model that the search names.",
         )
     return Embedding(dimensions).check(embedding if array is None else array)
