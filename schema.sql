@@ -139,27 +139,29 @@ CREATE FUNCTION public.rag_embedding_model(wanted text, dims integer, metric tex
     SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
+  everything bigint;
   candidates bigint;
   model smallint;
-  fits boolean;
+  is_fitting boolean;
   found record;
   registered text;
 BEGIN
-  SELECT pg_catalog.count(*), pg_catalog.min(m.id), pg_catalog.bool_and(
-    m.dimensions OPERATOR(pg_catalog.=) dims AND m.distance OPERATOR(pg_catalog.=) metric
-    AND (m.index_type OPERATOR(pg_catalog.=) indexed OR m.index_type OPERATOR(pg_catalog.=) 'none' OR m.id OPERATOR(pg_catalog.=) 1)
-    AND (built_for IS NULL OR m.id OPERATOR(pg_catalog.=) built_for)
-  ) INTO candidates, model, fits FROM rag_embedding_models m
-  WHERE CASE WHEN wanted IS NULL
-    THEN m.dimensions OPERATOR(pg_catalog.=) dims AND m.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby'])
-    ELSE m.key OPERATOR(pg_catalog.=) wanted AND m.state OPERATOR(pg_catalog.<>) 'retired' END;
-  IF candidates OPERATOR(pg_catalog.=) 1 AND fits THEN
+  SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE m.can_be), pg_catalog.min(m.id) FILTER (WHERE m.can_be),
+    pg_catalog.bool_or(m.fits) FILTER (WHERE m.can_be)
+  INTO everything, candidates, model, is_fitting
+  FROM (
+    SELECT r.id, CASE WHEN wanted IS NULL
+        THEN r.dimensions OPERATOR(pg_catalog.=) dims AND r.state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'standby'])
+        ELSE r.key OPERATOR(pg_catalog.=) wanted AND r.state OPERATOR(pg_catalog.<>) 'retired' END AS can_be,
+      r.dimensions OPERATOR(pg_catalog.=) dims AND r.distance OPERATOR(pg_catalog.=) metric
+        AND (r.index_type OPERATOR(pg_catalog.=) indexed OR r.index_type OPERATOR(pg_catalog.=) 'none' OR r.id OPERATOR(pg_catalog.=) 1)
+        AND (built_for IS NULL OR r.id OPERATOR(pg_catalog.=) built_for) AS fits
+    FROM rag_embedding_models r
+  ) m;
+  IF candidates OPERATOR(pg_catalog.=) 1 AND is_fitting THEN
     RETURN model;
   END IF;
-  SELECT pg_catalog.string_agg(
-    pg_catalog.concat(m.key, ' (', m.dimensions, ' dimensions, ', m.state, ')'), ', ' ORDER BY m.id
-  ) INTO registered FROM rag_embedding_models m;
-  IF registered IS NULL AND COALESCE(wanted, 'default') OPERATOR(pg_catalog.=) 'default' THEN
+  IF everything OPERATOR(pg_catalog.=) 0 AND COALESCE(wanted, 'default') OPERATOR(pg_catalog.=) 'default' THEN
     IF COALESCE(dims, 768) OPERATOR(pg_catalog.=) 768 AND COALESCE(metric, 'cosine') OPERATOR(pg_catalog.=) 'cosine' AND built_for IS NULL THEN
       RETURN 1;
     END IF;
@@ -168,6 +170,9 @@ BEGIN
         ' dimensions where the column rag_chunks.embedding has 768.'),
       HINT = 'Embed the query with the model of the column, or add its own by rag models add.';
   END IF;
+  SELECT pg_catalog.string_agg(
+    pg_catalog.concat(m.key, ' (', m.dimensions, ' dimensions, ', m.state, ')'), ', ' ORDER BY m.id
+  ) INTO registered FROM rag_embedding_models m;
   registered := pg_catalog.concat('Registered are: ', COALESCE(registered, 'none'), '.');
   IF wanted IS NULL AND candidates OPERATOR(pg_catalog.=) 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'RS001', DETAIL = registered,

@@ -169,6 +169,7 @@ def use_jobs_by_hand(connection: Connection) -> None:
 def use_models(connection: Connection) -> None:
     searched = "SELECT rag_embedding_model({}, {}, 'cosine', 'halfvec')"
     attempt(connection, searched.format("NULL", 768))
+    attempt(connection, searched.format("NULL", 3))
     attempt(connection, searched.format("'a'", 3))
     models = "('a', 3, 'active', 'halfvec'), ('b', 3, 'standby', 'bit'), ('c', 4, 'retired', 'none')"
     attempt(
@@ -184,6 +185,7 @@ def use_models(connection: Connection) -> None:
         ("'d'", 4),
     ):
         attempt(connection, searched.format(wanted, dims))
+    attempt(connection, "SELECT rag_embedding_model('a', 3, 'cosine', 'halfvec', 99)")
 
 
 def use_everything(connection: Connection) -> None:

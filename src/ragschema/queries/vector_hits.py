@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
-    literal,
     literal_column,
     select,
     true,
@@ -37,6 +36,7 @@ from ragschema.queries.planner_hints import (
     scan_settings,
 )
 from ragschema.queries.spaces import Space
+from ragschema.queries.wording import worded
 from ragschema.schema.embedding_models import COLUMN_MODEL
 
 EXAMINED = 4
@@ -77,7 +77,7 @@ def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) ->
     hits_of_a_model = select(hits).where(source.model_id > literal_column("0"))
     if is_near:  # after the limit: the nearest are the same, and the index is read no farther
         hits_of_a_model = hits_of_a_model.where(hits.c.distance <= MAX_DISTANCE)
-    return hits_of_a_model.subquery("hits")
+    return hits_of_a_model.subquery("hits") if filters.where is not None else worded(hits_of_a_model, "hits")
 
 
 def _examined(filters: Filters, space: Space) -> int:
@@ -181,10 +181,10 @@ def _gate(space: Space) -> CTE:
     Where the query is sent in full because the column may be meant, it stands there in half precision too: with
     length 1, which no cosine distance notices, so that float16 can hold it.
     """
-    arguments = [literal_column(str(space.dimensions)), literal(space.distance), literal(space.index_type)]
+    shape = [str(space.dimensions), f"'{space.distance}'", f"'{space.index_type}'"]
     if space.model_id is not None:
-        arguments.append(literal_column(str(space.model_id)))
-    asked = func.rag_embedding_model(MODEL, *arguments, type_=SmallInteger())
+        shape.append(str(space.model_id))
+    asked = func.rag_embedding_model(MODEL, *map(literal_column, shape), type_=SmallInteger())
     columns: list[ColumnElement[Any]] = [asked.label("id")]
     if space.has_column and space.has_partition:
         half = HALFVEC(space.dimensions)
