@@ -16,10 +16,12 @@ from psycopg.rows import TupleRow
 
 from checkouts import in_the_way, wait_for_build
 from conftest import Command, connect, made_database
+from embedding_models import DIMENSIONS, do_jobs, write_chunks
 from ragschema import create_engine, index_health
 from ragschema.database.connections import opened
 from ragschema.database.options import find_options
 from ragschema.database.settings import Database
+from ragschema.embedding_models import add_model, enqueue_backfill, index_model
 from ragschema.errors import RagSchemaError, UsageError
 from ragschema.index_health import recall
 from ragschema.index_health.catalogue import HnswIndex, find_hnsw_indexes
@@ -291,3 +293,23 @@ def test_a_rebuild_needs_room_on_the_disk(vectors: Database) -> None:
     refuse_without_room(index, None)
     with pytest.raises(RagSchemaError, match="the server's disk has 0 MB left"):
         refuse_without_room(replace(index, size=room), 0)
+
+
+@pytest.mark.parametrize("index_type", ["halfvec", "bit"])
+def test_the_index_of_another_embedding_model_is_measured_and_maintained(
+    database: Database, index_type: Any
+) -> None:
+    add_model(database, "new", DIMENSIONS, index_type=index_type)
+    write_chunks(database, 200)
+    enqueue_backfill(database, "new")
+    engine = create_engine(database.libpq_url())
+    do_jobs(engine)
+    engine.dispose()
+    index_model(database, "new")
+    done = index_health.maintain(database, if_recall_below=0.5, sample=20)
+    (found,) = [each for each in done.after if each.table != "rag_chunks"]
+    assert found.rows == 200
+    assert found.predicate is not None
+    assert found.recall is not None
+    assert found.recall.value > 0.9
+    assert [each.index for each in index_health.rebuild(database, found.index).rebuilt] == [found.index]
