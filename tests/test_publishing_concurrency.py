@@ -135,6 +135,32 @@ def test_under_a_stricter_isolation_the_one_who_lost_is_told_too(
             publish(late, second, [embed("theirs")])
 
 
+def test_a_publisher_that_a_deadlock_ends_is_told_too(
+    engine: sa.Engine, threads: ThreadPoolExecutor, article: str
+) -> None:
+    lock = sa.text("SELECT id FROM rag_documents WHERE article_id = :article FOR UPDATE")
+    patience = sa.text("SELECT set_config('deadlock_timeout', :patience, true)")
+    other_article = f"{article} too"
+
+    def lock_both(session: Session) -> None:
+        session.execute(
+            patience, {"patience": "1min"}
+        )  # who waits last looks for a deadlock first, and is ended
+        session.execute(lock, {"article": article})
+        session.execute(lock, {"article": other_article})
+
+    with Session(engine) as session:
+        publish_texts(session, other_article, ["a"])
+        plan, _ = make_two_plans(session, article, is_new=False)
+        session.execute(patience, {"patience": "10ms"})
+        session.execute(lock, {"article": other_article})
+        waiting = start_waiting(engine, threads, lock_both)
+        with pytest.raises(StalePlan, match="was changed by another transaction"):
+            publish(session, plan, [embed("mine")])
+        session.rollback()
+        waiting.result()
+
+
 @pytest.mark.parametrize("is_new", [True, False])
 def test_the_second_publisher_wins_when_the_first_rolls_back(
     engine: sa.Engine, threads: ThreadPoolExecutor, article: str, is_new: bool
