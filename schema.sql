@@ -51,6 +51,7 @@ $$;
 CREATE FUNCTION public.rag_chunk_events_changed() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   foreign_event uuid;
@@ -58,18 +59,22 @@ BEGIN
   IF TG_OP = 'INSERT' THEN
     SELECT e.id INTO foreign_event
     FROM changed e
-    JOIN rag_chunks c ON c.id = e.chunk_id AND c.version_id <> e.version_id
-    JOIN rag_document_versions home ON home.id = c.version_id
-    JOIN rag_document_versions v ON v.id = e.version_id
-    WHERE home.document_id <> v.document_id
+    CROSS JOIN LATERAL (
+      SELECT c.version_id FROM rag_chunks c WHERE c.id = e.chunk_id AND c.version_id <> e.version_id OFFSET 0
+    ) AS c
+    CROSS JOIN LATERAL (
+      SELECT FROM rag_document_versions home
+      JOIN rag_document_versions v ON v.id = e.version_id AND v.document_id <> home.document_id
+      WHERE home.id = c.version_id OFFSET 0
+    ) AS other
     LIMIT 1;
     IF foreign_event IS NOT NULL THEN
       PERFORM rag_refuse_foreign_chunk(foreign_event);
     END IF;
   END IF;
   PERFORM rag_set_current_chunks(d.id)
-  FROM (SELECT DISTINCT version_id FROM changed) e
-  JOIN rag_documents d ON d.current_version_id = e.version_id;
+  FROM (SELECT DISTINCT version_id FROM changed) AS e
+  CROSS JOIN LATERAL (SELECT d.id FROM rag_documents d WHERE d.current_version_id = e.version_id OFFSET 0) AS d;
   RETURN NULL;
 END
 $$;
@@ -1145,6 +1150,7 @@ $$;
 CREATE FUNCTION public.rag_set_current_chunks(document uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   current_version uuid;
@@ -1162,13 +1168,18 @@ BEGIN
   ELSE
     manifest := ARRAY(SELECT c.id FROM rag_chunks c WHERE c.version_id = current_version);
   END IF;
-  -- as arrays: whatever the statistics say, the indexes are read for these, and no table is read whole
   versions := ARRAY(SELECT v.id FROM rag_document_versions v WHERE v.document_id = document);
   UPDATE rag_chunks c SET is_current = false
-  WHERE c.version_id = ANY (versions) AND c.is_current AND c.id <> ALL (manifest);
+  WHERE c.is_current AND c.id = ANY (ARRAY(
+    SELECT w.id FROM rag_chunks w WHERE w.version_id = ANY (versions) AND w.is_current
+    EXCEPT SELECT pg_catalog.unnest(manifest)
+  ));
   UPDATE rag_chunks c SET is_current = true, text_config = config
-  WHERE c.id = ANY (manifest) AND c.version_id = ANY (versions)
-    AND (NOT c.is_current OR c.text_config <> config);
+  WHERE (NOT c.is_current OR c.text_config <> config) AND c.id = ANY (ARRAY(
+    SELECT w.id FROM rag_chunks w
+    WHERE w.version_id = ANY (versions) AND (NOT w.is_current OR w.text_config <> config)
+    INTERSECT SELECT pg_catalog.unnest(manifest)
+  ));
 END
 $$;
 

@@ -3,8 +3,9 @@
     uv run python benchmarks/skew.py [--chunks 20000] [--crowd 60000] [--versions 1000] [--rounds 3]
 
 Starts an embedded server of its own in a temporary directory and prints the Markdown of its section of RESULTS.md. The
-corpora and the pieces of work are those of tests/test_skewed_plans.py, which counts rows where this takes times. A
-piece of work is undone after each round; only the time of its statements counts.
+corpora and the pieces of work are those of tests/test_skewed_plans.py, which counts rows where this takes times: of
+the server's CPU, for the connection's process, which what runs beside it changes little. A piece of work is undone
+after each round, or done in a copy of the database; only itself counts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,10 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from ragschema import create_engine, embedded, migrations
 from ragschema.database.settings import Database
-from skewed_data import WORKS, Corpus, Work, corpora, fill
+from skewed_data import Corpus, Work, corpora, fill, works
 
 MODES = ("force_custom_plan", "force_generic_plan")
 CUT_OFF = 60  # seconds of one statement
+TRIALS = 6  # after five plans for the values PostgreSQL compares their costs with that of a generic plan
 
 
 def main() -> None:
@@ -42,67 +43,67 @@ def main() -> None:
         directory.chmod(0o755)
         with embedded.running(directory / "postgres", makes=True) as parameters:
             for target, named in found.items():
-                report(target, measure(parameters, named, given.rounds))
+                report(target, measure(parameters, target, named, given.rounds))
 
 
 def measure(
-    parameters: Mapping[str, str], named: Mapping[str, Corpus], rounds: int
+    parameters: Mapping[str, str], target: str, named: Mapping[str, Corpus], rounds: int
 ) -> dict[str, dict[str, float]]:
     """Return the median seconds of each piece of work, by corpus; the slower of the two kinds of plan."""
-    engines = {}
+    server = Database({**parameters, "dbname": "postgres"}, "the benchmark").libpq_url()
+    databases = {}
     for number, (name, corpus) in enumerate(named.items()):
         database = Database({**parameters, "dbname": f"corpus_{number}"}, "the benchmark")
-        with psycopg.connect(
-            Database({**parameters, "dbname": "postgres"}, "the benchmark").libpq_url(), autocommit=True
-        ) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS corpus_{number}".encode())
-            connection.execute(f"CREATE DATABASE corpus_{number}".encode())
+        copy(server, "template1", database.parameters["dbname"])
         migrations.upgrade(database)
         with psycopg.connect(database.libpq_url(), autocommit=True) as connection:
             fill(connection, corpus)
-        for mode in MODES:
-            options = f"-c plan_cache_mode={mode} -c statement_timeout={CUT_OFF}s"
-            engines[name, mode] = create_engine(
-                database.libpq_url(), connect_args={"prepare_threshold": 0, "options": options}
-            )
+        databases[name] = database
     medians: dict[str, dict[str, float]] = {}
-    for title, work in WORKS.items():
-        taken: dict[tuple[str, str], list[float]] = {key: [] for key in engines}
+    for title, work in works(target).items():
+        taken: dict[tuple[str, str], list[float]] = {(name, mode): [] for name in named for mode in MODES}
         for _ in range(rounds):
-            for key, engine in engines.items():
-                taken[key].append(seconds_of(engine, work))
+            for name, mode in taken:
+                database = databases[name]
+                if work.is_committing:
+                    copy(server, database.parameters["dbname"], "copied")
+                    database = Database({**parameters, "dbname": "copied"}, "the benchmark")
+                taken[name, mode].append(seconds_of(database, work, mode))
         medians[title] = {name: max(statistics.median(taken[name, mode]) for mode in MODES) for name in named}
-    for engine in engines.values():
-        engine.dispose()
     return medians
 
 
-def seconds_of(engine: sa.Engine, work: Work) -> float:
-    """Do a piece of work and undo it; return how long its statements took."""
-    spent = 0.0
-    started = 0.0
+def copy(server: str, name: str, to: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {to}".encode())
+        connection.execute(f"CREATE DATABASE {to} TEMPLATE {name}".encode())
 
-    def begin(*_: object) -> None:
-        nonlocal started
-        started = time.perf_counter()
 
-    def end(*_: object) -> None:
-        nonlocal spent
-        spent += time.perf_counter() - started
-
-    with Session(engine) as session:
+def seconds_of(database: Database, work: Work, mode: str) -> float:
+    """Do a piece of work and undo it; return the CPU time that the server's process took for it."""
+    options = f"-c plan_cache_mode={mode} -c statement_timeout={CUT_OFF}s"
+    engine = create_engine(
+        database.libpq_url(), connect_args={"prepare_threshold": 0, "options": options}, poolclass=sa.NullPool
+    )
+    with engine.connect() as connection, Session(connection) as session:
         prepared = work.prepare(session)
+        pid = session.scalar(sa.text("SELECT pg_backend_pid()"))
+        if work.is_filtered:
+            session.execute(sa.text("SET plan_cache_mode = auto"))
+            for _ in range(TRIALS):
+                work.do(session, prepared)
         if work.is_committing:
             session.commit()
-        sa.event.listen(engine, "before_cursor_execute", begin)
-        sa.event.listen(engine, "after_cursor_execute", end)
-        try:
-            work.do(session, prepared)
-        finally:
-            sa.event.remove(engine, "before_cursor_execute", begin)
-            sa.event.remove(engine, "after_cursor_execute", end)
-            session.rollback()
-    return spent
+        started = cpu_seconds(pid)
+        work.do(session, prepared)
+        taken = cpu_seconds(pid) - started
+        session.rollback()
+    return taken
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far, from Linux's count of nanoseconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def report(target: str, medians: Mapping[str, Mapping[str, float]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +15,17 @@ from psycopg.rows import TupleRow
 from sqlalchemy.orm import Session
 
 from ragschema import (
+    BulkDocument,
     activate_version,
     chunk_history,
+    hybrid_search,
+    jobs,
     nearest_chunks,
     pending_embeddings,
     plan_version,
     prune_versions,
     publish,
+    publish_many,
     purge_document,
     retire_document,
     skip_embeddings,
@@ -44,6 +49,10 @@ class Corpus:
         crowd_versions: Of each of these.
         crowd_chunks: In each version of these.
         crowd_event: The type of their events in their latest version.
+        jobs: How many.
+        job_type: SQL of the type of job ``number``.
+        job_due: SQL of the seconds until it is due.
+        job_status: What they are.
         is_analyzed: Whether the planner knows anything of it.
     """
 
@@ -53,6 +62,10 @@ class Corpus:
     crowd_versions: int = 1
     crowd_chunks: int = 1
     crowd_event: str = "added"
+    jobs: int = 0
+    job_type: str = "number % 20"
+    job_due: str = "-number"
+    job_status: str = "new"
     is_analyzed: bool = True
 
 
@@ -103,6 +116,16 @@ _STATEMENTS = (
     FROM version v JOIN chunk c ON c.document_id = v.document_id
     WHERE c.number = v.number OR c.number = 1 AND c.ordinal > 0
     """,
+    """
+    INSERT INTO rag_jobs (job_type, payload, priority, run_at, status, finished_at)
+    SELECT 'type ' || {job_type}, jsonb_build_object('number', number), number % {jobs} / 10,
+        now() + interval '1 s' * ({job_due}), '{job_status}', CASE '{job_status}' WHEN 'completed' THEN now() END
+    FROM generate_series(1, {jobs}) AS number
+    """,
+    """
+    INSERT INTO rag_jobs (job_type, payload, run_at)
+    SELECT 'target', '{{}}', now() - interval '1 s' * number FROM generate_series(1, least(20, {jobs})) AS number
+    """,
 )
 
 
@@ -113,7 +136,7 @@ def fill(connection: psycopg.Connection[TupleRow], corpus: Corpus) -> None:
         connection: In autocommit, as superuser.
         corpus: What to insert.
     """
-    tables = ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events")
+    tables = ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events", "rag_jobs")
     for table in tables:
         connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
     with connection.transaction():
@@ -124,31 +147,45 @@ def fill(connection: psycopg.Connection[TupleRow], corpus: Corpus) -> None:
 
 
 def corpora(*, chunks: int, crowd: int, versions: int) -> Mapping[str, Mapping[str, Corpus]]:
-    """Return corpora by what the target is; the first of each is even: all documents are like the target."""
+    """Return corpora by what the target is; the first of each is even: all documents are like the target.
+
+    Those of a target have about as many chunks: `crowd`.
+    """
+    old_chunks = versions + 19  # the first version writes 20, each other one
     big = Corpus(chunks=chunks, crowd=crowd)
     old = Corpus(versions=versions, chunks=20, crowd=crowd)
+    jobs = Corpus(jobs=crowd)
     return {
         "many chunks": {
-            "even": Corpus(chunks=chunks, crowd=3, crowd_chunks=chunks),
+            "even": Corpus(chunks=chunks, crowd=crowd // chunks, crowd_chunks=chunks),
             "skewed": big,
             "not analyzed": replace(big, is_analyzed=False),
             "others deleted": replace(big, crowd_event="deleted"),
         },
         "many versions": {
-            "even": Corpus(versions=versions, chunks=20, crowd=9, crowd_versions=versions, crowd_chunks=20),
+            "even": replace(old, crowd=crowd // old_chunks, crowd_versions=versions, crowd_chunks=20),
             "skewed": old,
             "not analyzed": replace(old, is_analyzed=False),
         },
         "one chunk": {
             "even": Corpus(crowd=crowd),
-            "among large documents": Corpus(crowd=3, crowd_chunks=chunks),
-            "among old documents": Corpus(crowd=9, crowd_versions=versions, crowd_chunks=20),
-            "not analyzed": Corpus(crowd=3, crowd_chunks=chunks, is_analyzed=False),
+            "among large documents": Corpus(crowd=crowd // chunks, crowd_chunks=chunks),
+            "among old documents": Corpus(
+                crowd=crowd // old_chunks, crowd_versions=versions, crowd_chunks=20
+            ),
+            "not analyzed": Corpus(crowd=crowd // chunks, crowd_chunks=chunks, is_analyzed=False),
+        },
+        "jobs": {
+            "even": jobs,
+            "one type": replace(jobs, job_type="'bulk'"),
+            "later": replace(jobs, job_due="number"),
+            "completed": replace(jobs, job_status="completed"),
+            "not analyzed": replace(jobs, is_analyzed=False),
         },
     }
 
 
-NAMES: dict[str, Any] = {"source_hash": "new", "chunker_version": "chunker", "embedder_version": "model"}
+NAMES: Any = {"source_hash": "new", "chunker_version": "chunker", "embedder_version": "model"}
 VECTOR = np.random.default_rng(1).standard_normal(768).astype(np.float32)
 
 
@@ -159,11 +196,15 @@ class Work:
     Attributes:
         do: Itself, with what the preparation has returned.
         prepare: What is done before it, in its transaction.
-        is_committing: Whether it wants no transaction to be open; then it changes nothing.
+        is_filtered: Whether its statement is one whose generic plan PostgreSQL is not to choose, by its cost.
+        is_of_all: Whether it goes through all documents, of which corpora have more or fewer.
+        is_committing: Whether it wants no transaction to be open, and commits: it gets a database of its own.
     """
 
     do: Callable[[Session, Any], object]
     prepare: Callable[[Session], Any] = lambda _: None
+    is_filtered: bool = False
+    is_of_all: bool = False
     is_committing: bool = False
 
 
@@ -186,6 +227,18 @@ def _changed(session: Session) -> VersionPlan:
 
 def _publish(session: Session, plan: VersionPlan, *, copy_unchanged: bool = False) -> None:
     publish(session, plan, [None] * len(plan.texts_to_embed), copy_unchanged=copy_unchanged)
+
+
+def _published_another(session: Session) -> VersionPlan:
+    """Leave the session with the plans that the triggers' functions made for another document."""
+    texts = session.scalars(
+        sa.text(
+            "SELECT content FROM rag_documents d JOIN rag_chunks c ON c.version_id = d.current_version_id"
+            " WHERE article_id = 'crowd-1' ORDER BY ordinal"
+        )
+    )
+    _publish(session, plan_version(session, "crowd-1", [f"{text}!" for text in texts], **NAMES))
+    return _changed(session)
 
 
 def _publish_changed(session: Session) -> None:
@@ -215,7 +268,27 @@ def _plan_many(session: Session, texts: list[str]) -> None:
     plan_versions(session, [(VersionPlan("target", "new", "chunker", "model", None, None, None), texts)])
 
 
-WORKS = {
+def _publish_many(session: Session, texts: list[str]) -> None:
+    contents = {"target": [f"{text}!" for text in texts]} | {f"new-{n}": ["text of it"] for n in range(10)}
+    documents = [
+        BulkDocument(article_id=article_id, contents=each, embeddings=None, **NAMES)
+        for article_id, each in contents.items()
+    ]
+    connection = session.get_bind()
+    assert isinstance(connection, sa.Connection)
+    publish_many(connection, documents)
+
+
+def _claim(session: Session) -> list[jobs.ClaimedJob]:
+    return jobs.claim(session, "worker", ["target"], limit=10)
+
+
+def _enqueue_by_key(session: Session) -> None:
+    for n in range(5):
+        jobs.enqueue(session, "target", {"n": n}, dedupe_key=f"key {n}")
+
+
+_OF_DOCUMENTS = {
     "plan": Work(lambda s, texts: plan_version(s, "target", texts, **NAMES), _texts),
     "plan with other texts": Work(
         lambda s, texts: plan_version(s, "target", [f"{text}!" for text in texts], **NAMES), _texts
@@ -225,6 +298,7 @@ WORKS = {
     ),
     "plan several": Work(_plan_many, _texts),
     "publish": Work(_publish, _changed),
+    "publish after another": Work(_publish, _published_another),
     "publish a copy": Work(lambda s, plan: _publish(s, plan, copy_unchanged=True), _changed),
     "publish embeddings": Work(_fill, _same),
     "fill in embeddings": Work(_fill, _up_to_date),
@@ -234,14 +308,43 @@ WORKS = {
     "skip embeddings": Work(lambda s, ids: skip_embeddings(s, dict.fromkeys(ids, "no")), _waiting),
     "activate": Work(lambda s, _: activate_version(s, "target", 1), _publish_changed),
     "retire": Work(lambda s, _: retire_document(s, "target")),
-    "prune": Work(
-        lambda s, _: prune_versions(s, keep=1, article_ids=["target"], dry_run=True), is_committing=True
-    ),
+    "prune": Work(lambda s, _: prune_versions(s, keep=1, article_ids=["target"]), is_committing=True),
     "purge": Work(lambda s, _: purge_document(s, "target")),
     "version": Work(lambda s, ids: s.execute(version_chunks(ids[-1])).all(), _version_ids),
     "difference": Work(lambda s, ids: s.execute(version_diff(ids[0], ids[-1])).all(), _version_ids),
     "history": Work(lambda s, _: s.execute(chunk_history("target")).all()),
     "pending": Work(lambda s, _: s.execute(pending_embeddings()).all()),
     "nearest": Work(lambda s, _: s.execute(nearest_chunks(VECTOR)).all()),
+    "nearest of the document": Work(
+        lambda s, _: s.execute(nearest_chunks(VECTOR, article_ids=["target"])).all(), is_filtered=True
+    ),
+    "hybrid": Work(lambda s, _: s.execute(hybrid_search(VECTOR, "target")).all()),
+    "hybrid of the document": Work(
+        lambda s, _: s.execute(hybrid_search(VECTOR, "target", article_ids=["target"])).all(),
+        is_filtered=True,
+    ),
     "verify": Work(lambda s, _: s.execute(broken_documents(["target"])).all()),
+    "verify all": Work(lambda s, _: s.execute(broken_documents()).all(), is_of_all=True),
+    "publish many": Work(_publish_many, _texts, is_committing=True),
 }
+_OF_JOBS = {
+    "enqueue": Work(
+        lambda s, _: jobs.enqueue_many(
+            s, [jobs.NewJob(job_type="target", payload={"n": n}) for n in range(20)]
+        )
+    ),
+    "enqueue by key": Work(lambda s, _: _enqueue_by_key(s), _enqueue_by_key),
+    "claim": Work(lambda s, _: _claim(s)),
+    "claim any": Work(lambda s, _: jobs.claim(s, "worker", limit=10)),
+    "heartbeat": Work(lambda s, claimed: jobs.heartbeat(s, claimed[0]), _claim),
+    "complete": Work(lambda s, claimed: jobs.complete_many(s, claimed), _claim),
+    "fail": Work(lambda s, claimed: jobs.fail(s, claimed[0], "no"), _claim),
+    "give back": Work(lambda s, claimed: jobs.give_back(s, claimed[0]), _claim),
+    "cancel": Work(lambda s, claimed: jobs.cancel(s, claimed[0].id), _claim),
+    "prune jobs": Work(lambda s, _: jobs.prune(s, timedelta(days=1))),
+}
+
+
+def works(target: str) -> Mapping[str, Work]:
+    """Return the pieces of work on a target, by name."""
+    return _OF_JOBS if target == "jobs" else _OF_DOCUMENTS

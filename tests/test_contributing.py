@@ -99,3 +99,19 @@ def test_it_is_one_page() -> None:
     assert len(PAGE.splitlines()) <= 130
     for link in re.findall(r"\]\(([^)]+)\)", PAGE):
         assert (ROOT / link).is_file(), link
+
+
+def test_the_newest_python_is_found_where_pyenv_keeps_it(tmp_path: Path) -> None:
+    """Its shims show uv one version only; a release candidate and a build without the lock are no newest Python."""
+    for version in ("3.9.18", "3.14.9", "3.14.10", "3.14.11rc1", "3.14.11t"):
+        directory = tmp_path / "versions" / version / "bin"
+        directory.mkdir(parents=True)
+        (directory / "python").touch()
+    found = subprocess.run(
+        [ROOT / ".ci" / "ranges", "newest"],
+        env=clean_environment() | {"PYENV_ROOT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == [str(tmp_path / "versions" / "3.14.10" / "bin" / "python")]

@@ -117,5 +117,5 @@ FROM unnest(
 _POINT = sa.text("""
 UPDATE rag_documents d SET current_version_id = t.id, updated_at = now()
 FROM unnest(CAST(:ids AS uuid[]), CAST(:document_ids AS uuid[])) AS t (id, document_id)
-WHERE d.id = t.document_id
+WHERE d.id = t.document_id AND d.id = ANY(CAST(:document_ids AS uuid[]))
 """)

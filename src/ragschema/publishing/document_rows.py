@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ragschema.publishing.live_models import LiveModels
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
+from ragschema.schema.index_reads import is_one, rows_of
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,11 @@ def _live_models(rows: Iterable[sa.Row[Any]]) -> LiveModels:
     return LiveModels.of_rows(row for row in rows if row.model_id is not None)
 
 
-# Averages mislead the planner about the one document that is unlike the others, so no shape here rests on them:
-# - BETWEEN x AND x is an equality whose rows are estimated as a two hundredth of the table, whatever is in it: an
-#   index is read also where the average version has half of all chunks, or where nothing was analysed. Behind an
-#   OFFSET it is read for each version, where a small table would be read whole for each.
+# No shape here rests on the planner's averages, see index_reads:
 # - A full join is never a nested loop, which took 11 s for 4,000 chunks among documents of one.
 # - The subquery around the contents hides how many there are: more than work_mem's would not be hashed.
 # Each registered model is a row of its own, joined to no document.
-_SEEN = """
+_SEEN = f"""
 WITH documents AS MATERIALIZED (
     SELECT d.article_id, d.id AS document_id, d.current_version_id,
         v.version_number AS current_version_number, v.source_hash AS current_source_hash,
@@ -77,24 +75,24 @@ WITH documents AS MATERIALIZED (
         v.title AS current_title, v.url AS current_url,
         (
             SELECT e.id FROM rag_chunk_events e
-            WHERE e.version_id BETWEEN d.current_version_id AND d.current_version_id
+            WHERE {is_one("e.version_id", "d.current_version_id")}
             ORDER BY e.version_id LIMIT 1  -- or the table is read until a first one is met
         ) IS NOT NULL AS has_events
     FROM rag_documents d
-    LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
-    WHERE d.article_id = {article}
+    LEFT JOIN {rows_of("rag_document_versions", "id", "d.current_version_id")} v ON true
+    WHERE d.article_id = {{article}}
 ), manifests AS MATERIALIZED (
     SELECT d.document_id, e.chunk_id, e.ordinal
     FROM documents d
-    JOIN rag_chunk_events e ON e.version_id BETWEEN d.current_version_id AND d.current_version_id
-        AND e.event_type <> 'deleted'
+    CROSS JOIN {rows_of("rag_chunk_events", "version_id", "d.current_version_id")} e
+    WHERE e.event_type <> 'deleted'
 ), written AS MATERIALIZED (
     SELECT d.document_id, c.id, c.ordinal, c.content, c.embedding IS NOT NULL AS is_embedded,
         c.embedding_error IS NOT NULL AS is_refused, c.is_current, h.version_number, h.embedder_version,
         c.version_id = d.current_version_id AND NOT d.has_events AS is_in_current
     FROM documents d
-    JOIN rag_document_versions h ON h.document_id BETWEEN d.document_id AND d.document_id
-    CROSS JOIN LATERAL (SELECT * FROM rag_chunks WHERE version_id BETWEEN h.id AND h.id OFFSET 0) c
+    CROSS JOIN {rows_of("rag_document_versions", "document_id", "d.document_id")} h
+    CROSS JOIN {rows_of("rag_chunks", "version_id", "h.id")} c
 ), chunks AS MATERIALIZED (
     SELECT c.document_id, c.id, coalesce(e.ordinal, c.ordinal) AS place, c.content,
         e.chunk_id IS NOT NULL OR c.is_in_current AS is_in_current, c.is_current, c.is_embedded, c.is_refused,
@@ -104,7 +102,7 @@ WITH documents AS MATERIALIZED (
     SELECT * FROM chunks c
     WHERE c.id IS NOT NULL AND (
         c.is_in_current OR c.is_current
-        OR (c.embedder_version = {embedder} OR EXISTS (SELECT FROM rag_embedding_models))
+        OR (c.embedder_version = {{embedder}} OR EXISTS (SELECT FROM rag_embedding_models))
         AND c.content IN (SELECT unnest FROM unnest((SELECT CAST(:contents AS text[]))))
     )
 ), embeddings AS MATERIALIZED (

@@ -14,6 +14,7 @@ from ragschema.publishing.plans import plan_removal
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.base import Executor
+from ragschema.schema.index_reads import is_one, rows_of
 
 
 @dataclass(frozen=True)
@@ -133,22 +134,22 @@ def _lock(session: Executor, article_id: str) -> sa.Row[Any]:
 
 
 # The shapes are those of where a version is planned, and the reasons too.
-_SHOW = sa.text("""
+_SHOW = sa.text(f"""
 WITH manifest AS MATERIALIZED (
     SELECT e.chunk_id AS id FROM rag_chunk_events e
-    WHERE e.version_id BETWEEN :version_id AND :version_id AND e.event_type <> 'deleted'
+    WHERE {is_one("e.version_id", ":version_id")} AND e.event_type <> 'deleted'
     UNION
     SELECT c.id FROM rag_chunks c
-    WHERE c.version_id BETWEEN :version_id AND :version_id
+    WHERE {is_one("c.version_id", ":version_id")}
     AND (
-        SELECT e.id FROM rag_chunk_events e WHERE e.version_id BETWEEN :version_id AND :version_id
+        SELECT e.id FROM rag_chunk_events e WHERE {is_one("e.version_id", ":version_id")}
         ORDER BY e.version_id LIMIT 1
     ) IS NULL
 ), written AS MATERIALIZED (
     SELECT c.id, c.is_current
     FROM rag_document_versions v
-    CROSS JOIN LATERAL (SELECT * FROM rag_chunks WHERE version_id BETWEEN v.id AND v.id OFFSET 0) c
-    WHERE v.document_id BETWEEN :document_id AND :document_id
+    CROSS JOIN {rows_of("rag_chunks", "version_id", "v.id")} c
+    WHERE {is_one("v.document_id", ":document_id")}
 ), compared AS MATERIALIZED (
     SELECT w.id, w.is_current, m.id IS NOT NULL AS is_listed FROM written w FULL JOIN manifest m ON m.id = w.id
 )
@@ -158,21 +159,21 @@ SET is_current = NOT c.is_current,
 WHERE c.id = ANY(ARRAY(SELECT id FROM compared WHERE is_current <> is_listed))
 RETURNING c.is_current
 """)
-_OF_DOCUMENT = """{key} = ANY(ARRAY(
-    SELECT r.id FROM rag_document_versions v
-    CROSS JOIN LATERAL (SELECT id FROM {table} WHERE version_id BETWEEN v.id AND v.id OFFSET 0) r
-    WHERE v.document_id BETWEEN :document_id AND :document_id
-))"""
+_CHUNKS, _EVENTS = (
+    f"""
+    SELECT r.id FROM rag_document_versions v CROSS JOIN {rows_of(table, "version_id", "v.id", "id")} r
+    WHERE {is_one("v.document_id", ":document_id")}
+    """
+    for table in ("rag_chunks", "rag_chunk_events")
+)
 # Embeddings go with their chunks, by the foreign key: a worker that is storing one holds its chunk, and whoever
 # deleted the embedding first would wait for that worker while it is waited for.
 _COUNT_EMBEDDINGS = sa.text(
-    f"SELECT count(*) FROM rag_chunk_embeddings WHERE {_OF_DOCUMENT.format(key='chunk_id', table='rag_chunks')}"
+    f"SELECT count(*) FROM rag_chunk_embeddings WHERE chunk_id = ANY(ARRAY({_CHUNKS}))"
 )
 _PURGE = (
-    *(
-        sa.text(f"DELETE FROM {table} WHERE {_OF_DOCUMENT.format(key='id', table=table)}")
-        for table in ("rag_chunk_events", "rag_chunks")
-    ),
-    sa.text("DELETE FROM rag_document_versions WHERE document_id BETWEEN :document_id AND :document_id"),
+    sa.text(f"DELETE FROM rag_chunk_events WHERE id = ANY(ARRAY({_EVENTS}))"),
+    sa.text(f"DELETE FROM rag_chunks WHERE id = ANY(ARRAY({_CHUNKS}))"),
+    sa.text(f"DELETE FROM rag_document_versions WHERE {is_one('document_id', ':document_id')}"),
     sa.text("DELETE FROM rag_documents WHERE id = :document_id"),
 )

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ragschema.publishing.errors import PublishingError, in_a_transaction
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
+from ragschema.schema.index_reads import rows_of
 from ragschema.values import several
 
 PRUNE_BATCH = 500
@@ -158,11 +159,11 @@ _NAMED = sa.text(
 )
 _LOCK = sa.text("SELECT FROM rag_documents WHERE id = ANY(:document_ids) ORDER BY id FOR UPDATE")
 # Versions by number, newest first; the current one is not counted among those to keep.
-_VICTIMS = sa.text("""
+_VICTIMS = sa.text(f"""
 SELECT r.id, r.document_id FROM (
     SELECT v.id, v.document_id, v.created_at, d.current_version_id,
         row_number() OVER (PARTITION BY v.document_id ORDER BY v.version_number DESC) AS age
-    FROM rag_documents d JOIN rag_document_versions v ON v.document_id BETWEEN d.id AND d.id
+    FROM rag_documents d CROSS JOIN {rows_of("rag_document_versions", "document_id", "d.id")} v
     WHERE d.id = ANY(:document_ids)
 ) r
 WHERE r.age > :keep AND r.id IS DISTINCT FROM r.current_version_id
@@ -170,11 +171,10 @@ AND r.created_at < coalesce(CAST(:before AS timestamptz), 'infinity')
 """)
 # The shapes are those of where a version is planned: an index is read however few or many rows are expected.
 _GONE = "unnest((SELECT CAST(:versions AS uuid[])))"
-_OF_VERSIONS = f"""
-    SELECT r.id FROM {_GONE} AS gone (id)
-    CROSS JOIN LATERAL (SELECT id FROM {{table}} WHERE version_id BETWEEN gone.id AND gone.id OFFSET 0) r
-"""
-_CHUNKS, _EVENTS = (_OF_VERSIONS.format(table=table) for table in ("rag_chunks", "rag_chunk_events"))
+_CHUNKS, _EVENTS = (
+    f"SELECT r.id FROM {_GONE} AS gone (id) CROSS JOIN {rows_of(table, 'version_id', 'gone.id', 'id')} r"
+    for table in ("rag_chunks", "rag_chunk_events")
+)
 _HEIRS = f"""
     SELECT DISTINCT ON (e.chunk_id) e.chunk_id, e.version_id, e.ordinal
     FROM rag_chunk_events e

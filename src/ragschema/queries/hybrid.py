@@ -218,10 +218,10 @@ def _worded(configs: Sequence[str], candidates: int, filters: Filters) -> FromCl
         .limit(row_count(candidates))
         .subquery("best")
     )
-    score = best.c.weight + 1 / (1 + func.ln(1.0 + func.length(Chunk.content)))  # of two alike, the shorter
+    length = select(func.length(Chunk.content)).where(Chunk.id == best.c.id).scalar_subquery()
+    score = best.c.weight + 1 / (1 + func.ln(1.0 + length))  # of two alike, the shorter
     scored = (
         select(best.c.id, cast(score, Double()).label("text_score"))
-        .join(Chunk, Chunk.id == best.c.id)
         .cte("scored")
         .prefix_with("MATERIALIZED")  # the rank would work the score out again
     )

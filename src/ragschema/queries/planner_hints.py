@@ -5,8 +5,21 @@ Each was measured with PostgreSQL 18 and pgvector 0.8.6.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Integer, TextClause, any_, func, literal_column, or_, text
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    TextClause,
+    and_,
+    any_,
+    func,
+    literal_column,
+    or_,
+    text,
+)
 from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy.orm import InstrumentedAttribute
 
 from ragschema.models import Chunk, ChunkEmbedding
 
@@ -87,6 +100,13 @@ def of_dimensions(dimensions: int) -> ColumnElement[bool]:
     """
     same = func.array_fill(literal_column(str(dimensions)), literal_column(f"ARRAY[{_REPEATED}]"))
     return func.vector_dims(ChunkEmbedding.embedding, type_=Integer()) == any_(same)
+
+
+def is_one(
+    column: InstrumentedAttribute[Any], key: ColumnElement[Any] | InstrumentedAttribute[Any]
+) -> ColumnElement[bool]:
+    """Return the condition that a column equals a key, for an index that begins with the column: see `index_reads`."""
+    return and_(column == key, column.between(key, key))
 
 
 ZERO: ColumnElement[int] = literal_column("0")

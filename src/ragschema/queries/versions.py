@@ -32,7 +32,7 @@ from sqlalchemy.orm import aliased
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.queries.arguments import built_once, checked_count, row_count
 from ragschema.queries.filters import IS_LISTED
-from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS
+from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
 from ragschema.schema.embedding_models import COLUMN_KEY, COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
 
 VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
@@ -42,8 +42,7 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
     """Return what a version consists of: chunk_id, ordinal and content.
 
     These are its events other than ``deleted``; for a version without any event, the chunks that were written
-    with it. Between the version and itself: of a range the planner expects a two hundredth of the table, whatever
-    is in it, and reads the index also where the average version has half of all chunks.
+    with it.
     """
     chunk = (
         select(Chunk.id, Chunk.ordinal, Chunk.content)
@@ -58,18 +57,18 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
             chunk.c.content,
         )
         .join(chunk, true())
-        .where(ChunkEvent.version_id.between(version, version), IS_LISTED)
+        .where(is_one(ChunkEvent.version_id, version), IS_LISTED)
     )
     first = (  # in order, or the table is read until a first one is met
         select(ChunkEvent.id)
-        .where(ChunkEvent.version_id.between(version, version))
+        .where(is_one(ChunkEvent.version_id, version))
         .order_by(ChunkEvent.version_id)
         .limit(literal_column("1"))
         .correlate(None)
         .scalar_subquery()
     )
     written = select(Chunk.id, Chunk.ordinal, Chunk.content).where(
-        Chunk.version_id.between(version, version),
+        is_one(Chunk.version_id, version),
         first.is_(None),
     )
     return union_all(listed, written).subquery("manifest")
@@ -101,24 +100,34 @@ def chunk_history(
         A statement of rows ``(version_id, version_number, created_at, event_type, ordinal, chunk_id, content)``;
         created_at is the version's. A deleted chunk that is gone has neither id nor content.
     """
+    version = (
+        select(DocumentVersion.id, DocumentVersion.version_number, DocumentVersion.created_at)
+        .where(is_one(DocumentVersion.document_id, Document.id))
+        .offset(ONE_BY_ONE)
+        .lateral("version")
+    )
+    event = (
+        select(ChunkEvent.id, ChunkEvent.event_type, ChunkEvent.ordinal, ChunkEvent.chunk_id)
+        .where(is_one(ChunkEvent.version_id, version.c.id))
+        .offset(ONE_BY_ONE)
+        .lateral("event")
+    )
     return (
         select(
-            DocumentVersion.id.label("version_id"),
-            DocumentVersion.version_number,
-            DocumentVersion.created_at,
+            version.c.id.label("version_id"),
+            version.c.version_number,
+            version.c.created_at,
             # through text: a prepared statement keeps the type that one schema has
-            type_coerce(cast(ChunkEvent.event_type, Text), ChunkEvent.event_type.type).label("event_type"),
-            ChunkEvent.ordinal,
-            ChunkEvent.chunk_id,
-            select(Chunk.content).where(Chunk.id == ChunkEvent.chunk_id).scalar_subquery().label("content"),
+            type_coerce(cast(event.c.event_type, Text), ChunkEvent.event_type.type).label("event_type"),
+            event.c.ordinal,
+            event.c.chunk_id,
+            select(Chunk.content).where(Chunk.id == event.c.chunk_id).scalar_subquery().label("content"),
         )
         .select_from(Document)
-        .join(DocumentVersion, DocumentVersion.document_id.between(Document.id, Document.id))
-        .join(ChunkEvent, ChunkEvent.version_id.between(DocumentVersion.id, DocumentVersion.id))
+        .join(version, true())
+        .join(event, true())
         .where(Document.article_id == article_id)
-        .order_by(
-            DocumentVersion.version_number, ChunkEvent.ordinal, ChunkEvent.event_type.desc(), ChunkEvent.id
-        )
+        .order_by(version.c.version_number, event.c.ordinal, event.c.event_type.desc(), event.c.id)
     )
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from ragschema.errors import UsageError
+from ragschema.schema.index_reads import is_one, rows_of
 from ragschema.values import several
 from ragschema.words import counted
 
@@ -56,16 +57,16 @@ WITH documents AS (
 ), manifests AS MATERIALIZED (
     SELECT d.id AS document_id, e.chunk_id
     FROM documents d
-    JOIN rag_chunk_events e ON e.version_id {of_current} AND e.event_type <> 'deleted'
+    {listed}
     UNION
     SELECT d.id, c.id
     FROM documents d
-    JOIN rag_chunks c ON c.version_id {of_current}
+    {unlisted}
     WHERE {no_events}
 ), written AS MATERIALIZED (
     SELECT d.id AS document_id, d.article_id, d.text_config AS wanted, c.id, c.is_current, c.text_config
     FROM documents d
-    JOIN rag_document_versions v ON v.document_id {of_document}
+    {versions}
     {chunks}
 ), compared AS MATERIALIZED (
     SELECT w.article_id, w.id AS chunk_id, CASE
@@ -79,7 +80,7 @@ WITH documents AS (
     UNION ALL
     SELECT d.article_id, e.chunk_id, 'of another document'
     FROM documents d
-    JOIN rag_document_versions v ON v.document_id {of_document}
+    {versions}
     {events}
     {homes}
 {embeddings})
@@ -88,30 +89,29 @@ FROM problems WHERE problem IS NOT NULL
 GROUP BY article_id, problem ORDER BY article_id, problem
 """
 
-# All documents: the tables are joined as wholes. Some: by their indexes, whatever the averages are. A range is
-# expected to have a two hundredth of the table, and a subquery with an offset is asked row by row.
+# All documents: the tables are joined as wholes. Some: by their indexes, whatever the averages are.
 _OF_ALL = {
     "filter": "",
-    "of_document": "= d.id",
+    "listed": "JOIN rag_chunk_events e ON e.version_id = d.current_version_id AND e.event_type <> 'deleted'",
+    "unlisted": "JOIN rag_chunks c ON c.version_id = d.current_version_id",
+    "versions": "JOIN rag_document_versions v ON v.document_id = d.id",
     "chunks": "JOIN rag_chunks c ON c.version_id = v.id",
     "events": "JOIN rag_chunk_events e ON e.version_id = v.id",
     "no_events": "NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id)",
-    "of_current": "= d.current_version_id",
     "embedded": "JOIN rag_chunk_embeddings e ON e.chunk_id = w.id",
     "homes": "JOIN rag_chunks c ON c.id = e.chunk_id"
     " JOIN rag_document_versions home ON home.id = c.version_id AND home.document_id <> d.id",
 }
 _OF_SOME = {
     "filter": "WHERE article_id = ANY(CAST(:article_ids AS text[]))",
-    "of_document": "BETWEEN d.id AND d.id",
-    "chunks": "CROSS JOIN LATERAL"
-    " (SELECT * FROM rag_chunks WHERE version_id BETWEEN v.id AND v.id OFFSET 0) c",
-    "events": "CROSS JOIN LATERAL"
-    " (SELECT * FROM rag_chunk_events WHERE version_id BETWEEN v.id AND v.id OFFSET 0) e",
+    "listed": f"JOIN {rows_of('rag_chunk_events', 'version_id', 'd.current_version_id')} e"
+    " ON e.event_type <> 'deleted'",
+    "unlisted": f"CROSS JOIN {rows_of('rag_chunks', 'version_id', 'd.current_version_id')} c",
+    "versions": f"CROSS JOIN {rows_of('rag_document_versions', 'document_id', 'd.id')} v",
+    "chunks": f"CROSS JOIN {rows_of('rag_chunks', 'version_id', 'v.id')} c",
+    "events": f"CROSS JOIN {rows_of('rag_chunk_events', 'version_id', 'v.id')} e",
     "no_events": "(SELECT e.id FROM rag_chunk_events e"
-    " WHERE e.version_id BETWEEN d.current_version_id AND d.current_version_id"
-    " ORDER BY e.version_id LIMIT 1) IS NULL",
-    "of_current": "BETWEEN d.current_version_id AND d.current_version_id",
+    f" WHERE {is_one('e.version_id', 'd.current_version_id')} ORDER BY e.version_id LIMIT 1) IS NULL",
     "embedded": "CROSS JOIN LATERAL (SELECT * FROM rag_chunk_embeddings WHERE chunk_id = w.id OFFSET 0) e",
     "homes": "JOIN LATERAL (SELECT home.document_id FROM rag_chunks c"
     " JOIN rag_document_versions home ON home.id = c.version_id WHERE c.id = e.chunk_id OFFSET 0) home"
