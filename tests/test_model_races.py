@@ -18,7 +18,7 @@ from embedding_models import DIMENSIONS, count_stale, embed
 from publishing import assert_consistent, publish_texts, publishing_database
 from ragschema.database.settings import Database
 from ragschema.database.sqlstates import is_overtaken
-from ragschema.embedding_models import add_model, find_model
+from ragschema.embedding_models import add_model, drop_model, find_model
 from ragschema.embedding_models.backfill_rows import read_waiting, store_rows
 from ragschema.models import EmbeddingModel
 from ragschema.publishing import StalePlan, activate_version, purge_document
@@ -158,6 +158,19 @@ def test_two_backfills_of_the_same_chunks_wait_in_one_order(
         assert sorted(future.result()) == ids
         other.commit()
         assert count_stale(one) == 0
+
+
+def test_a_drop_ends_nobody_who_is_about_to_read_its_partition(engine: sa.Engine, database: Database) -> None:
+    """A search or a publisher holds the parent first, and its partitions then."""
+    add_model(database, "passing", DIMENSIONS)
+    with engine.connect() as reader, ThreadPoolExecutor(1) as thread:
+        reader.execute(sa.text("LOCK TABLE ONLY rag_chunk_embeddings IN ACCESS SHARE MODE"))
+        dropped = thread.submit(drop_model, database, "passing")
+        wait_until_blocked(engine, reader.scalar(sa.text("SELECT pg_backend_pid()")) or 0, dropped)
+        reader.execute(sa.text("SET LOCAL lock_timeout = '1ms'"))
+        reader.execute(sa.text("SELECT count(*) FROM rag_chunk_embeddings"))
+        reader.rollback()
+        assert dropped.result().key == "passing"
 
 
 def publish_chunk(session: Session) -> UUID:
