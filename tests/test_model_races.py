@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from conftest import connect
 from embedding_models import DIMENSIONS, count_stale, embed
+from model_tables import wait_until_blocked
 from publishing import assert_consistent, publish_texts, publishing_database
 from ragschema.database.settings import Database
 from ragschema.database.sqlstates import is_overtaken
@@ -60,14 +60,6 @@ def store(session: Session, model: EmbeddingModel, ids: list[UUID]) -> list[UUID
     """Store embeddings of chunks, whatever waits; wait for nobody."""
     session.execute(sa.text("SET LOCAL lock_timeout = '1ms'"))
     return store_rows(session, model, dict(zip(ids, embed(["a"] * len(ids)), strict=True)))
-
-
-def wait_until_blocked(engine: sa.Engine, by: int, future: Future[Any]) -> None:
-    """Return when some session waits for the backend ``by``, or the work is done."""
-    blocked = sa.text("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE :by = ANY (pg_blocking_pids(pid)))")
-    with engine.connect() as connection:
-        while not future.done() and not connection.scalar(blocked, {"by": by}):
-            connection.rollback()
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "SERIALIZABLE"])
