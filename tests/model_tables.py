@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,11 @@ def read_embeddings(session: Session | sa.Connection, key: str, *, current: bool
     return {
         row.content: row.embedding and np.array(row.embedding[1:-1].split(","), np.float32) for row in rows
     }
+
+
+def wait_until_blocked(engine: sa.Engine, by: int, work: Future[Any]) -> None:
+    """Return when some session waits for the backend ``by``, or the work is done."""
+    waits = sa.text("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE :by = ANY(pg_blocking_pids(pid)))")
+    with engine.connect() as connection:
+        while not work.done() and not connection.scalar(waits, {"by": by}):
+            connection.rollback()

@@ -159,6 +159,12 @@ def test_a_load_may_defer_the_indexes_of_every_model(connection: sa.Connection, 
         assert connection.scalar(count) == 0
         connection.rollback()
     assert (connection.scalar(count), connection.scalar(definition)) == (2, before)
+    connection.execute(sa.text("DROP INDEX rag_chunk_embeddings_2_idx"))  # by a load that died
+    activate(connection, "small")
+    connection.commit()
+    with deferred_index(engine, search_is_slow_meanwhile=True):
+        pass
+    assert connection.scalar(count) == 2
 
 
 class Models:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,10 +14,11 @@ from sqlalchemy.orm import Session
 
 from conftest import connect
 from embedding_models import DIMENSIONS, count_stale, embed
+from model_tables import wait_until_blocked
 from publishing import assert_consistent, publish_texts, publishing_database
 from ragschema.database.settings import Database
 from ragschema.database.sqlstates import is_overtaken
-from ragschema.embedding_models import add_model, find_model
+from ragschema.embedding_models import add_model, drop_model, find_model
 from ragschema.embedding_models.backfill_rows import read_waiting, store_rows
 from ragschema.models import EmbeddingModel
 from ragschema.publishing import StalePlan, activate_version, purge_document
@@ -60,14 +60,6 @@ def store(session: Session, model: EmbeddingModel, ids: list[UUID]) -> list[UUID
     """Store embeddings of chunks, whatever waits; wait for nobody."""
     session.execute(sa.text("SET LOCAL lock_timeout = '1ms'"))
     return store_rows(session, model, dict(zip(ids, embed(["a"] * len(ids)), strict=True)))
-
-
-def wait_until_blocked(engine: sa.Engine, by: int, future: Future[Any]) -> None:
-    """Return when some session waits for the backend ``by``, or the work is done."""
-    blocked = sa.text("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE :by = ANY (pg_blocking_pids(pid)))")
-    with engine.connect() as connection:
-        while not future.done() and not connection.scalar(blocked, {"by": by}):
-            connection.rollback()
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "SERIALIZABLE"])
@@ -158,6 +150,19 @@ def test_two_backfills_of_the_same_chunks_wait_in_one_order(
         assert sorted(future.result()) == ids
         other.commit()
         assert count_stale(one) == 0
+
+
+def test_a_drop_ends_nobody_who_is_about_to_read_its_partition(engine: sa.Engine, database: Database) -> None:
+    """A search or a publisher holds the parent first, and its partitions then."""
+    add_model(database, "passing", DIMENSIONS)
+    with engine.connect() as reader, ThreadPoolExecutor(1) as thread:
+        reader.execute(sa.text("LOCK TABLE ONLY rag_chunk_embeddings IN ACCESS SHARE MODE"))
+        dropped = thread.submit(drop_model, database, "passing")
+        wait_until_blocked(engine, reader.scalar(sa.text("SELECT pg_backend_pid()")) or 0, dropped)
+        reader.execute(sa.text("SET LOCAL lock_timeout = '1ms'"))
+        reader.execute(sa.text("SELECT count(*) FROM rag_chunk_embeddings"))
+        reader.rollback()
+        assert dropped.result().key == "passing"
 
 
 def publish_chunk(session: Session) -> UUID:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from conftest import made_database, make_engine
-from model_tables import activate, add_model, drop_model, embed_by, register_column
+from model_tables import activate, add_model, drop_model, embed_by, register_column, wait_until_blocked
 from publishing import assert_consistent, embed, make_plan, publish_texts, read_current
 from ragschema import EmbeddingError, pending_embeddings, publish, skip_embeddings, store_embeddings
 from ragschema.database.settings import Database
@@ -204,14 +204,6 @@ def prune(session: Session, article: str) -> object:
     return prune_versions(session, keep=0, article_ids=[article])
 
 
-def lock_holders(engine: sa.Engine, pid: int, future: Future[Any]) -> None:
-    """Return when somebody waits for a backend, or the work is done."""
-    waits = sa.text("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid)))")
-    with engine.connect() as connection:
-        while not future.done() and not connection.scalar(waits, {"pid": pid}):
-            connection.rollback()
-
-
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "SERIALIZABLE"])
 @pytest.mark.parametrize("order", ["worker first", "change first", "change committed"])
 @pytest.mark.parametrize("change", [publish_another, activate_the_first, prune, purge])
@@ -236,7 +228,7 @@ def test_no_embedding_is_stale_whoever_is_first(
             store()
             pid = worker.scalar(sa.text("SELECT pg_backend_pid()"))
             future = thread.submit(try_twice, other, isolation, lambda: change(other, article))
-            lock_holders(engine, pid or 0, future)
+            wait_until_blocked(engine, pid or 0, future)
             try_twice(worker, isolation, lambda: None)
             future.result()
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,15 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from model_tables import activate, add_model, drop_model, embed_by, read_embeddings, register_column
+from model_tables import (
+    activate,
+    add_model,
+    drop_model,
+    embed_by,
+    read_embeddings,
+    register_column,
+    wait_until_blocked,
+)
 from publishing import assert_consistent, drop_triggers, embed, make_plan, over_asyncpg, read_current
 from ragschema import EmbeddingError, aio, pending_embeddings
 from ragschema.database.settings import Database
@@ -217,6 +226,25 @@ def test_a_plan_is_stale_when_a_model_that_it_embeds_by_was_dropped(models: Sess
     models.execute(sa.text("UPDATE rag_embedding_models SET state = 'retired'"))
     with pytest.raises(StalePlan, match="live no more: 'default', 'small'"):
         publish(models, plan, [embed("y")])
+
+
+def test_a_plan_is_stale_when_somebody_hides_a_chunk_without_a_lock(
+    models: Session, engine: sa.Engine
+) -> None:
+    publish(models, make_plan(models, "a", ["x"]), [embed("x")])
+    models.commit()
+    plan = make_plan(models, "a", ["x"])
+    with engine.connect() as other, ThreadPoolExecutor(1) as thread:
+        other.execute(sa.text("UPDATE rag_chunks SET is_current = false"))
+        of_small = {"small": {"x": small("x")[0]}}
+        late = thread.submit(publish, models, plan, model_embeddings=of_small)
+        wait_until_blocked(engine, other.scalar(sa.text("SELECT pg_backend_pid()")) or 0, late)
+        other.commit()
+        with pytest.raises(StalePlan, match="changed by another transaction"):
+            late.result()
+    models.rollback()
+    models.execute(sa.text("UPDATE rag_chunks SET is_current = true"))
+    models.commit()
 
 
 def test_a_plan_of_no_models_is_stale_when_there_are_some_without_the_column(session: Session) -> None:

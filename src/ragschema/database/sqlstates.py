@@ -56,6 +56,11 @@ def is_overtaken(exc: DBAPIError) -> bool:
     return getattr(exc.orig, "sqlstate", None) in _OVERTAKEN
 
 
+def is_reference_lost(exc: DBAPIError) -> bool:
+    """Whether a row refers to one that another transaction has deleted, or changed in its key, meanwhile."""
+    return getattr(exc.orig, "sqlstate", None) == "23503"  # foreign_key_violation
+
+
 def is_model_refused(exc: DBAPIError) -> bool:
     """Whether a statement was refused because of its embedding model, which the message and its hint explain.
 

@@ -25,7 +25,7 @@ from ragschema.embedding_models.registry import (
 from ragschema.errors import DataLossRefused, ModelRefused
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.request import DatabaseArgument
-from ragschema.state.partitions import COLUMN_INDEX, REGISTRY, RegisteredModel
+from ragschema.state.partitions import COLUMN_INDEX, PARENT, REGISTRY, RegisteredModel
 from ragschema.words import counted
 
 log = logging.getLogger(__name__)
@@ -109,9 +109,15 @@ def drop_model(
 
 
 def _drop_partition(connection: Connection, schema: str, model: RegisteredModel) -> None:
-    """Empty the partition, then drop it attached: detached, the drop would lock rag_chunks."""
+    """Empty the partition, then drop it attached: detached, the drop would lock rag_chunks.
+
+    Its parent is locked first, as searches and publishers do: one that held the parent and waited for the partition
+    would be waited for by the drop, and PostgreSQL would end one of the two.
+    """
     _refuse(lock_models(connection, schema), model.key)
     table = sql.Identifier(schema, model.table)
+    parent = sql.Identifier(schema, PARENT)
+    connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(parent))
     connection.execute(sql.SQL("TRUNCATE {}").format(table))
     connection.execute(sql.SQL("DROP TABLE {}").format(table))
     registry = sql.Identifier(schema, REGISTRY)

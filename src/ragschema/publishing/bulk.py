@@ -233,7 +233,7 @@ _ANALYZE = tuple(
     sa.text(f"ANALYZE {tables}")
     for tables in (
         "rag_documents, rag_document_versions, rag_chunk_events, rag_chunks (version_id, ordinal, is_current)",
-        "rag_chunk_embeddings (chunk_id, model_id, is_current)",
+        "(SKIP_LOCKED) rag_chunk_embeddings (chunk_id, model_id, is_current)",  # an index may be being built
     )
 )
 _LOCK = sa.text(

@@ -13,6 +13,7 @@ from sqlalchemy.schema import CreateIndex
 
 from ragschema.models import Base, Chunk, ChunkEmbedding
 from ragschema.publishing.errors import PublishingError
+from ragschema.state.partitions import RegisteredModel, concurrent_index
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ _INDEXES = {
 DEFERRED = tuple(sorted(_INDEXES))
 """The indexes that take nearly all of a load's time: by embedding 2 ms a chunk, by words half of what is left.
 
-Those of other embedding models than the column are deferred too, where they are there.
+Those of other embedding models than the column are deferred too: of each that has one, or is searched by it.
 """
 
 
@@ -42,7 +43,7 @@ def deferred_index(
     argument ``search_is_slow_meanwhile=True`` says. Dropped and built concurrently, on a connection of its own in
     autocommit mode without timeouts: both wait for older transactions, so let none stay open in the block's
     thread. Reads and writes go on. Where the process dies, ``rag migrate repair`` builds them, and so does the
-    next use of this function, but for those of embedding models other than the column, which only the first knows.
+    next use of this function.
 
     Args:
         engine: The database.
@@ -64,15 +65,15 @@ def deferred_index(
         "max_parallel_maintenance_workers": parallel_workers,
     }
     with _autocommit(engine, {}) as connection:
-        names = [*DEFERRED, *connection.scalars(_OF_MODELS)]
-        definitions = {name: _drop(connection, name) for name in names}
+        made = {name: index_definition(name) for name in DEFERRED} | _of_models(connection)
+        definitions = {name: _drop(connection, name, definition) for name, definition in made.items()}
     try:
         yield
     except Exception:
-        log.warning("The load has failed; building %s for what there is.", " and ".join(names))
+        log.warning("The load has failed; building %s for what there is.", " and ".join(made))
         raise
     except BaseException:
-        log.warning("%s were dropped and are not built: run `rag migrate repair`.", " and ".join(names))
+        log.warning("%s were dropped and are not built: run `rag migrate repair`.", " and ".join(made))
         definitions = {}
         raise
     finally:
@@ -107,12 +108,25 @@ def _autocommit(engine: sa.Engine, settings: dict[str, Any]) -> Iterator[sa.Conn
             connection.invalidate()  # the settings go with it
 
 
-def _drop(connection: sa.Connection, name: str) -> str:
-    """Drop an index; return how to build it."""
+def _of_models(connection: sa.Connection) -> dict[str, str]:
+    """Return the statements that build the indexes of models other than the column, by name.
+
+    One that is being filled may have none yet: that is left so.
+    """
+    models = [RegisteredModel(*row) for row in connection.execute(_MODELS)]
+    return {
+        model.index: concurrent_index(model).replace(" CONCURRENTLY ", " CONCURRENTLY IF NOT EXISTS ", 1)
+        for model in models
+        if not model.is_column and (model.needs_index or _find(connection, model.index) is not None)
+    }
+
+
+def _drop(connection: sa.Connection, name: str, definition: str) -> str:
+    """Drop an index; return how to build it, where it is missing by the definition."""
     found = _find(connection, name)
     if found is None:
         log.warning("%s is missing: a load before this one has died. It is built after this one.", name)
-        return index_definition(name)
+        return definition
     log.info("Dropping %s: search is slow until it is built.", name)
     connection.execute(sa.text(f"DROP INDEX CONCURRENTLY {name}"))
     return _concurrently(found.definition)
@@ -142,11 +156,9 @@ def _find(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
     return connection.execute(_FIND, {"name": name}).one_or_none()
 
 
-_OF_MODELS = sa.text("""
-SELECT name FROM (
-    SELECT 'rag_chunk_embeddings_' || id || '_idx' AS name FROM rag_embedding_models WHERE id > 1 AND state <> 'retired'
-    ORDER BY id
-) n WHERE to_regclass(name) IS NOT NULL
+_MODELS = sa.text("""
+SELECT id, key, dimensions, distance, index_type, hnsw_m, hnsw_ef_construction, state, created_at, activated_at
+FROM rag_embedding_models WHERE state <> 'retired' ORDER BY id
 """)
 _SET = sa.text("SELECT set_config(:name, :value, false)")
 _FIND = sa.text("""

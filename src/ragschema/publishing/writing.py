@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from ragschema.database.sqlstates import is_overtaken
+from ragschema.database.sqlstates import is_overtaken, is_reference_lost
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, EmbeddingArray
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.models import ChunkEventType
@@ -92,7 +92,8 @@ def publish(
     try:
         return _publish(session, plan, given, copy_unchanged=copy_unchanged)
     except DBAPIError as exc:
-        if is_overtaken(exc):  # ended by a deadlock; or in REPEATABLE READ, which sees no newer version
+        # ended by a deadlock; in REPEATABLE READ, which sees no newer version; or somebody hid a chunk without a lock
+        if is_overtaken(exc) or is_reference_lost(exc):
             raise StalePlan(
                 f"Article {plan.article_id!r} was changed by another transaction since this one began.",
                 "Roll back, plan again and publish that.",

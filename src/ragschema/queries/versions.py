@@ -33,7 +33,7 @@ from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, Docume
 from ragschema.queries.arguments import built_once, checked_count, row_count
 from ragschema.queries.filters import IS_LISTED
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
-from ragschema.schema.embedding_models import COLUMN_KEY, COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
+from ragschema.schema.embedding_models import COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
 
 VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
 
@@ -237,11 +237,8 @@ def _model_of(key: str) -> ColumnElement[int]:
     named = select(EmbeddingModel).where(EmbeddingModel.key == key).subquery("named")
     one = select(literal_column("1")).subquery("one")
     own = (named.c.dimensions, named.c.distance, named.c.index_type)
-    found = (
+    return (
         select(func.rag_embedding_model(cast(key, Text), *own, type_=SmallInteger()))
         .select_from(one.outerjoin(named, true()))
         .scalar_subquery()
     )
-    if key != COLUMN_KEY:
-        return found
-    return case((~select(EmbeddingModel.id).exists(), literal_column(str(COLUMN_MODEL))), else_=found)
