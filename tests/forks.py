@@ -2,7 +2,8 @@
 
 Such a process has its own environment, working directory, standard streams, signals and exit code, and ends as
 an interpreter ends. What is not in it is the start: half a second of imports, which tests of the start itself
-pay by running the installed script.
+pay by running the installed script. In a copy of the checkout, named by PYTHONPATH, its revisions count; the
+modules are ours, which a copy does not change.
 """
 
 from __future__ import annotations
@@ -24,20 +25,28 @@ from typing import Any
 ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
 
 _IMPORTED = (
-    *("ragschema.cli.app", "ragschema.cli.quick", "ragschema.migrations.environment", "ragschema.models"),
-    *(
-        "ragschema.jobs",
-        "ragschema.migrations.autogenerate",
-        "ragschema.planning.plan",
-        "ragschema.state.drift",
-    ),
-    *(
-        "alembic.command",
-        "alembic.config",
-        "rich.console",
-        "sqlalchemy.dialects.postgresql.psycopg",
-        "tenacity",
-    ),
+    "alembic.command",
+    "alembic.config",
+    "psutil",
+    "ragschema.authoring.create",
+    "ragschema.cli.app",
+    "ragschema.cli.progress",
+    "ragschema.cli.quick",
+    "ragschema.embedded",
+    "ragschema.jobs",
+    "ragschema.migrations.autogenerate",
+    "ragschema.migrations.drafts",
+    "ragschema.migrations.environment",
+    "ragschema.migrations.health",
+    "ragschema.models",
+    "ragschema.operations_v1",
+    "ragschema.operations_v2",
+    "ragschema.planning.plan",
+    "ragschema.planning.rollback",
+    "ragschema.state.drift",
+    "rich.console",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "tenacity",
 )
 
 
@@ -119,6 +128,8 @@ def _run(
     os.environ.update(environment)
     os.chdir(cwd)
     sys.argv = argv
+    if sources := environment.get("PYTHONPATH"):
+        import_module("ragschema.revisions.locations")._PACKAGE = Path(sources) / "ragschema"  # type: ignore[attr-defined]
     module, _, name = ENTRY_POINTS[program].partition(":")
     function: Any = getattr(import_module(module), name)
     sys.exit(function())
