@@ -30,6 +30,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -59,6 +60,7 @@ __all__ = [
     "locked",
     "made_database",
     "make_by_hand",
+    "make_database",
     "make_engine",
     "make_template",
     "passable_directory",
@@ -273,11 +275,13 @@ def template(server: Mapping[str, str]) -> str:
     return make_template(server, read_manifest().head)
 
 
-@pytest.fixture
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    """A database at head."""
+def make_database(server: Mapping[str, str], template: str) -> Iterator[Database]:
+    """A database at head: the fixture ``database`` of a module whose tests roll back."""
     with made_database(server, template) as database:
         yield database
+
+
+database = pytest.fixture(make_database)
 
 
 @pytest.fixture
@@ -301,6 +305,12 @@ engine = pytest.fixture(make_engine)
 def session(engine: sa.Engine) -> Iterator[Session]:
     with Session(engine) as session:
         yield session
+
+
+@pytest.fixture
+def article() -> str:
+    """The id of an article that nobody else writes."""
+    return str(uuid4())
 
 
 def read_rows(database: Database, revision: str) -> dict[str, list[dict[str, Any]]]:

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -54,9 +53,9 @@ class Forks:
     """The process to fork; it ends with us."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self._address = str(directory / f"forks-{os.getpid()}")
+        self.address = str(directory / f"forks-{os.getpid()}")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, self._address],
+            [sys.executable, "-P", __file__, self.address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a fork has no threads
@@ -69,19 +68,9 @@ class Forks:
         self, program: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of `ENTRY_POINTS` to its end."""
-        with (
-            tempfile.NamedTemporaryFile("r") as stdout,
-            tempfile.NamedTemporaryFile("r") as stderr,
-            socket.socket(socket.AF_UNIX) as connection,
-        ):
-            script = str(Path(sys.executable).with_name(program))
-            connection.connect(self._address)
-            command = [script, *arguments]
-            request = [program, command, str(cwd), dict(environment), stdout.name, stderr.name]
-            connection.sendall(json.dumps(request).encode())
-            connection.shutdown(socket.SHUT_WR)
-            answer = connection.makefile().read()
-            return subprocess.CompletedProcess(command, int(answer), stdout.read(), stderr.read())
+        from asking import ask  # not where the process to fork starts: it does not look beside its script
+
+        return ask(self.address, program, arguments, str(cwd), environment)
 
     def close(self) -> None:
         self._process.communicate()
@@ -128,8 +117,9 @@ def _run(
     os.environ.update(environment)
     os.chdir(cwd)
     sys.argv = argv
-    if sources := environment.get("PYTHONPATH"):
-        import_module("ragschema.revisions.locations")._PACKAGE = Path(sources) / "ragschema"  # type: ignore[attr-defined]
+    sources = environment.get("PYTHONPATH")
+    if sources and (package := Path(sources) / "ragschema").is_dir():
+        import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
     module, _, name = ENTRY_POINTS[program].partition(":")
     function: Any = getattr(import_module(module), name)
     sys.exit(function())
