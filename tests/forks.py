@@ -1,13 +1,14 @@
 """Processes of ``rag`` and ``alembic`` without their start: forks of one that has imported what they need.
 
-Such a process has its own environment, working directory, standard streams, signals and exit code, and ends as
-an interpreter ends. What is not in it is the start: half a second of imports, which tests of the start itself
-pay by running the installed script. In a copy of the checkout, named by PYTHONPATH, its revisions count; the
-modules are ours, which a copy does not change.
+Such a process has its own environment, working directory, standard streams, signals and exit code, waits for its
+threads and runs what is registered for its end. What is not in it is the start, half a second of imports, and
+the taking apart of what was imported: tests of these run the installed script. In a copy of the checkout, named
+by PYTHONPATH, its revisions count; the modules are ours, which a copy does not change.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -16,10 +17,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
 
@@ -122,7 +124,21 @@ def _run(
         import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
     module, _, name = ENTRY_POINTS[program].partition(":")
     function: Any = getattr(import_module(module), name)
-    sys.exit(function())
+    try:
+        sys.exit(function())
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            _end(end.code or 0)
+        raise
+
+
+def _end(code: int) -> NoReturn:
+    """Do what an interpreter does at its end, but for taking apart what we imported: half of a short command."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":
