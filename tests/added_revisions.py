@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
-from conftest import ROOT, connect
+from conftest import ROOT, connect, run_psql
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.migrations.request import Request
@@ -107,6 +107,12 @@ class Revisions:
             cursor = connection.execute(sql)
             row = cursor.fetchone() if cursor.description else None
             return row and row[0]
+
+
+def make_revisions(tmp_path: Path, database: Database) -> Revisions:
+    """A copy of our revisions, and a database at head with tables to change: the fixture ``revisions``."""
+    run_psql(database, THINGS)
+    return Revisions(copy_revisions(tmp_path), database)
 
 
 def copy_revisions(directory: Path) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from conftest import clean_environment, connect, copy_checkout
+from conftest import clean_environment, connect, copy_checkout, shared_forks
 from ragschema.database.settings import Database
 from ragschema.revisions import locations
 
@@ -101,14 +101,11 @@ class Checkout:
         self, *command: str, database: Database, stderr: int = subprocess.PIPE
     ) -> subprocess.Popen[str]:
         """Start ``rag ...`` or ``alembic ...`` of this checkout on a database."""
-        program, *arguments = command
-        if program == "alembic":
-            arguments = ["-c", str(self.path / "alembic.ini"), *arguments]
-        settings = {"PYTHONPATH": str(self.path / "src"), "DATABASE_URL": database.libpq_url()}
+        program, *arguments = self._command(command)
         return subprocess.Popen(
             [sys.executable, "-m", {"rag": "ragschema"}.get(program, program), *arguments],
             cwd=self.path.parent,
-            env=clean_environment() | settings | {"TERM": "xterm"},
+            env=self._environment(database),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -116,8 +113,22 @@ class Checkout:
         )
 
     def run(self, *command: str, database: Database) -> subprocess.CompletedProcess[str]:
-        """Run ``rag ...`` or ``alembic ...`` of this checkout on a database to its end."""
-        return finish(self.start(*command, database=database))
+        """Run ``rag ...`` or ``alembic ...`` of this checkout on a database to its end, in a fork."""
+        program, *arguments = self._command(command)
+        return shared_forks().run(program, arguments, self.path.parent, self._environment(database))
+
+    def _command(self, command: tuple[str, ...]) -> list[str]:
+        program, *arguments = command
+        ini = ["-c", str(self.path / "alembic.ini")] if program == "alembic" else []
+        return [program, *ini, *arguments]
+
+    def _environment(self, database: Database) -> dict[str, str]:
+        settings = {
+            "PYTHONPATH": str(self.path / "src"),
+            "DATABASE_URL": database.libpq_url(),
+            "TERM": "xterm",
+        }
+        return clean_environment() | settings
 
 
 def _indented(code: str) -> str:

@@ -7,13 +7,17 @@ Which fixture to use:
 - ``empty_database``: for what must begin with nothing. Do not upgrade it to a revision and go on from there:
   that replays the history, which ``database`` and ``database_at`` clone in a tenth of the time.
 - ``server``: libpq keywords, for ``made_database(server, template)`` in fixtures of a module or a session.
+- ``hand_made``: the name of a database that the hand-written SQL made, to clone likewise.
 - `servers.at_head`: a database at head on a server of another version, which the whole run shares too.
-- ``run``: a command in a process of its own (half a second; ask the library unless the process matters).
+- ``run``: a command in a process of its own: a fork, a tenth of a second; any other program is started.
+- ``checkout``: a copy of the checkout to add revisions to. Its ``run`` forks too; its ``start`` starts a process
+  (a second), to signal it or to read what it says meanwhile.
 """
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -22,9 +26,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psutil
 import psycopg
@@ -39,6 +45,9 @@ from ragschema.database.settings import Database
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.expected import expected
 
+if TYPE_CHECKING:
+    from checkouts import Checkout
+
 __all__ = [
     "ROOT",
     "Command",
@@ -46,16 +55,19 @@ __all__ = [
     "clean_environment",
     "connect",
     "copy_checkout",
+    "copy_sources",
     "dump_schema",
     "locked",
     "made_database",
     "make_by_hand",
+    "make_database",
     "make_engine",
     "make_template",
     "passable_directory",
     "read_rows",
     "run_directory",
     "run_psql",
+    "shared_forks",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +93,7 @@ def _no_database_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 _DIRECTORY, _PREFIX = "RAGSCHEMA_TESTS", "ragschema-tests-"
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make the directory that all processes of this run share; those of pytest-xdist inherit its name.
 
     The directories of ``tmp_path`` are in it too: as root, the start of any other run of pytest closes
@@ -101,12 +113,48 @@ def pytest_configure() -> None:
     os.environ |= dict.fromkeys((_DIRECTORY, "PYTEST_DEBUG_TEMPROOT", "TMPDIR"), directory)
     # Half of what a short command takes is compiling, where nothing may be written beside the sources.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(run_directory() / "pycache")
+    sys.dont_write_bytecode = False
+    compiled = run_directory() / "pycache"
+    if (kept := _kept_compiled(config)).is_dir():
+        shutil.copytree(kept, compiled)
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(compiled))
 
 
-def pytest_unconfigure() -> None:
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what collecting has made stays: no collection of garbage need look at it again
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        _remove(Path(os.environ.pop(_DIRECTORY)))
+        directory = Path(os.environ.pop(_DIRECTORY))
+        with suppress(OSError):  # a checkout that is read-only, or another run that ends just now
+            _keep_compiled(directory, _kept_compiled(config))
+        _remove(directory)
+
+
+def _kept_compiled(config: pytest.Config) -> Path:
+    """Return where what a run has compiled waits for the next one: compiling takes 8 s of each process."""
+    return config.rootpath / ".pytest_cache" / "compiled"
+
+
+def _keep_compiled(directory: Path, kept: Path) -> None:
+    """Copy what a run has compiled, but of what was in the run's directory itself."""
+    compiled = directory / "pycache"
+    of_the_run = compiled.joinpath(*directory.parts[1:])
+    for file in compiled.rglob("*.pyc"):
+        copy = kept / file.relative_to(compiled)
+        if file.is_relative_to(of_the_run) or (copy.exists() and _same(file, copy)):
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        being_written = copy.with_suffix(f".{os.getpid()}")
+        shutil.copy2(file, being_written)
+        being_written.replace(copy)
+
+
+def _same(file: Path, copy: Path) -> bool:
+    found, kept = file.stat(), copy.stat()
+    return (found.st_size, found.st_mtime_ns) == (kept.st_size, kept.st_mtime_ns)
 
 
 def _find_memory() -> str | None:
@@ -179,7 +227,9 @@ def made_database(server: Mapping[str, str], template: str | None = None) -> Ite
     """Make a database, empty or a clone, and drop it afterwards."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with connect(Database({**server, "dbname": "postgres"}, "the tests")) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
+        # copying files takes half the processor's time of copying their blocks through the WAL
+        strategy = "STRATEGY = FILE_COPY" if connection.info.server_version >= 150000 else ""
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'} {strategy}".encode())
         try:
             yield Database({**server, "dbname": name}, "the tests")
         finally:
@@ -225,11 +275,13 @@ def template(server: Mapping[str, str]) -> str:
     return make_template(server, read_manifest().head)
 
 
-@pytest.fixture
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    """A database at head."""
+def make_database(server: Mapping[str, str], template: str) -> Iterator[Database]:
+    """A database at head: the fixture ``database`` of a module whose tests roll back."""
     with made_database(server, template) as database:
         yield database
+
+
+database = pytest.fixture(make_database)
 
 
 @pytest.fixture
@@ -253,6 +305,12 @@ engine = pytest.fixture(make_engine)
 def session(engine: sa.Engine) -> Iterator[Session]:
     with Session(engine) as session:
         yield session
+
+
+@pytest.fixture
+def article() -> str:
+    """The id of an article that nobody else writes."""
+    return str(uuid4())
 
 
 def read_rows(database: Database, revision: str) -> dict[str, list[dict[str, Any]]]:
@@ -293,16 +351,27 @@ def make_by_hand(database: Database) -> None:
         run_psql(database, file.read_text().replace('CREATE EXTENSION IF NOT EXISTS "uuid-ossp";', ""))
 
 
+@pytest.fixture(scope="session")
+def hand_made(server: Mapping[str, str]) -> Iterator[str]:
+    """The name of a database made by the hand-written SQL, to clone."""
+    with made_database(server) as database:
+        make_by_hand(database)
+        yield database.parameters["dbname"]
+
+
 def copy_checkout(directory: Path) -> Path:
     """Copy what runs from the checkout, to add revisions to; its ``src`` goes into PYTHONPATH."""
     copy = directory / "checkout"
-    ignored = shutil.ignore_patterns("__pycache__")
     for name in ("src", "alembic"):
-        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+        copy_sources(ROOT / name, copy / name)
     shutil.copy(ROOT / "alembic.ini", copy)
-    _share_compiled(ROOT / "src", copy / "src")
-    _share_compiled(ROOT / "alembic", copy / "alembic")
     return copy
+
+
+def copy_sources(sources: Path, copy: Path) -> None:
+    """Copy a directory of sources, and what Python has compiled of them."""
+    shutil.copytree(sources, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    _share_compiled(sources, copy)
 
 
 def _share_compiled(sources: Path, copy: Path) -> None:
@@ -310,21 +379,41 @@ def _share_compiled(sources: Path, copy: Path) -> None:
     compiled = Path(f"{sys.pycache_prefix}{sources}")
     if compiled.is_dir():
         being_written = shutil.ignore_patterns("*.pyc.*")
-        shutil.copytree(compiled, f"{sys.pycache_prefix}{copy}", copy_function=os.link, ignore=being_written)
+        shutil.copytree(compiled, f"{sys.pycache_prefix}{copy}", copy_function=_link, ignore=being_written)
+
+
+def _link(source: str, copy: str) -> None:
+    try:
+        os.link(source, copy)
+    except OSError:  # on another file system, where PYTHONPYCACHEPREFIX was set
+        shutil.copy2(source, copy)
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    forks = Forks(run_directory(), clean_environment())
-    yield forks
-    forks.close()
+@cache
+def shared_forks() -> Forks:
+    """Return the process to fork of this process of the run; the first that asks starts it."""
+    return Forks(run_directory(), clean_environment())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks_end_with_the_session() -> Iterator[None]:
+    yield
+    if shared_forks.cache_info().currsize:
+        shared_forks().close()
 
 
 @pytest.fixture
-def run(tmp_path: Path, forks: Forks) -> Command:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    from checkouts import use_checkout  # which imports us
+
+    return use_checkout(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Command:
     """Run a command as a user would: its own process, an empty working directory, nothing in the environment.
 
     ``run("rag", "migrate", DATABASE_URL=...)`` runs what the installed script does, in a fork; keywords are
@@ -335,7 +424,7 @@ def run(tmp_path: Path, forks: Forks) -> Command:
         program, *rest = arguments
         told = clean_environment() | environment
         if program in ENTRY_POINTS and not any(name.startswith(("PYTHON", "LC_")) for name in environment):
-            return forks.run(program, rest, cwd, told)
+            return shared_forks().run(program, rest, cwd, told)
         return subprocess.run(
             [str(Path(sys.executable).with_name(program)), *rest],
             cwd=cwd,

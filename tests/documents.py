@@ -11,8 +11,19 @@ from difflib import unified_diff
 from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
-from conftest import clean_environment
+from conftest import clean_environment, shared_forks
 
+_ASKING = """
+import os, sys
+sys.path.append({tests!r})
+from asking import ask
+sys.path.pop()
+def _run(program, arguments):
+    done = ask({address!r}, program, arguments, os.getcwd(), os.environ)
+    print(done.stdout, end="", flush=True)
+    print(done.stderr, end="", file=sys.stderr, flush=True)
+    done.check_returncode()
+"""
 _HEADING = re.compile(r"^## (.+)$", re.M)
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 _PROMPT = re.compile(r"^\$ ", re.M)
@@ -83,12 +94,14 @@ def run_blocks(
     In Python, what is printed stands in a comment: behind ``print(...)``, or on lines of its own. In a console
     block it follows the command, a line that begins with ``$``, and ``...`` stands for any text.
 
+    A command is ``rag`` or ``alembic``, and runs in a fork.
+
     Args:
         blocks: Of Python and of ``console``; others are passed over.
         directory: Where they run.
         environment: What the script's environment has beside what is left of this one.
     """
-    script, expected = ["import subprocess"], ""
+    script, expected = [_ASKING.format(tests=str(Path(__file__).parent), address=shared_forks().address)], ""
     for language, code in blocks:
         if language == "python":
             script.append(code)
@@ -97,8 +110,7 @@ def run_blocks(
             for transcript in _PROMPT.split(code)[1:]:
                 command, _, printed = transcript.partition("\n")
                 program, *arguments = shlex.split(command.removeprefix("uv run "))
-                call = [str(Path(sys.executable).with_name(program)), *arguments]
-                script.append(f"subprocess.run({call!r}, check=True)")
+                script.append(f"_run({program!r}, {arguments!r})")
                 expected += printed
     result = run_script("\n".join(script), directory, environment)
     assert result.returncode == 0, result.stderr

@@ -1,12 +1,14 @@
 """Processes of ``rag`` and ``alembic`` without their start: forks of one that has imported what they need.
 
-Such a process has its own environment, working directory, standard streams, signals and exit code, and ends as
-an interpreter ends. What is not in it is the start: half a second of imports, which tests of the start itself
-pay by running the installed script.
+Such a process has its own environment, working directory, standard streams, signals and exit code, waits for its
+threads and runs what is registered for its end. What is not in it is the start, half a second of imports, and
+the taking apart of what was imported: tests of these run the installed script. In a copy of the checkout, named
+by PYTHONPATH, its revisions count; the modules are ours, which a copy does not change.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -15,29 +17,37 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
 
 _IMPORTED = (
-    *("ragschema.cli.app", "ragschema.cli.quick", "ragschema.migrations.environment", "ragschema.models"),
-    *(
-        "ragschema.jobs",
-        "ragschema.migrations.autogenerate",
-        "ragschema.planning.plan",
-        "ragschema.state.drift",
-    ),
-    *(
-        "alembic.command",
-        "alembic.config",
-        "rich.console",
-        "sqlalchemy.dialects.postgresql.psycopg",
-        "tenacity",
-    ),
+    "alembic.command",
+    "alembic.config",
+    "psutil",
+    "ragschema.authoring.create",
+    "ragschema.cli.app",
+    "ragschema.cli.progress",
+    "ragschema.cli.quick",
+    "ragschema.embedded",
+    "ragschema.jobs",
+    "ragschema.migrations.autogenerate",
+    "ragschema.migrations.drafts",
+    "ragschema.migrations.environment",
+    "ragschema.migrations.health",
+    "ragschema.models",
+    "ragschema.operations_v1",
+    "ragschema.operations_v2",
+    "ragschema.planning.plan",
+    "ragschema.planning.rollback",
+    "ragschema.state.drift",
+    "rich.console",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "tenacity",
 )
 
 
@@ -45,9 +55,9 @@ class Forks:
     """The process to fork; it ends with us."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self._address = str(directory / f"forks-{os.getpid()}")
+        self.address = str(directory / f"forks-{os.getpid()}")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, self._address],
+            [sys.executable, "-P", __file__, self.address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # a fork has no threads
@@ -60,19 +70,9 @@ class Forks:
         self, program: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of `ENTRY_POINTS` to its end."""
-        with (
-            tempfile.NamedTemporaryFile("r") as stdout,
-            tempfile.NamedTemporaryFile("r") as stderr,
-            socket.socket(socket.AF_UNIX) as connection,
-        ):
-            script = str(Path(sys.executable).with_name(program))
-            connection.connect(self._address)
-            command = [script, *arguments]
-            request = [program, command, str(cwd), dict(environment), stdout.name, stderr.name]
-            connection.sendall(json.dumps(request).encode())
-            connection.shutdown(socket.SHUT_WR)
-            answer = connection.makefile().read()
-            return subprocess.CompletedProcess(command, int(answer), stdout.read(), stderr.read())
+        from asking import ask  # not where the process to fork starts: it does not look beside its script
+
+        return ask(self.address, program, arguments, str(cwd), environment)
 
     def close(self) -> None:
         self._process.communicate()
@@ -119,9 +119,26 @@ def _run(
     os.environ.update(environment)
     os.chdir(cwd)
     sys.argv = argv
+    sources = environment.get("PYTHONPATH")
+    if sources and (package := Path(sources) / "ragschema").is_dir():
+        import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
     module, _, name = ENTRY_POINTS[program].partition(":")
     function: Any = getattr(import_module(module), name)
-    sys.exit(function())
+    try:
+        sys.exit(function())
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            _end(end.code or 0)
+        raise
+
+
+def _end(code: int) -> NoReturn:
+    """Do what an interpreter does at its end, but for taking apart what we imported: half of a short command."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,17 @@ def publishing_database(
         yield database
 
 
+@pytest.fixture
+def consistent_connection(shared: Database) -> Iterator[sa.Connection]:
+    """A connection to the module's ``shared`` database: rolled back, and its documents are consistent then."""
+    engine = sa.create_engine(shared.url())
+    with engine.connect() as connection:
+        yield connection
+        connection.rollback()
+        assert_consistent(connection)
+    engine.dispose()
+
+
 def over_asyncpg(database: Database) -> sa.URL:
     """Return the URL of a database for asyncpg, which wants a socket's directory as the host of a query."""
     given = database.parameters

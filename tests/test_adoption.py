@@ -18,7 +18,6 @@ from conftest import (
     connect,
     dump_schema,
     made_database,
-    make_by_hand,
     read_rows,
     run_psql,
 )
@@ -45,10 +44,9 @@ INSERT INTO rag_jobs (job_type, payload) SELECT 'embed', '{}' FROM generate_seri
 
 
 @pytest.fixture
-def by_hand(server: Mapping[str, str]) -> Iterator[Database]:
+def by_hand(server: Mapping[str, str], hand_made: str) -> Iterator[Database]:
     """A database made by the hand-written SQL, with rows, as Atlas left it."""
-    with made_database(server) as database:
-        make_by_hand(database)
+    with made_database(server, hand_made) as database:
         run_psql(database, ROWS)
         run_psql(
             database,
@@ -138,21 +136,20 @@ BACKWARDS, FORWARDS = "20251225170000", read_manifest().head
 @pytest.mark.parametrize("at", ["head", "20251225170000", "nothing"])
 @pytest.mark.parametrize("command", ["rag migrate stamp", "alembic stamp"])
 def test_a_stamp_that_the_tables_are_not_is_refused(
-    empty_database: Database, run: Command, at: str, command: str
+    empty_database: Database, database_at: DatabaseAt, run: Command, at: str, command: str
 ) -> None:
-    if at != "nothing":
-        migrations.upgrade(empty_database, at)
-    before = migrations.status(empty_database).current
+    database = empty_database if at == "nothing" else database_at(FORWARDS if at == "head" else at)
+    before = migrations.status(database).current
     wrong = BACKWARDS if at == "head" else FORWARDS
-    result = run(*command.split(), wrong, cwd=ROOT, DATABASE_URL=empty_database.libpq_url())
+    result = run(*command.split(), wrong, cwd=ROOT, DATABASE_URL=database.libpq_url())
     shown = result.stdout + result.stderr
     assert result.returncode == (4 if command.startswith("rag") else 255), shown
     assert f"The tables are not those of revision {wrong}" in shown
     assert "Nothing was stamped" in shown
     assert "--force" in shown
-    assert migrations.status(empty_database).current == before
+    assert migrations.status(database).current == before
     if at != "nothing":
-        to_base = run("rag", "migrate", "stamp", "base", DATABASE_URL=empty_database.libpq_url())
+        to_base = run("rag", "migrate", "stamp", "base", DATABASE_URL=database.libpq_url())
         assert to_base.returncode == 4
         assert "has our tables, and at base there are none" in to_base.stderr
 

@@ -11,18 +11,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from conftest import connect, made_database, make_engine
+from conftest import connect, made_database, make_database, make_engine
 from publishing import publish_texts
 from ragschema import hybrid_search, migrations
-from ragschema.database.settings import Database
 from servers import at_head, server_parameters
 
-
-@pytest.fixture(scope="module")
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    """One database for the module: every test rolls back."""
-    with made_database(server, template) as database:
-        yield database
+# One database for the module: every test rolls back.
+database = pytest.fixture(scope="module")(make_database)
 
 
 engine = pytest.fixture(scope="module")(make_engine)

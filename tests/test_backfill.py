@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from added_revisions import THINGS, Revisions, copy_revisions, in_background, wait_for
+from added_revisions import Revisions, in_background, make_revisions, wait_for
 from conftest import connect, run_psql
-from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
 
-
-@pytest.fixture
-def revisions(tmp_path: Path, database: Database) -> Revisions:
-    run_psql(database, THINGS)
-    return Revisions(copy_revisions(tmp_path), database)
+revisions = pytest.fixture(make_revisions)
 
 
 ROWS = 20_000

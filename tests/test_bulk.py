@@ -18,6 +18,7 @@ from conftest import DatabaseAt, connect, made_database
 from publishing import (
     NAMES,
     assert_consistent,
+    consistent_connection,
     embed,
     over_asyncpg,
     publish_texts,
@@ -50,14 +51,7 @@ shared = publishing_database
 VECTOR_INDEX, _ = DEFERRED
 
 
-@pytest.fixture
-def connection(shared: Database) -> Iterator[sa.Connection]:
-    engine = sa.create_engine(shared.url())
-    with engine.connect() as connection:
-        yield connection
-        connection.rollback()
-        assert_consistent(connection)
-    engine.dispose()
+connection = consistent_connection
 
 
 def document(article_id: str, *contents: str, **changes: Any) -> BulkDocument:

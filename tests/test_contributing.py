@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, clean_environment, copy_checkout
+from conftest import ROOT, clean_environment, copy_checkout, copy_sources
 from documents import code_blocks, section
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -49,7 +49,7 @@ def answer(revision: Path) -> None:
 def checkout(tmp_path: Path) -> Path:
     copy = copy_checkout(tmp_path)
     for name in ("tests", "docs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_sources(ROOT / name, copy / name)
     for path in ROOT.iterdir():
         if path.is_file() and path.name not in (".git", ".env"):
             shutil.copy(path, copy)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from checkouts import rows
-from conftest import ROOT, DatabaseAt, clean_environment, connect, made_database, make_by_hand, run_psql
+from conftest import ROOT, DatabaseAt, clean_environment, connect, made_database, run_psql
 from documents import (
     assert_printed,
     block,
@@ -53,10 +53,9 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture
-def made_by_hand(server: Mapping[str, str]) -> Iterator[Database]:
+def made_by_hand(server: Mapping[str, str], hand_made: str) -> Iterator[Database]:
     """A database made by the hand-written SQL, with rows."""
-    with made_database(server) as database:
-        make_by_hand(database)
+    with made_database(server, hand_made) as database:
         run_psql(database, ROWS)
         yield database
 

@@ -7,7 +7,7 @@ import copy
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -28,7 +28,7 @@ from sqlalchemy.exc import CompileError, IntegrityError, StatementError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from conftest import ROOT, Command, made_database, make_engine
+from conftest import ROOT, Command, make_database, make_engine
 from ragschema import (
     Base,
     Chunk,
@@ -49,11 +49,8 @@ FIRST = NUMBERS[0]
 TABLE = Base.metadata.tables["rag_chunks"]
 
 
-@pytest.fixture(scope="module")
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    """One database for the module: every test rolls back, or looks at its own version only."""
-    with made_database(server, template) as database:
-        yield database
+# One database for the module: every test rolls back, or looks at its own version only.
+database = pytest.fixture(scope="module")(make_database)
 
 
 engine = pytest.fixture(scope="module")(make_engine)

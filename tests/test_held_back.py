@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from checkouts import ADD_COLUMN, Checkout, made_role, rows, use_checkout, wait_until
+from checkouts import ADD_COLUMN, Checkout, made_role, rows, wait_until
 from conftest import ROOT, Command, DatabaseAt, connect, dump_schema
 from ragschema import migrations
 from ragschema.database.options import Options
@@ -27,11 +27,6 @@ COMMANDS = pytest.mark.parametrize(
     [("rag", "migrate", "--expand-only"), ("alembic", "-x", "expand-only=yes", "upgrade", "head")],
     ids=["rag", "alembic"],
 )
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    return use_checkout(tmp_path, monkeypatch)
 
 
 class Three:

@@ -313,7 +313,8 @@ def test_a_read_only_session_is_said_to_be_one_and_why(
             assert "25006" not in said
             assert ("RESET default_transaction_read_only;`" in said) == (place != "url")
         assert health(reading, "writing").verdict == "refused"
-        looks_work(reading, run)
+        if place in ("role", "url"):  # what sets it is nothing to who only looks
+            looks_work(reading, run)
 
 
 def looks_work(database: Database, run: Command) -> None:

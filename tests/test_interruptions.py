@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,6 @@ from checkouts import (
     invalid_indexes,
     made_role,
     rows,
-    use_checkout,
     wait_for_build,
     wait_until,
 )
@@ -38,11 +36,6 @@ PLAIN_INDEX = f"""
 with op.get_context().autocommit_block():
     op.create_index("{INDEX}", "rag_chunks", ["created_at"], postgresql_concurrently=True)
 """
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    return use_checkout(tmp_path, monkeypatch)
 
 
 @contextmanager

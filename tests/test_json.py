@@ -58,8 +58,8 @@ def test_schemas_refuse_what_is_missing_and_what_is_more() -> None:
 
 
 def test_schemas_are_schemas() -> None:
-    for schema in SCHEMAS["commands"].values():
-        jsonschema.Draft202012Validator.check_schema({"$defs": SCHEMAS["$defs"], **schema})
+    for schema in ({"$defs": SCHEMAS["$defs"]}, *SCHEMAS["commands"].values()):
+        jsonschema.Draft202012Validator.check_schema(schema)
 
 
 @pytest.mark.parametrize(

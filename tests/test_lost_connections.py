@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -19,7 +18,6 @@ from checkouts import (
     finish,
     in_the_way,
     rows,
-    use_checkout,
     wait_until,
 )
 from conftest import Command, connect
@@ -36,11 +34,6 @@ MARK = "SELECT 'the mark'"
 KEPT = "op.execute('CREATE TABLE kept (n int)')"
 OUTSIDE = "with op.get_context().autocommit_block():"
 MARKED = f'{ADD_COLUMN}\nop.execute("{MARK}")'
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    return use_checkout(tmp_path, monkeypatch)
 
 
 @pytest.fixture

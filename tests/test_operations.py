@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import servers
-from added_revisions import THINGS, Revisions, copy_revisions, in_background, wait_for
+from added_revisions import THINGS, Revisions, copy_revisions, in_background, make_revisions, wait_for
 from conftest import connect, dump_schema, made_database, run_psql
 from ragschema import operations_v1
 from ragschema.database.settings import Database
@@ -87,10 +87,7 @@ OPERATIONS = {
 }
 
 
-@pytest.fixture
-def revisions(tmp_path: Path, database: Database) -> Revisions:
-    run_psql(database, THINGS)
-    return Revisions(copy_revisions(tmp_path), database)
+revisions = pytest.fixture(make_revisions)
 
 
 SERVERS = [

@@ -24,6 +24,7 @@ from conftest import (
     dump_schema,
     made_database,
     run_psql,
+    shared_forks,
 )
 from ragschema import migrations
 from ragschema.database.settings import Database
@@ -111,12 +112,16 @@ class Checkout:
     directory: Path
 
     def rag(self, *arguments: str, hidden: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run ``rag`` in a fork, or started without the modules that are hidden from it."""
+        told = clean_environment() | {"PYTHONPATH": str(self.directory / "src")} | environment
+        if not hidden:
+            return shared_forks().run("rag", arguments, self.directory, told)
         hide = f"sys.modules.update(dict.fromkeys({hidden.split()!r}))"
         script = f"import sys; {hide}; from ragschema.cli import main; main()"
         return subprocess.run(
             [sys.executable, "-c", script, *arguments],
             cwd=self.directory,
-            env=clean_environment() | {"PYTHONPATH": str(self.directory / "src")} | environment,
+            env=told,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -63,11 +63,6 @@ def session(engine: sa.Engine) -> Iterator[Session]:
         assert_consistent(connection)
 
 
-@pytest.fixture
-def article() -> str:
-    return str(uuid4())
-
-
 def found(session: Session, article_id: str) -> list[str]:
     return [row.content for row in read_current(session, article_id)]
 

@@ -56,11 +56,6 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-@pytest.fixture
-def article() -> str:
-    return str(uuid4())
-
-
 def start_waiting(
     engine: sa.Engine, threads: ThreadPoolExecutor, work: Callable[[Session], Any]
 ) -> Future[Any]:

@@ -77,8 +77,10 @@ def test_every_command_of_the_table_works(
         database = database_at("20251225170000")
     elif verb in ("status", "history", "health", "create", "stamp") or arguments[:1] == ["db"]:
         database = request.getfixturevalue("database")
-    else:
+    elif arguments in (["migrate"], ["migrate", "init"], ["migrate", "--to", "20251225160000"]):
         database = request.getfixturevalue("empty_database")
+    else:
+        database = database_at(read_manifest().revisions[-3].revision)
     if verb == "rollback":
         arguments.append("--yes")
     if verb == "adopt":

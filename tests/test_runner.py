@@ -30,7 +30,6 @@ from checkouts import (
     invalid_indexes,
     made_role,
     rows,
-    use_checkout,
     wait_until,
 )
 from conftest import Command, clean_environment, connect, dump_schema, made_database
@@ -77,11 +76,6 @@ def filled(server: Mapping[str, str], template_with_rows: str) -> Iterator[Datab
     """A database at head with 2,000 chunks."""
     with made_database(server, template_with_rows) as database:
         yield database
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    return use_checkout(tmp_path, monkeypatch)
 
 
 def successes(database: Database) -> list[object]:

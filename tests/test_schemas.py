@@ -51,13 +51,13 @@ def dump_schema(database: Database, schema: str, extension: str = "public") -> s
         for line in text.splitlines()
         if line and not re.match(r"--|\\|SET |SELECT |CREATE SCHEMA|COMMENT ON SCHEMA", line)
     ]
-    text = "\n".join(lines).replace(f"{extension}.vector", "public.vector")
+    text = re.sub(rf"\b{extension}\.(vector|halfvec)", r"public.\1", "\n".join(lines))
     quoted = schema if re.fullmatch("[a-z_0-9]+", schema) else f'"{schema}"'
     path = ", ".join(f"'{name}'" for name in dict.fromkeys((schema, extension, "pg_temp")))
     text = text.replace(
         f"SET search_path TO {path}\n", "SET search_path TO 'public', 'pg_temp'\n"
     )  # of functions
-    return text.replace(f"{quoted}.", "public.")
+    return re.sub(rf"(?<!\w){re.escape(quoted)}\.", "public.", text)
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +117,12 @@ def test_the_first_schema_of_the_search_path_is_migrated(
 ) -> None:
     make_schemas(empty_database, *made)
     named = with_path(empty_database, search_path)
-    assert migrations.upgrade(named).current == HEAD
+    assert migrations.upgrade(named, FIRST).current == FIRST
     assert schemas_with_documents(empty_database) == [target]
-    assert_is_head(empty_database, target, reference)
-    assert migrations.upgrade(named).applied == []
+    if target not in ("other", "postgres"):  # those are seen to hold everything by the tests that follow
+        migrations.upgrade(named)
+        assert_is_head(empty_database, target, reference)
+    assert migrations.upgrade(named, FIRST).applied == []
 
 
 @BOTH
@@ -179,8 +181,10 @@ def test_a_schema_alone_in_the_search_path_is_meant_though_public_has_tables(
     assert_is_head(database, "other", reference)
 
 
-@pytest.mark.parametrize("schema", ["fresh", 'Our "rag"'])
-@pytest.mark.parametrize("search_path", ["public", "missing", ""])
+@pytest.mark.parametrize(
+    ("search_path", "schema"),
+    [("public", "fresh"), ("missing", "fresh"), ("", "fresh"), ("", 'Our "rag"')],
+)
 def test_a_named_schema_is_made_and_holds_everything_whatever_the_search_path(
     empty_database: Database, reference: tuple[object, str], schema: str, search_path: str
 ) -> None:
@@ -421,13 +425,26 @@ def test_the_alembic_version_of_another_package_is_untouched_by_everything(
 # names
 
 
+EVERYTHING_ODD = 'it\'s "a"\nb.c,d:e{0} %(x)s 100%\\ -- /* $$'
 ODD_NAMES = (
-    *("it's", 'a"b', "a\nb", "a b", " a ", "Über 😀", "UPPER", "a.b", "a,b", "100%", "%(x)s", "a:b", "a{0}b"),
-    *("a\\b", "--", "/*", "$$", "select", "x" * 63, "é" * 31),
+    *("it's", 'a"b', "a\nb", "a b", "a.b", "a,b", "100%", "%(x)s", "a:b", "a{0}b", "a\\b", "--", "/*", "$$"),
 )
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_odd_character_of_a_schema_is_part_of_its_name(empty_database: Database, name: str) -> None:
+    """Each alone, in the first revision; all of them at once go the whole way below."""
+    assert migrations.upgrade(empty_database, FIRST, schema=name).current == FIRST
+    with connect(empty_database) as connection:
+        assert rows(connection, "SELECT nspname::text FROM pg_namespace WHERE nspname = %s", name) == [name]
+    assert migrations.status(empty_database, schema=name).current == FIRST
+    assert migrations.verify(empty_database, schema=name).is_clean
+    assert migrations.upgrade(empty_database, FIRST, schema=name).applied == []
+    migrations.downgrade(empty_database, "base", schema=name)
+    assert schemas_with_documents(empty_database) == []
+
+
+@pytest.mark.parametrize("name", [EVERYTHING_ODD, " Über 😀 ", "UPPER", "select", "x" * 63, "é" * 31])
 def test_any_name_of_a_schema_goes_the_whole_way(empty_database: Database, name: str) -> None:
     """What migrates is verified: the two read the name alike."""
     assert migrations.upgrade(empty_database, schema=name).current == HEAD

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from publishing import (
     NAMES,
-    assert_consistent,
+    consistent_connection,
     embed,
     make_plan,
     publish_texts,
@@ -39,14 +39,7 @@ shared = publishing_database
 Publish = Callable[[sa.Connection, BulkDocument], None]
 
 
-@pytest.fixture
-def connection(shared: Database) -> Iterator[sa.Connection]:
-    engine = sa.create_engine(shared.url())
-    with engine.connect() as connection:
-        yield connection
-        connection.rollback()
-        assert_consistent(connection)
-    engine.dispose()
+connection = consistent_connection
 
 
 def one_by_one(connection: sa.Connection, document: BulkDocument) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -188,12 +187,14 @@ def test_columns_wrap_at_words() -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 @pytest.mark.parametrize("command", ["status", "history", "health"])
-def test_a_table_on_a_terminal_breaks_no_word(columns: int, command: str, database: Database) -> None:
+def test_a_table_on_a_terminal_breaks_no_word(
+    columns: int, command: str, run: Command, database: Database
+) -> None:
     migrations.stamp(database, IDS[-6], force=True)
     _, shown = on_a_terminal(["migrate", command], b"", database, columns)
     lines = [line.rstrip() for line in shown.replace("\r", "").splitlines()]
     words = {word for line in lines for word in line.split()}
-    plain = plain_words(database, command)
+    plain = plain_words(run, database, command)
     if columns >= 80:
         assert {each for each in IDS if each in plain} <= words
     assert not {word for word in words if word.startswith("2026112") and not word[:14].isdigit()}
@@ -203,12 +204,8 @@ def test_a_table_on_a_terminal_breaks_no_word(columns: int, command: str, databa
     assert broken == []
 
 
-def plain_words(database: Database, command: str) -> set[str]:
-    result = subprocess.run(
-        [str(Path(sys.executable).with_name("rag")), "migrate", command],
-        env=clean_environment() | {"DATABASE_URL": database.libpq_url()},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def plain_words(run: Command, database: Database, command: str) -> set[str]:
+    result = run("rag", "migrate", command, DATABASE_URL=database.libpq_url())
     return set((result.stdout + result.stderr + " revision summary").split())
 
 
