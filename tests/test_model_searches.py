@@ -34,7 +34,7 @@ from ragschema.database.settings import Database
 from ragschema.embeddings.wire import Vector
 from ragschema.schema.embedding_models import Distance, IndexType
 
-DOCUMENTS, CHUNKS = 250, 3
+DOCUMENTS, CHUNKS = 300, 4
 SHAPES: dict[str, tuple[int, Distance, IndexType]] = {
     "cosine of halfvec": (24, "cosine", "halfvec"),
     "l2 of halfvec": (25, "l2", "halfvec"),
@@ -130,7 +130,7 @@ def test_the_nearest_by_a_model_come_first_with_their_distances(session: Session
             assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
             assert all(" of article " in hit.content and hit.version_number == 2 for hit in hits)
             found += len({hit.chunk_id for hit in hits} & {*sorted(distances, key=distances.__getitem__)[:5]})
-        assert found >= (28 if SHAPES[key][2] == "bit" else 36), model  # of 40
+        assert found >= (24 if SHAPES[key][2] == "bit" else 36), model  # of 40
 
 
 ARTICLES = sa.text(
@@ -172,7 +172,6 @@ def test_a_search_reads_the_index_of_its_model_and_no_embedding_of_another(
     """Those of other dimensions are not even planned for, so that five models cost no more than one."""
     model = find(session, key)
     own = f"rag_chunk_embeddings_{model.id}"
-    index = "rag_chunks_current_embedding_idx" if key == "default" else f"{own}_idx"
     alike = {
         f"rag_chunk_embeddings_{id}"
         for id in session.scalars(sa.select(EmbeddingModel.id).filter_by(dimensions=model.dimensions))
@@ -183,11 +182,12 @@ def test_a_search_reads_the_index_of_its_model_and_no_embedding_of_another(
     for named in ways:
         for statement in (
             nearest_chunks(asked, model=named),
-            hybrid_search(asked, "word42", model=named),
             nearest_chunks(asked, model=named, where=DocumentVersion.version_number == 2),
+            hybrid_search(asked, "word42", model=named),
         ):
             found = read(session, statement)
-            assert index in indexes_read(found) or "version_number = " in str(statement)
+            if key != "default":  # what is read of the column is in test_query_plans.py
+                assert f"{own}_idx" in indexes_read(found)
             read_of = partitions(scan.table for scan in found if scan.was_executed)
             assert read_of == (set() if key == "default" else {own})
             assert partitions(scan.table for scan in found) <= alike

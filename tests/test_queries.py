@@ -350,7 +350,7 @@ def test_a_search_can_be_part_of_another_statement(session: Session, questions: 
 
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "a zero embedding": (lambda: nearest_chunks([0.0] * 768), EmbeddingError, "zero"),
-    "a short embedding": (lambda: nearest_chunks([1.0] * 3), EmbeddingError, "3 dimensions"),
+    "an embedding in a list": (lambda: nearest_chunks([[1.0] * 768]), EmbeddingError, "1x768 dimensions"),
     "no rows": (lambda: nearest_chunks([1.0] * 768, limit=0), QueryError, "limit is 0"),
     "no pending rows": (lambda: pending_embeddings(limit=-1), QueryError, "limit is -1"),
     "nothing to search for": (lambda: hybrid_search(None, None), QueryError, "nothing to search for"),

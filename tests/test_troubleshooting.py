@@ -95,3 +95,13 @@ def test_what_a_server_says_is_there(server: Mapping[str, str], empty_database: 
     for text in said:
         text = text.replace("no_such_extension", "vector")
         assert any(pattern.search(text) for pattern in patterns), text
+
+
+def test_refusals_of_the_function_that_searches_ask_are_there_too() -> None:
+    (newest,) = [*(ROOT / "alembic" / "routines").glob("rag_embedding_model_v*.sql")][-1:]
+    messages = re.findall(r"MESSAGE = pg_catalog\.concat\((.*?)\),\s+HINT", newest.read_text(), re.DOTALL)
+    assert len(messages) == 8
+    for message in messages:
+        text = re.sub(r"[^']*'((?:[^']|'')*)'[^']*", rf"{FILLED_IN}\1{FILLED_IN}", message)
+        first, *_ = [part for part in text.strip(FILLED_IN).split(f"{FILLED_IN}{FILLED_IN}") if part.strip()]
+        assert plain(first) in plain(PAGE), message
