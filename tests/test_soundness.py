@@ -247,7 +247,9 @@ def test_a_database_restored_by_half_is_found_by_the_same_question(
         result = run("rag", "migrate", *arguments, DATABASE_URL=url)
         said = result.stdout + result.stderr
         assert result.returncode == 4, said
-        assert re.search(r"missing in schema public: 5 constraints and \d+ functions and 3 tables \(", said)
+        assert re.search(
+            r"missing in schema public: \d+ constraints and \d+ functions and \d+ tables \(", said
+        )
         assert "restore again, into an empty database" in said
     with connect(half_restored) as connection:
         missing = find_soundness(connection, "public", HEAD).missing
