@@ -9,7 +9,6 @@ chunks of about 1,000 letters. Builds are timed by the server's CPU, searches by
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from english import english
 from words_in_languages import documents, questions
 
 from ragschema import embedded, hybrid_search, migrations
@@ -70,18 +70,6 @@ def fill(connection: psycopg.Connection[Any], contents: dict[str, str], config: 
         """,
         (list(contents), list(contents.values()), config, config),
     )
-
-
-def english(pattern: str, count: int) -> dict[str, str]:
-    """Return chunks of about 1,000 letters of the files."""
-    chunks, held = [], ""
-    for name in sorted(Path("/").glob(pattern.removeprefix("/"))):
-        for paragraph in re.split(r"\n\s*\n", name.read_text(errors="replace").replace("\0", "")):
-            held += paragraph + "\n"
-            if len(held) > 900:
-                chunks.append(held[:2000])
-                held = ""
-    return {f"text-{number}": chunk for number, chunk in enumerate(chunks[:count])}
 
 
 def cpu(pid: int) -> float:

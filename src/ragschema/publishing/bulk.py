@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
@@ -146,7 +146,9 @@ def _publish_batch(
     live: LiveModels,
     done: BulkLoad,
 ) -> BulkLoad:
-    plans = _plan(connection, batch, live)
+    article_ids = [item.document.article_id for item in batch]
+    known = {*connection.scalars(_KNOWN, {"article_ids": article_ids})}
+    plans = _plan(connection, batch, live, known)
     absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
     check_text_configs(connection, {item.document.text_config for item in absent} - {"simple"})
     document_ids = _add_documents(connection, [item.document for item in absent])
@@ -156,7 +158,8 @@ def _publish_batch(
     changed = [
         item
         for item, plan in zip(batch, plans, strict=True)
-        if item.document.article_id not in document_ids and not _has_nothing_new(item, plan)
+        if item.document.article_id not in document_ids
+        and not (item.document.article_id in known and _has_nothing_new(item, plan))
     ]
     published = _publish_changed(connection, changed, live)
     written = added + [item for item, version in zip(changed, published, strict=True) if version.is_new]
@@ -171,8 +174,17 @@ def _publish_batch(
     )
 
 
-def _plan(connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels) -> list[VersionPlan]:
-    plans = plan_versions(connection, [(describe(item.document), item.document.contents) for item in items])
+def _plan(
+    connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels, known: Collection[str]
+) -> list[VersionPlan]:
+    """Plan the versions of documents; of those that are not known without their texts, which nothing can be like."""
+    plans = plan_versions(
+        connection,
+        [
+            (describe(item.document), item.document.contents if item.document.article_id in known else ())
+            for item in items
+        ],
+    )
     if any(plan.live != live for plan in plans):
         raise StalePlan(
             "The embedding models have changed while a batch was being loaded.",
@@ -194,10 +206,11 @@ def _publish_changed(
     """Publish the next versions of documents that are there, as they are once they are locked."""
     if not items:
         return []
-    connection.execute(_LOCK, {"article_ids": [item.document.article_id for item in items]})
+    article_ids = [item.document.article_id for item in items]
+    connection.execute(_LOCK, {"article_ids": article_ids})
     return [
         publish(connection, plan, _by_text(item, live.active), model_embeddings=_by_model(item, live))
-        for item, plan in zip(items, _plan(connection, items, live), strict=True)
+        for item, plan in zip(items, _plan(connection, items, live, article_ids), strict=True)
     ]
 
 
@@ -239,6 +252,7 @@ _ANALYZE = tuple(
 _LOCK = sa.text(
     'SELECT FROM rag_documents WHERE article_id = ANY(:article_ids) ORDER BY article_id COLLATE "C" FOR UPDATE'
 )
+_KNOWN = sa.text("SELECT article_id FROM rag_documents WHERE article_id = ANY(CAST(:article_ids AS text[]))")
 _ADD_DOCUMENTS = sa.text("""
 INSERT INTO rag_documents (id, article_id, text_config)
 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:article_ids AS text[]), CAST(:text_configs AS text[]))
