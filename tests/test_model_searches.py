@@ -379,6 +379,8 @@ def test_models_are_searched_over_each_driver(database: Database, session: Sessi
             for _ in range(7):  # by then it is prepared
                 for (each, model), hits in zip(asked, expected, strict=True):
                     assert list(await own.scalars(nearest_chunks(each, model=model))) == hits
+                among = nearest_chunks(query(24), model=FIRST, article_ids=["article-1"], max_distance=2)
+                assert len(list(await own.scalars(among))) == CHUNKS
             with pytest.raises(DBAPIError) as caught:
                 await own.execute(nearest_chunks(query(24), model="nobody"))
             assert is_model_refused(caught.value)

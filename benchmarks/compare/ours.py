@@ -15,6 +15,7 @@ from compare.systems import Answer, Republished
 from compare.workload import Query, Text, Workload, parse
 from ragschema import create_engine, migrations
 from ragschema.database.settings import Database
+from ragschema.embedding_models import add_model
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.publishing import (
     BulkDocument,
@@ -31,13 +32,22 @@ CONTENT = 8  # place of the content in a row of `nearest_chunks`
 
 
 class Ours:
-    """The schema at head, and this package through SQLAlchemy."""
+    """The schema at head, and this package through SQLAlchemy.
 
-    def __init__(self, database: Database, workload: Workload) -> None:
+    Args:
+        database: An empty one.
+        workload: What is written and asked.
+        model: Key of an embedding model that is added for the workload's embeddings; None for the column.
+    """
+
+    def __init__(self, database: Database, workload: Workload, model: str | None = None) -> None:
         self.name = OURS
         self.database = database
         self.workload = workload
+        self.model = model
         migrations.upgrade(database)
+        if model is not None:
+            add_model(database, model, workload.dimension)
         self.engine = create_engine(database.libpq_url())
 
     def close(self) -> None:
@@ -170,6 +180,7 @@ class Ours:
         articles = query.articles
         return nearest_chunks(
             query.embedding,
+            model=self.model,
             limit=10,
             article_ids=None if articles is None else [self.workload.article_id(each) for each in articles],
             where=None if query.title is None else DocumentVersion.title == query.title,

@@ -59,8 +59,8 @@ def serve(make: Any) -> None:
     """Answer requests until standard input ends: ``make(parameters, workload, embedder)`` is the store."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is not an answer
-    parameters, documents = json.loads(sys.argv[1]), int(sys.argv[2])
-    workload = Workload(documents)
+    parameters, documents, dimension = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    workload = Workload(documents, dimension=dimension)
     embedder = Embedder(workload)
     store = make(parameters, workload, embedder)
     for line in sys.stdin:

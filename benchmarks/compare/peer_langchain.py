@@ -15,7 +15,7 @@ from langchain_postgres import Column, PGEngine, PGVectorStore
 from langchain_postgres.v2.indexes import HNSWIndex
 
 from compare.peer import Embedder, serve
-from compare.workload import DIMENSION, Query, Workload
+from compare.workload import Query, Workload
 
 TABLE = "chunks"
 
@@ -45,7 +45,7 @@ class LangChain:
     def create(self, index: bool) -> None:
         self.engine.init_vectorstore_table(
             table_name=TABLE,
-            vector_size=DIMENSION,
+            vector_size=self.workload.dimension,
             metadata_columns=[Column("article_id", "TEXT"), Column("title", "TEXT")],
             overwrite_existing=True,
         )

@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.vector_stores.postgres import PGVectorStore
 
 from compare.peer import Embedder, serve
-from compare.workload import DIMENSION, Query, Workload
+from compare.workload import Query, Workload
 
 TABLE = "chunks"
 HNSW = {
@@ -64,7 +64,7 @@ class LlamaIndex:
             connection_string=f"postgresql+psycopg2://{user}{where}",
             async_connection_string=f"postgresql+asyncpg://{user}{where}",
             table_name=TABLE,
-            embed_dim=DIMENSION,
+            embed_dim=self.workload.dimension,
             hnsw_kwargs=dict(HNSW) if index else None,
         )
         self.index = VectorStoreIndex(
@@ -79,7 +79,7 @@ class LlamaIndex:
             connection_string=self.store.connection_string,
             async_connection_string=self.store.async_connection_string,
             table_name=TABLE,
-            embed_dim=DIMENSION,
+            embed_dim=self.workload.dimension,
             hnsw_kwargs=dict(HNSW),
         )
         self.store._initialize()

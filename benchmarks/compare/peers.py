@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compare.systems import Answer, Republished
-from compare.workload import Text
+from compare.workload import DIMENSION, Text
 from ragschema.database.settings import Database
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +45,9 @@ LLAMA_INDEX = Package(
 class Peer:
     """A running peer script; a context manager that ends it."""
 
-    def __init__(self, package: Package, database: Database, documents: int) -> None:
+    def __init__(
+        self, package: Package, database: Database, documents: int, dimension: int = DIMENSION
+    ) -> None:
         self.name = package.name
         self.package = package
         self.database = database
@@ -55,6 +57,7 @@ class Peer:
                 HERE / package.script,
                 json.dumps(dict(database.parameters)),
                 str(documents),
+                str(dimension),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -54,15 +54,17 @@ class Workload:
     Args:
         documents: How many.
         seed: Same seed, same workload.
+        dimension: Of the embeddings.
     """
 
-    def __init__(self, documents: int, seed: int = 0) -> None:
+    def __init__(self, documents: int, seed: int = 0, dimension: int = DIMENSION) -> None:
         self.documents = documents
         self.seed = seed
+        self.dimension = dimension
         random = np.random.default_rng(seed)
         self.chunk_counts = random.integers(8, 13, documents)
-        self._topics = _directions(random, TOPICS)
-        self._document_directions = _directions(random, documents)
+        self._topics = _directions(random, TOPICS, dimension)
+        self._document_directions = _directions(random, documents, dimension)
 
     def article_id(self, document: int) -> str:
         return f"article-{document:06}"
@@ -103,10 +105,10 @@ class Workload:
         """Return the embedding of a text."""
         document = self._document_directions[text.document]
         topic = self._topics[text.document % TOPICS]
-        chunk = _direction((self.seed, text.document, text.place))
+        chunk = self._direction(text.document, text.place)
         vector = _unit(topic + 0.8 * document + 0.8 * chunk)
         if text.state:
-            vector = _unit(vector + EDIT * _direction((self.seed, text.document, text.place, text.state)))
+            vector = _unit(vector + EDIT * self._direction(text.document, text.place, text.state))
         return vector
 
     def embed(self, text: str) -> Vector:
@@ -162,7 +164,12 @@ class Workload:
 
     def _near(self, random: np.random.Generator, document: int, distance: float = 0.5) -> Vector:
         place = int(random.integers(0, self.chunk_counts[document]))
-        return _unit(self.vector(Text(document, place, 0)) + distance * _directions(random, 1)[0])
+        return _unit(
+            self.vector(Text(document, place, 0)) + distance * _directions(random, 1, self.dimension)[0]
+        )
+
+    def _direction(self, *place: int) -> NDArray[np.float32]:
+        return _directions(np.random.default_rng((self.seed, *place)), 1, self.dimension)[0]
 
     @cached_property
     def _vocabulary(self) -> NDArray[np.str_]:
@@ -187,10 +194,6 @@ def _unit(vector: NDArray[np.float32]) -> Vector:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
-def _directions(random: np.random.Generator, count: int) -> NDArray[np.float32]:
-    vectors = random.standard_normal((count, DIMENSION), dtype=np.float32)
+def _directions(random: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
+    vectors = random.standard_normal((count, dimension), dtype=np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def _direction(seed: tuple[int, ...]) -> NDArray[np.float32]:
-    return _directions(np.random.default_rng(seed), 1)[0]
