@@ -103,6 +103,21 @@ def test_a_load_that_is_run_again_skips_what_is_there(connection: sa.Connection)
     assert publish_many(connection, documents) == BulkLoad(skipped=6)
 
 
+def test_only_texts_of_documents_that_are_there_are_sent_to_be_compared(connection: sa.Connection) -> None:
+    there, absent = articles(2)
+    publish_many(connection, [document(there, "a", "b")])
+    compared: list[str] = []
+
+    def hear(*arguments: Any) -> None:
+        if "contents" in arguments[3]:
+            compared.extend(arguments[3]["contents"])
+
+    sa.event.listen(connection, "before_cursor_execute", hear)
+    publish_many(connection, [document(there, "a", "b"), document(absent, "c", "d")])
+    sa.event.remove(connection, "before_cursor_execute", hear)
+    assert sorted(compared) == ["a", "b"]
+
+
 def test_a_changed_document_gets_another_version_that_reuses_its_rows(connection: sa.Connection) -> None:
     (name,) = articles(1)
     publish_many(connection, [document(name, "a", "b", "c")])
