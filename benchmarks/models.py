@@ -225,10 +225,10 @@ def measure_peers(server: Database, documents: int, queries: int, rounds: int) -
 
 
 METHOD = """\
-{documents:,} documents of 8 to 12 chunks: clustered unit vectors as in retrieval.py, {queries} queries, {rounds} rounds;
-medians, side by side in one run. CPU is of the client (SQLAlchemy, statement and rows included) and of its backend.
-Recall is against the float32 vectors. Ours keeps 80 candidates by default, the peers 40. All models are live while each
-is searched; "itself" is a search by the `EmbeddingModel`, for which one table is planned.
+{documents:,} documents of 8 to 12 chunks: clustered unit vectors as in retrieval.py, {queries} queries, {rounds}
+rounds; medians, side by side in one run. CPU is of the client (SQLAlchemy, statement and rows included) and of its
+backend. Recall is against the float32 vectors. Ours keeps 80 candidates by default, the peers 40. All models are live
+while each is searched; "itself" is a search by the `EmbeddingModel`, for which one table is planned.
 """
 
 
