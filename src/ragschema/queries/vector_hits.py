@@ -47,7 +47,11 @@ was 0.89 without, and 0.97 with four times as many.
 """
 
 EXAMINED_BITS = 10
-"""How many times the wanted rows are taken from an index of bits, which knows the signs only; then compared in full."""
+"""How many times the wanted rows are taken from an index of bits, which knows the signs only; then compared in full.
+
+Of 20,000 chunks and 1,024 dimensions recall@10 is 0.893 with as many as are wanted, 0.967 with four times as many,
+0.997 with ten, which takes the server 1.7 ms, and 1.0 with twenty, which takes 2.9; of 5,000 it is 1.0 with ten.
+"""
 
 _OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 
