@@ -30,6 +30,7 @@ from conftest import ROOT, clean_environment, connect
 from ragschema import JobStatus, jobs, work, work_async
 from ragschema.database.settings import Database
 from ragschema.jobs import ClaimedJob, HandlerError, JobError
+from ragschema.jobs.async_parts import end
 
 SHORT = timedelta(milliseconds=600)
 QUICK = timedelta(milliseconds=100)
@@ -477,6 +478,29 @@ def test_a_worker_that_is_cancelled_again_and_again_leaves_nothing_open(
                 assert states(database) == ["new"] * 3, steps
         wait_until(lambda: rows(connection, CONNECTED) == [0], "the end of its connections")
         assert rows(connection, "SELECT sum(attempts - attempts_before) FROM rag_jobs") == [0]
+
+
+def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
+    """As psycopg's does in Python 3.11, where a notification comes in the same moment."""
+
+    async def run() -> int:
+        lost = 0
+
+        async def lose() -> None:
+            nonlocal lost
+            while lost < 2:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(600)
+                lost += 1
+            await asyncio.sleep(600)
+
+        task = asyncio.create_task(lose())
+        await asyncio.sleep(0)
+        assert await end([task], 0) is False
+        assert task.cancelled()
+        return lost
+
+    assert asyncio.run(run()) == 2
 
 
 def test_each_engine_of_a_worker_is_closed_though_the_other_cannot_be(kind: Kind, database: Database) -> None:

@@ -16,6 +16,9 @@ from ragschema.jobs.worker_parts import SECONDS_TO_NOTICE, UNREACHABLE, log, ret
 
 T = TypeVar("T")
 
+_SECONDS_TO_CANCEL = 1.0
+"""How long a task may take to end that was cancelled, before it is cancelled again."""
+
 
 class Transactions:
     """Transactions of an engine, each a task that goes on to its end when who waits for it is cancelled.
@@ -67,12 +70,18 @@ async def settle(tasks: Iterable[asyncio.Task[Any]], seconds: float | None = Non
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]], seconds: float) -> bool:
-    """Wait for tasks as `settle` does, then cancel those that are left and wait until they have ended."""
+    """Wait for tasks as `settle` does, then cancel those that are left and wait until they have ended.
+
+    They are cancelled again and again: where what a driver waits for comes in the same moment, a cancellation is lost
+    (`asyncio.wait_for` of Python 3.11, in which psycopg waits).
+    """
     given = [*tasks]
     was_cancelled = await settle(given, seconds)
-    for task in given:
-        task.cancel()
-    return await settle(given) or was_cancelled
+    while pending := [task for task in given if not task.done()]:
+        for task in pending:
+            task.cancel()
+        was_cancelled |= await settle(pending, _SECONDS_TO_CANCEL)
+    return was_cancelled
 
 
 async def listen(
@@ -111,9 +120,7 @@ async def _listen_once(
             try:
                 await asyncio.wait([hearing, ending], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                hearing.cancel()
-                ending.cancel()
-                await settle([hearing, ending])
+                await end([hearing, ending], 0)
             if not hearing.cancelled():
                 hearing.result()
         finally:
