@@ -15,7 +15,7 @@ from ragschema.jobs.worker_parts import log
 _SECONDS_BETWEEN_LOOKS = 10.0
 """How soon a schedule is seen that was written by hand: one by `add_schedule` is announced."""
 _SECONDS_TO_ANOTHER = 0.2
-"""Until the next look where something is due that this one did not enqueue, because it is another's."""
+"""Until the next look where something is due that this one did not enqueue, because it is another's, or it failed."""
 
 
 @dataclass
@@ -25,11 +25,14 @@ class Agenda:
     Attributes:
         poll: How often the worker looks for jobs, in seconds.
         look_at: When to look next, by `time.monotonic`.
+        has_looked: Whether a look has succeeded.
+        failures: How many have failed since.
     """
 
     poll: float
     look_at: float = 0.0
     has_looked: bool = False
+    failures: int = 0
 
     @property
     def seconds_left(self) -> float:
@@ -55,11 +58,14 @@ class Agenda:
     def set_next(self, seconds: float | None) -> None:
         """Look again in as many seconds, if that is earlier."""
         self.has_looked = True
+        self.failures = 0
         if seconds is not None:
             self.look_at = min(self.look_at, monotonic() + (seconds if seconds > 0 else _SECONDS_TO_ANOTHER))
 
     def fail(self, error: Exception) -> None:
-        """Say that a look failed: jobs are done all the same."""
+        """Say that a look failed, and look again soon, or later and later; jobs are done all the same."""
+        self.look_at = min(self.look_at, monotonic() + _SECONDS_TO_ANOTHER * 2 ** min(self.failures, 20))
+        self.failures += 1
         log.error(
             "The worker could not look at the schedules, and goes on without: %s", server_message(error)
         )
