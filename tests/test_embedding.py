@@ -36,6 +36,7 @@ from ragschema import (
     DocumentVersion,
     Embedding,
     EmbeddingError,
+    EmbeddingModel,
     RagSchemaError,
     create_async_engine,
     nearest_chunks,
@@ -47,6 +48,7 @@ from ragschema.migrations import autogenerate
 NUMBERS = np.random.default_rng(7).standard_normal((6, 768)).astype(np.float32)
 FIRST = NUMBERS[0]
 TABLE = Base.metadata.tables["rag_chunks"]
+COLUMN = EmbeddingModel(id=1, key="default", dimensions=768, distance="cosine", index_type="vector")
 
 
 # One database for the module: every test rolls back, or looks at its own version only.
@@ -195,7 +197,7 @@ def test_what_is_not_an_embedding_is_refused_before_anything_is_sent(
         lambda session, rows: session.execute(insert(Chunk).values(rows)),
         lambda session, rows: session.connection().execute(insert(TABLE), rows),
         lambda session, rows: session.execute(update(Chunk).values(embedding=rows[-1]["embedding"])),
-        lambda session, rows: session.scalars(nearest_chunks(rows[-1]["embedding"])),
+        lambda session, rows: session.scalars(nearest_chunks(rows[-1]["embedding"], model=COLUMN)),
     ],
     ids=["flush", "bulk", "bulk returning", "one statement", "core", "update", "query"],
 )

@@ -78,6 +78,11 @@ def login(database: Database, name: str, *, is_owner: bool = False) -> Iterator[
                     "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
                 ).fetchall():
                     connection.execute(f"ALTER TABLE {relation} OWNER TO {name}".encode())
+                for (routine,) in connection.execute(
+                    "SELECT oid::regprocedure::text FROM pg_proc"
+                    " WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'rag%'"
+                ).fetchall():
+                    connection.execute(f"ALTER ROUTINE {routine} OWNER TO {name}".encode())
             yield Database({**database.parameters, "user": name}, "the tests")
         finally:
             connection.execute(f"REASSIGN OWNED BY {name} TO postgres".encode())
