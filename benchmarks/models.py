@@ -104,8 +104,9 @@ def measure_models(server: Database, documents: int, queries: int, rounds: int) 
                 _add(ours, key, dimension, index_type, ids, vectors)
         ways = [way for key, question in asked.items() for way in _ways(ours, key, *question)]
         measuring.settle(ours.database, "VACUUM ANALYZE")
-        measured = _measure(ours, ways, rounds)
-    return _table(measured)
+        table = _table(_measure(ours, ways, rounds))
+    print("\n".join(table), file=sys.stderr)
+    return table
 
 
 def _add(
