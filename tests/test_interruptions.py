@@ -204,3 +204,21 @@ def test_an_interrupted_transaction_leaves_nothing(checkout: Checkout, database:
         wait_until(lambda: not rows(connection, sleeping), "the end of the statement", seconds=10)
         assert rows(connection, "SELECT to_regclass('rag_seen')::text") == [None]
     assert migrations.status(database).current == checkout.base
+
+
+def test_an_interruption_between_a_statement_and_its_answer_is_one_too(
+    checkout: Checkout, database: Database
+) -> None:
+    """Then the connection can roll nothing back, which is not to be taken for a lost one."""
+    checkout.add(ELSEWHERE)
+    checkout.add(
+        "op.execute('CREATE TABLE rag_seen (n int)')\n"
+        "op.get_bind().connection.driver_connection.pgconn.send_query(b'SELECT pg_sleep(600)')\n"
+        "raise KeyboardInterrupt"
+    )
+    result = checkout.run(*MIGRATE, database=database)
+    assert result.returncode == 130, result.stderr
+    assert "Interrupted" in result.stderr
+    assert "Traceback" not in result.stderr
+    with connect(database) as connection:
+        assert rows(connection, "SELECT to_regclass('rag_seen')") == [None]

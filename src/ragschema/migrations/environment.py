@@ -28,7 +28,7 @@ from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.failure_settlement import settle_failure
 from ragschema.migrations.held_back import OwedStep, owed_steps
-from ragschema.migrations.interruption import interruptible
+from ragschema.migrations.interruption import find_interruption, interruptible
 from ragschema.migrations.preparation import prepare
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
@@ -159,7 +159,10 @@ def _change(request: Request, command: _Command) -> Result:
             try:
                 _run_with_retries(connection, run, command, options)
             except (Exception, KeyboardInterrupt) as exc:
-                settled = settle_failure(at, pid, connection, run, exc, watch)
+                stopped = find_interruption(exc)
+                if stopped not in (None, exc):  # in the middle of a statement: the connection takes no other
+                    connection.invalidate()
+                settled = settle_failure(at, pid, connection, run, stopped or exc, watch)
                 return Result(run.applied, ", ".join(sorted(settled.heads)) or None, settled.owed)
             current = _read_current(run, connection)
             if run.applied and current is None:

@@ -17,6 +17,14 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: psycopg cancels the running statement for it as for Ctrl-C."""
 
 
+def find_interruption(exc: BaseException) -> KeyboardInterrupt | None:
+    """Return the interruption that an error came of: a rollback fails while a statement is on its way."""
+    seen: BaseException | None = exc
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130.
