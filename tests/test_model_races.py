@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from conftest import connect
 from embedding_models import DIMENSIONS, count_stale, embed
 from model_tables import wait_until_blocked
 from publishing import assert_consistent, publish_texts, publishing_database
@@ -223,17 +222,19 @@ class OldWriter:
         return UUID(str(row[0]))
 
 
+with_triggers = pytest.mark.parametrize("database", [True], ids=["triggers"], indirect=True, scope="module")
+"""For services that rely on them: the database without is not theirs."""
+
+
 @pytest.fixture
 def writers(database: Database) -> Iterator[tuple[OldWriter, OldWriter]]:
-    with connect(database) as connection:
-        if not connection.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal LIMIT 1").fetchall():
-            pytest.skip("old services rely on the triggers")
     pair = OldWriter(database), OldWriter(database)
     yield pair
     for writer in pair:
         writer.connection.close()
 
 
+@with_triggers
 def test_old_writers_of_one_document_take_turns_by_its_version_number(
     engine: sa.Engine, writers: tuple[OldWriter, OldWriter]
 ) -> None:
@@ -257,6 +258,7 @@ def test_old_writers_of_one_document_take_turns_by_its_version_number(
         assert_consistent(session)
 
 
+@with_triggers
 def test_of_old_writers_that_number_for_themselves_one_is_told_and_neither_is_lost(
     engine: sa.Engine, writers: tuple[OldWriter, OldWriter]
 ) -> None:
@@ -293,6 +295,7 @@ def test_of_old_writers_that_number_for_themselves_one_is_told_and_neither_is_lo
         assert count_stale(session) == 0
 
 
+@with_triggers
 def test_a_backfill_waits_for_no_old_writer_nor_holds_one_up_but_for_its_commit(
     engine: sa.Engine, model: EmbeddingModel, writers: tuple[OldWriter, OldWriter]
 ) -> None:
