@@ -19,6 +19,7 @@ from ragschema.embeddings.wire import (
     Vector,
     binds_binary,
     pgvector,
+    read_vector,
     to_text,
 )
 from ragschema.errors import RagSchemaError
@@ -150,18 +151,7 @@ class Embedding(VECTOR):
         return type_coerce(func.vector_send(column, type_=LargeBinary()), self)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        def process(value: Any) -> Vector | None:
-            if value is None:
-                return None
-            if isinstance(value, str):  # raw SQL, declared with this type, past column_expression
-                return np.array(value[1:-1].split(","), dtype=np.float32)
-            if isinstance(value, pgvector.Vector):  # the same, on a connection with register_vector
-                return value.to_numpy()
-            if isinstance(value, np.ndarray):  # the same, of pgvector before 0.5
-                return value
-            return np.frombuffer(value, dtype=">f4", offset=4).astype(np.float32)
-
-        return process
+        return lambda value: None if value is None else read_vector(value, ">f4")
 
     def compare_values(self, x: Any, y: Any) -> bool:
         """Whether the column would hold the same for both, so that a flush need not write it."""

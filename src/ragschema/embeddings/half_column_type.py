@@ -23,6 +23,7 @@ from ragschema.embeddings.wire import (
     Vector,
     binds_binary,
     pgvector,
+    read_vector,
     to_text,
 )
 
@@ -80,16 +81,7 @@ class HalfEmbedding(HALFVEC):
         return type_coerce(func.halfvec_send(column, type_=LargeBinary()), self)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        def process(value: Any) -> Vector | None:
-            if value is None:
-                return None
-            if isinstance(value, str):  # raw SQL, declared with this type, past column_expression
-                return np.array(value[1:-1].split(","), dtype=np.float32)
-            if isinstance(value, pgvector.HalfVector):  # the same, on a connection with register_vector
-                return np.asarray(value.to_numpy(), np.float32)
-            return np.frombuffer(value, dtype=">f2", offset=4).astype(np.float32)
-
-        return process
+        return lambda value: None if value is None else read_vector(value, ">f2")
 
     def compare_values(self, x: Any, y: Any) -> bool:
         """Whether the column would hold the same for both, so that a flush need not write it."""

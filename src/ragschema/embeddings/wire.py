@@ -6,7 +6,7 @@ import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pgvector as pgvector  # from here elsewhere: before 0.4 its values were in another module
@@ -30,6 +30,23 @@ EmbeddingLike: TypeAlias = ArrayLike | pgvector.Vector | pgvector.HalfVector
 
 def to_text(vector: Vector) -> str:
     return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+def read_vector(value: Any, numbers: str) -> Vector:
+    """Return a vector that a driver has read, of shape ``(dimension,)``.
+
+    Args:
+        value: As bytes, in pgvector's binary format; or, from raw SQL that bypasses a type's column_expression, as
+            text, or what ``register_vector`` of pgvector makes of it: before its 0.5 an array.
+        numbers: How numpy calls the numbers of the binary format.
+    """
+    if isinstance(value, str):
+        return np.array(value[1:-1].split(","), dtype=np.float32)
+    if isinstance(value, pgvector.Vector | pgvector.HalfVector):
+        return np.asarray(value.to_numpy(), np.float32)
+    if isinstance(value, np.ndarray):
+        return value
+    return np.frombuffer(value, dtype=numbers, offset=4).astype(np.float32)
 
 
 class BinaryVector:
