@@ -343,6 +343,30 @@ def test_an_interrupted_initdb_leaves_nothing_that_counts(fresh: Path, also_kill
         assert not list(fresh.parent.glob(".postgres.*"))
 
 
+def test_what_an_interrupted_program_began_writes_no_longer(fresh: Path) -> None:
+    """initdb is a pipe into a server of its own, which would write on into the directory that is removed."""
+    fresh.mkdir(mode=0o777)
+    fresh.chmod(0o777)
+    program = fresh.with_name("forks")
+    program.write_text('#!/bin/sh\n(while :; do : > "$2/$$"; sleep 0.01; rm -f "$2/$$"; done) &\nsleep 60\n')
+    program.chmod(0o755)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            programs.run_program(str(program), fresh)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    shutil.rmtree(fresh)
+    running = psutil.process_iter(["cmdline"])
+    assert not [process.pid for process in running if str(fresh) in (process.info["cmdline"] or ())]
+
+
 def test_a_server_that_does_not_start_shows_its_own_words(data: Path) -> None:
     settings = data / "postgresql.auto.conf"
     before = settings.read_text()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from ragschema.embedded import places
 from ragschema.errors import ConfigurationError
+
+GROUP_TIMEOUT = 3
+"""Seconds that a killed program's own processes may take to leave; a container's init may never reap them."""
 
 
 def program(name: str) -> Path:
@@ -57,9 +63,28 @@ def run_program(
     }
     # pg_ctl's output goes to a file: the server would hold a pipe open for as long as it lives
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        result = subprocess.run(  # type: ignore[call-overload]
+        process = subprocess.Popen(  # type: ignore[call-overload]
             [executable, "-D", data, *arguments], stdin=standard_input or subprocess.DEVNULL,
-            stdout=output, stderr=output, env=environ | {"LC_ALL": "C"}, cwd="/", check=False, **user,
+            stdout=output, stderr=output, env=environ | {"LC_ALL": "C"}, cwd="/", process_group=0, **user,
         )  # fmt: skip
+        try:
+            process.wait()
+        except BaseException:
+            _end_group(process)
+            raise
         output.seek(0)
-        return subprocess.CompletedProcess(result.args, result.returncode, output.read())
+        return subprocess.CompletedProcess(process.args, process.returncode, output.read())
+
+
+def _end_group(program: subprocess.Popen[str]) -> None:
+    """Kill a program and the servers it has begun, and wait until none can write into the directory any more."""
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+    deadline = time.monotonic() + GROUP_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(program.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
