@@ -99,6 +99,29 @@ def make_two_plans(session: Session, article: str, *, is_new: bool) -> tuple[Ver
     return plans
 
 
+def test_what_the_session_had_set_holds_after_publishing_and_after_waiting(
+    engine: sa.Engine, threads: ThreadPoolExecutor, article: str
+) -> None:
+    """publish lets its own statement be planned once, and leaves the choice for everybody else's to the session."""
+
+    def publish_and_look(session: Session, text: str) -> str:
+        session.execute(sa.text("SET LOCAL plan_cache_mode = force_custom_plan"))
+        publish(session, make_plan(session, article, [text]), [embed(text)])
+        return str(session.scalar(sa.text("SHOW plan_cache_mode")))
+
+    named = {"article": article}
+    with Session(engine) as session:
+        assert publish_and_look(session, "a") == "force_custom_plan"
+        session.commit()
+        session.execute(sa.text("SELECT FROM rag_documents WHERE article_id = :article FOR UPDATE"), named)
+        waiting = start_waiting(engine, threads, lambda other: publish_and_look(other, "b"))
+        session.execute(
+            sa.text("UPDATE rag_documents SET updated_at = now() WHERE article_id = :article"), named
+        )
+        session.commit()
+        assert waiting.result(30) == "force_custom_plan"
+
+
 @pytest.mark.parametrize("is_new", [True, False])
 def test_of_two_publishers_one_wins_and_the_other_is_told(
     engine: sa.Engine, threads: ThreadPoolExecutor, article: str, is_new: bool

@@ -131,7 +131,7 @@ def _publish(
         raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
     number, embedded = written
     embedded += _embed(session, plan, of_models)
-    point_at(session, document.id, version_id)
+    point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
     return _published(plan, version_id, document.id, number, is_new=True, embedded=embedded)
 
 
