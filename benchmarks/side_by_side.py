@@ -115,6 +115,11 @@ def _search(source: Source, connection: sa.Connection, _: Any) -> None:
         connection.execute(nearest_chunks(source.vector())).all()
 
 
+def _search_of_41(source: Source, connection: sa.Connection, _: Any) -> None:
+    connection.exec_driver_sql("SET LOCAL hnsw.ef_search = 41")
+    _search(source, connection, None)
+
+
 def _hybrid(source: Source, connection: sa.Connection, _: Any) -> None:
     for number in range(CALLS):
         connection.execute(hybrid_search(source.vector(), source.question(number))).all()
@@ -162,6 +167,7 @@ def _load(_source: Source, connection: sa.Connection, documents: Any) -> None:
 
 PARTS: Mapping[str, Callable[[Source, sa.Connection, Any], None]] = {
     "search by embedding": _search,
+    "search by embedding, 41 candidates in both": _search_of_41,
     "hybrid": _hybrid,
     "words": _words,
     "plan and publish, 1 of 10 chunks changed": _publish,
