@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from conftest import Command, DatabaseAt, connect
 from embedding_models import DIMENSIONS, do_jobs, embed, write_chunks
+from publishing import over_asyncpg
 from ragschema import jobs, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
@@ -18,6 +21,7 @@ from ragschema.embedding_models import (
     activate_model,
     add_model,
     backfill_batch,
+    backfill_batch_async,
     backfill_status,
     check_recall,
     drop_model,
@@ -28,6 +32,7 @@ from ragschema.embedding_models import (
     rename_model,
     rollback_model,
 )
+from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.errors import (
     DataLossRefused,
     LockNotObtained,
@@ -251,6 +256,33 @@ def test_a_batch_leaves_to_the_next_attempt_what_others_hold(database: Database,
     job.cancelled.set()
     with pytest.raises(ModelRefused, match="was cancelled"):
         backfill_batch(sessions, job, embed_once)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_batch_is_done_in_asyncio_as_well(database: Database, engine: sa.Engine, driver: str) -> None:
+    write_chunks(database, 10)
+    add_model(database, "new", DIMENSIONS)
+    enqueue_backfill(database, "new")
+    with engine.begin() as claiming:
+        (job,) = jobs.claim(claiming, "the tests")
+
+    async def embed_later(texts: list[str]) -> Any:
+        return embed(texts)
+
+    async def do() -> int:
+        asynchronous = create_async_engine(database.url() if driver == "psycopg" else over_asyncpg(database))
+        sessions = async_sessionmaker(asynchronous)
+        with pytest.raises(EmbeddingError, match="returned 2 embeddings for 7 texts"):
+            await backfill_batch_async(sessions, job, lambda texts: embed_later(texts[:2]), page=7)
+        stored = await backfill_batch_async(sessions, job, embed_later, page=7)
+        await asynchronous.dispose()
+        return stored
+
+    with pytest.raises(EmbeddingError, match="Use backfill_batch_async"):
+        backfill_batch(sa.orm.sessionmaker(engine), job, embed_later)  # type: ignore[arg-type]
+    assert asyncio.run(do()) == 10
+    (status,) = [each for each in list_models(database) if each.key == "new"]
+    assert status.missing == 0
 
 
 @pytest.mark.parametrize(

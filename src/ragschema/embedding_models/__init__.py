@@ -7,13 +7,9 @@ models that are active or stand by each answers; the active one is what new text
 from __future__ import annotations
 
 from ragschema.embedding_models.adding import AddedModel, add_model, rename_model
+from ragschema.embedding_models.backfill_batches import backfill_batch, backfill_batch_async
 from ragschema.embedding_models.backfill_status import JOB_TYPE, Backfill
-from ragschema.embedding_models.backfills import (
-    EnqueuedBackfill,
-    backfill_batch,
-    backfill_status,
-    enqueue_backfill,
-)
+from ragschema.embedding_models.backfills import EnqueuedBackfill, backfill_status, enqueue_backfill
 from ragschema.embedding_models.dropping import DroppedModel, drop_model
 from ragschema.embedding_models.indexes import IndexedModel, index_model
 from ragschema.embedding_models.recall import Recall, check_recall
@@ -33,6 +29,7 @@ __all__ = [
     "activate_model",
     "add_model",
     "backfill_batch",
+    "backfill_batch_async",
     "backfill_status",
     "check_recall",
     "drop_model",

@@ -1,54 +1,29 @@
-"""Backfills of embedding models: batches of chunks as jobs, and what a worker does with one."""
+"""Backfills of embedding models: batches of chunks as jobs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 from uuid import UUID
 
-from numpy.typing import NDArray
 from psycopg import sql
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, sessionmaker
-from tenacity import (
-    RetryError,
-    Retrying,
-    retry_if_exception,
-    retry_if_result,
-    stop_after_attempt,
-    wait_random,
-)
 
 from ragschema.database.drivers import engine_on
 from ragschema.database.server import Connection
-from ragschema.database.sqlstates import is_lock_conflict, is_overtaken
-from ragschema.embedding_models.backfill_rows import read_waiting, store_rows
 from ragschema.embedding_models.backfill_status import JOB_TYPE
 from ragschema.embedding_models.indexes import retired
 from ragschema.embedding_models.registry import looking, require_model
-from ragschema.embedding_models.statuses import ModelStatus, find_model, read_status
-from ragschema.embeddings.column_type import EmbeddingError
-from ragschema.embeddings.wire import EmbeddingLike
-from ragschema.errors import ModelRefused, UsageError
+from ragschema.embedding_models.statuses import ModelStatus, read_status
+from ragschema.errors import UsageError
 from ragschema.jobs.queue import enqueue_many
-from ragschema.jobs.records import ClaimedJob, NewJob
+from ragschema.jobs.records import NewJob
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.request import DatabaseArgument
-from ragschema.models import EmbeddingModel
 from ragschema.state.partitions import RegisteredModel
-from ragschema.words import counted
 
 log = logging.getLogger(__name__)
 
 BATCH = 1_000  # chunks of a job
-PAGE = 100  # chunks of one call of the embedder
-
-Embed: TypeAlias = "Callable[[list[str]], Sequence[EmbeddingLike] | NDArray[Any]]"
-"""Embeds texts: returns as many embeddings, each of shape ``(dimensions,)``."""
-
-_STORE_ATTEMPTS = 5
 _JOBS_A_STATEMENT = 5_000
 
 # What unfinished jobs will do is left out: of (after, until] each end is a point beside the chunks in the order of ids,
@@ -100,8 +75,8 @@ def enqueue_backfill(
 ) -> EnqueuedBackfill:
     """Enqueue jobs for the current chunks that wait for an embedding of a model; those of unfinished jobs are left out.
 
-    A worker of the service does them with `backfill_batch` as the handler of `JOB_TYPE`. Run again it enqueues what
-    has come since, and what jobs that were given up have left.
+    A worker of the service does them with `backfill_batch` or `backfill_batch_async` as the handler of `JOB_TYPE`. Run
+    again it enqueues what has come since, and what jobs that were given up have left.
 
     Args:
         database: A database, its URL, an engine, a connection or `Options`; the settings decide where it is None.
@@ -145,89 +120,6 @@ def backfill_status(database: DatabaseArgument, key: str, *, schema: str | None 
         return read_status(at.connection, at.schemas.target, model)
 
 
-def backfill_batch(
-    sessions: sessionmaker[Session], job: ClaimedJob, embed: Embed, *, page: int = PAGE
-) -> int:
-    """Embed the chunks of a job that still wait, and store them page by page; return how many were stored.
-
-    The handler of `JOB_TYPE`: ``{JOB_TYPE: lambda job: backfill_batch(sessions, job, embed)}``. No transaction is open
-    while ``embed`` runs. A page is stored in a short transaction that waits for no publish: what a publish holds is
-    tried again, and left to the job's next attempt in the end. Whatever was stored stays, so nothing is embedded twice
-    where a worker dies but the page it was at.
-
-    Args:
-        sessions: A factory of sessions: `session_factory`.
-        job: As the worker has it.
-        embed: Embeds texts by the model that ``job.payload["model"]`` names.
-        page: Chunks of one call of ``embed``.
-
-    Raises:
-        EmbeddingError: ``embed`` did not return an embedding of the model for each text.
-        UnknownModel: The model is gone, or is called something else now.
-        ModelRefused: The job was cancelled, or some chunks were held by others each time.
-    """
-    key, until = job.payload["model"], _id(job.payload.get("until"))
-    after, stored, left = _id(job.payload.get("after")), 0, 0
-    while not job.cancelled.is_set():
-        with sessions() as session:
-            model = find_model(session, key)
-            waiting = read_waiting(session, model, after=after, until=until, limit=page)
-        if not waiting:
-            if left:
-                raise ModelRefused(
-                    f"Embeddings of {key!r} could not be stored: others held {counted(left, 'chunk')}.",
-                    "The job is tried again.",
-                )
-            return stored
-        embedded = embed([chunk.content for chunk in waiting])
-        if len(embedded) != len(waiting):
-            raise EmbeddingError(
-                f"The embedder returned {counted(len(embedded), 'embedding')}"
-                f" for {counted(len(waiting), 'text')} of {key!r}.",
-                "Let it return one for each, in their order.",
-            )
-        vectors = {chunk.id: vector for chunk, vector in zip(waiting, embedded, strict=True)}
-        held = len(_store(sessions, model, vectors))
-        stored, left, after = stored + len(vectors) - held, left + held, waiting[-1].id
-    raise ModelRefused(
-        f"The job that embeds chunks by {key!r} was cancelled.", "Run `rag models backfill` again."
-    )
-
-
-def _store(
-    sessions: sessionmaker[Session], model: EmbeddingModel, vectors: dict[UUID, EmbeddingLike]
-) -> dict[UUID, EmbeddingLike]:
-    """Store embeddings; return those whose chunks others held, or who were overtaken, each time."""
-    left = dict(vectors)
-
-    def attempt() -> bool:
-        with sessions.begin() as session:
-            done = store_rows(session, model, left)
-        for chunk_id in done:
-            del left[chunk_id]
-        return bool(left)
-
-    trying = Retrying(
-        retry=retry_if_result(bool) | retry_if_exception(_is_passing),
-        wait=wait_random(0.05, 0.25),
-        stop=stop_after_attempt(_STORE_ATTEMPTS),
-    )
-    try:
-        trying(attempt)
-    except RetryError as exc:
-        if not exc.last_attempt.failed:
-            return left
-        raise exc.last_attempt.result() from exc
-    return left
-
-
-def _is_passing(exc: BaseException) -> bool:
-    """Whether a transaction of ours was overtaken: a chunk was deleted, or its is_current changed, meanwhile."""
-    return isinstance(exc, DBAPIError) and (
-        is_overtaken(exc) or is_lock_conflict(exc) or getattr(exc.orig, "sqlstate", None) == "23503"
-    )
-
-
 def _find_ranges(
     connection: Connection, schema: str, model: RegisteredModel, batch: int
 ) -> list[tuple[UUID, UUID, int]]:
@@ -252,7 +144,3 @@ def _job(key: str, first: UUID, last: UUID, count: int, priority: int) -> NewJob
         priority=priority,
         dedupe_key=f"{key} {after} {last}",
     )
-
-
-def _id(text: str | None) -> UUID | None:
-    return None if text is None else UUID(text)
