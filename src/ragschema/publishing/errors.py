@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy.exc import DontWrapMixin
 
 from ragschema.errors import RagSchemaError
+from ragschema.words import counted
 
 
 class PublishingError(RagSchemaError):
@@ -40,6 +42,16 @@ def in_a_transaction(function: str, what: str) -> PublishingError:
 def unknown_document(article_id: str) -> UnknownDocument:
     return UnknownDocument(
         f"There is no document of article {article_id!r}.", "Publish a version of it first."
+    )
+
+
+def unknown_documents(article_ids: Sequence[str]) -> UnknownDocument:
+    if len(article_ids) == 1:
+        return unknown_document(article_ids[0])
+    return UnknownDocument(
+        f"There are no documents of {counted(len(article_ids), 'of the article ids', 'of the article ids')}.",
+        "Look for a misspelt one; those that were purged are gone.",
+        "\n".join(article_ids),
     )
 
 

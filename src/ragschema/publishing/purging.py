@@ -231,7 +231,8 @@ ORDER BY deleted_at, id LIMIT :limit
 """)
 # The shapes are those of where a version is planned: an index is read however few or many rows are expected.
 _DOCUMENTS = "unnest((SELECT CAST(:document_ids AS uuid[]))) AS d (id)"
-_VERSIONS = f"SELECT v.id FROM {_DOCUMENTS} CROSS JOIN {rows_of('rag_document_versions', 'document_id', 'd.id', 'id')} v"
+_OF_DOCUMENT = rows_of("rag_document_versions", "document_id", "d.id", "id")
+_VERSIONS = f"SELECT v.id FROM {_DOCUMENTS} CROSS JOIN {_OF_DOCUMENT} v"
 _CHUNKS, _EVENTS = (
     f"SELECT r.id FROM ({_VERSIONS}) v CROSS JOIN {rows_of(table, 'version_id', 'v.id', 'id')} r"
     for table in ("rag_chunks", "rag_chunk_events")

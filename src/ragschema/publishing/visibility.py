@@ -1,4 +1,4 @@
-"""Visibility of documents: whether search finds what their current versions say, or nothing because they are deleted."""
+"""Visibility of documents: search finds what a current version says, or nothing where the document is deleted."""
 
 from __future__ import annotations
 

@@ -149,11 +149,12 @@ def broken_documents(
 
     Returns:
         A statement of rows ``(article_id, problem, chunk_ids)``. The problem is ``wrongly current`` (search finds
-        a chunk that is not in the current version's manifest, or whose document is deleted), ``wrongly not current`` (search misses one that
-        is), ``other text configuration`` (a current chunk's is not its document's), ``of another document``
-        (an event of a version names a chunk that was written with another document's version), ``with embeddings
-        marked otherwise`` (a model's embedding of a chunk is current and the chunk is not, or the other way),
-        ``with embeddings of no model`` (none that is live), or, of no document, ``gone, with embeddings left``.
+        a chunk that is not in the current version's manifest, or whose document is deleted), ``wrongly not current``
+        (search misses one that should be found), ``other text configuration`` (a current chunk's is not its
+        document's), ``of another document`` (an event of a version names a chunk that was written with another
+        document's version), ``with embeddings marked otherwise`` (a model's embedding of a chunk is current and the
+        chunk is not, or the other way), ``with embeddings of no model`` (none that is live), or, of no document,
+        ``gone, with embeddings left``.
     """
     shape = _OF_ALL if article_ids is None else _OF_SOME
     of_embeddings = _OF_EMBEDDINGS.format(**shape) + (_LEFT_OVER if article_ids is None else "")
