@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+import publishing
 from conftest import DatabaseAt, connect
 from publishing import (
-    NAMES,
     assert_consistent,
     consistent_connection,
     drop_triggers,
@@ -57,6 +57,7 @@ from ragschema.publishing.plans import plan_versions
 from ragschema.queries import pending_embeddings
 from test_publishing_concurrency import start_waiting
 
+NAMES: dict[str, Any] = publishing.NAMES
 shared = publishing_database
 connection = consistent_connection
 

@@ -257,7 +257,7 @@ def test_erasure_asks_the_service_for_its_keys_and_its_own_rows(transaction: sa.
     [
         Erase(dedupe_keys=lambda article_id: article_id),
         Erase(callback=lambda _session, _ids: "all of it"),
-        Erase(dedupe_keys=lambda _: [None]),  # type: ignore[list-item,return-value]
+        Erase(dedupe_keys=lambda _: [None]),  # type: ignore[list-item]
     ],
 )
 def test_what_a_function_of_the_service_returns_is_looked_at(transaction: sa.Connection, how: Erase) -> None:
@@ -286,7 +286,7 @@ def test_async_code_purges(database: Database, article: str) -> None:
         engine = create_async_engine(database.url())
         async with engine.begin() as connection:
             for name in (article, f"{article} 2"):
-                await connection.run_sync(lambda sync, name=name: publish_texts(sync, name, ["a"]))
+                await connection.run_sync(publish_texts, name, ["a"])
             assert (await aio.purge_documents(connection, [article], erase=True)).documents == 1
             await aio.delete_document(connection, f"{article} 2")
         async with engine.connect() as connection:
