@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -286,7 +287,7 @@ def test_async_code_purges(database: Database, article: str) -> None:
         engine = create_async_engine(database.url())
         async with engine.begin() as connection:
             for name in (article, f"{article} 2"):
-                await connection.run_sync(publish_texts, name, ["a"])
+                await connection.run_sync(partial(publish_texts, article_id=name, contents=["a"]))
             assert (await aio.purge_documents(connection, [article], erase=True)).documents == 1
             await aio.delete_document(connection, f"{article} 2")
         async with engine.connect() as connection:
