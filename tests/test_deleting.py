@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,7 @@ from ragschema.publishing import (
     store_embeddings,
     undelete_document,
 )
+from ragschema.publishing.document_locks import lock_as_planned, lock_document
 from ragschema.publishing.plans import plan_versions
 from ragschema.queries import pending_embeddings
 from test_publishing_concurrency import start_waiting
@@ -161,6 +163,7 @@ def test_nobody_publishes_a_deleted_document_unknowingly(connection: sa.Connecti
     for act in acts:
         with pytest.raises(DocumentDeleted, match=f"Article '{article}' has been deleted since"):
             act()
+    assert connection.scalar(sa.text("SHOW plan_cache_mode")) == "auto"  # for whoever goes on
     assert contents(connection, article) == []
     numbers = "SELECT count(*) FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id"
     assert connection.scalar(sa.text(f"{numbers} WHERE d.article_id = :id"), {"id": article}) == 2
@@ -248,16 +251,17 @@ def test_a_document_deleted_while_its_text_is_embedded_is_counted_as_deleted(
 @pytest.fixture
 def yesterday(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let publishing be what it was before documents could be deleted."""
-    from ragschema.publishing import document_locks, lifecycle
 
-    lock = document_locks.lock_document
-
-    def lock_unaware(session: Session, article_id: str) -> Any:
-        row = lock(session, article_id)
+    def unaware(row: sa.Row[Any] | None) -> Any:
         return None if row is None else SimpleNamespace(**(row._asdict() | {"deleted_at": None}))
 
-    monkeypatch.setattr(document_locks, "lock_document", lock_unaware)
-    monkeypatch.setattr(lifecycle, "lock_document", lock_unaware)
+    for name, function in (
+        ("lifecycle.lock_document", lock_document),
+        ("writing.lock_as_planned", lambda s, plan: lock_as_planned(s, replace(plan, undelete=True))),
+    ):
+        monkeypatch.setattr(
+            f"ragschema.publishing.{name}", lambda s, what, function=function: unaware(function(s, what))
+        )
 
 
 def plan_unaware(session: Session | sa.Connection, article: str, texts: list[str]) -> VersionPlan:
