@@ -82,12 +82,18 @@ $$;
 CREATE FUNCTION public.rag_chunk_inserted() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
+DECLARE
+  config text;
 BEGIN
-  UPDATE rag_chunks c SET is_current = true, text_config = d.text_config
-  FROM rag_documents d
-  WHERE d.current_version_id = NEW.version_id AND c.id = NEW.id
-    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = NEW.version_id);
+  SELECT d.text_config INTO config FROM rag_documents d
+  WHERE d.current_version_id = NEW.version_id AND d.deleted_at IS NULL
+    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = NEW.version_id)
+  FOR NO KEY UPDATE;
+  IF config IS NOT NULL THEN
+    UPDATE rag_chunks c SET is_current = true, text_config = config WHERE c.id = NEW.id;
+  END IF;
   RETURN NULL;
 END
 $$;
@@ -119,6 +125,21 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_chunk_shown() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+  UPDATE rag_chunks c SET is_current = false
+  WHERE c.id = NEW.id AND c.is_current AND EXISTS (
+    SELECT FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id
+    WHERE v.id = NEW.version_id AND d.deleted_at IS NOT NULL
+  );
+  RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION public.rag_documents_changed() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -129,6 +150,7 @@ BEGIN
       RETURN NULL;
     END IF;
   ELSIF NEW.text_config = OLD.text_config
+    AND NEW.deleted_at IS NULL AND OLD.deleted_at IS NULL
     AND NEW.current_version_id::text = pg_catalog.current_setting('ragschema.marked', true)
   THEN
     RETURN NULL;
@@ -1158,7 +1180,7 @@ DECLARE
   manifest uuid[];
   versions uuid[];
 BEGIN
-  SELECT d.current_version_id, d.text_config INTO current_version, config
+  SELECT CASE WHEN d.deleted_at IS NULL THEN d.current_version_id END, d.text_config INTO current_version, config
   FROM rag_documents d WHERE d.id = document FOR NO KEY UPDATE;
   IF EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = current_version) THEN
     manifest := ARRAY(
@@ -1437,8 +1459,11 @@ CREATE TABLE public.rag_documents (
     current_version_id uuid,
     created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
     updated_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
-    text_config text DEFAULT 'simple'::text NOT NULL
+    text_config text DEFAULT 'simple'::text NOT NULL,
+    deleted_at timestamp with time zone
 );
+
+COMMENT ON COLUMN public.rag_documents.deleted_at IS 'Since when search does not find it, whatever its current version is';
 
 CREATE TABLE public.rag_embedding_models (
     id smallint NOT NULL,
@@ -1603,6 +1628,8 @@ CREATE INDEX rag_chunks_pending_idx ON public.rag_chunks USING btree (created_at
 
 CREATE INDEX rag_documents_current_version_id_id_idx ON public.rag_documents USING btree (current_version_id, id);
 
+CREATE INDEX rag_documents_deleted_at_idx ON public.rag_documents USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+
 CREATE UNIQUE INDEX rag_embedding_models_active_idx ON public.rag_embedding_models USING btree (state) WHERE (state = 'active'::text);
 
 CREATE INDEX rag_job_schedules_next_run_at_idx ON public.rag_job_schedules USING btree (next_run_at) WHERE (NOT paused);
@@ -1629,9 +1656,11 @@ CREATE TRIGGER rag_chunks_inserted AFTER INSERT ON public.rag_chunks FOR EACH RO
 
 CREATE TRIGGER rag_chunks_moved AFTER UPDATE OF version_id ON public.rag_chunks FOR EACH ROW WHEN ((old.version_id <> new.version_id)) EXECUTE FUNCTION public.rag_chunk_moved();
 
+CREATE TRIGGER rag_chunks_shown AFTER UPDATE OF is_current ON public.rag_chunks FOR EACH ROW WHEN ((new.is_current AND (NOT old.is_current))) EXECUTE FUNCTION public.rag_chunk_shown();
+
 CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN (((to_jsonb(new.*) - '{title,url}'::text[]) IS DISTINCT FROM (to_jsonb(old.*) - '{title,url}'::text[]))) EXECUTE FUNCTION public.rag_refuse_version_change();
 
-CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config ON public.rag_documents DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.rag_documents_changed();
+CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config, deleted_at ON public.rag_documents DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.rag_documents_changed();
 
 CREATE TRIGGER rag_documents_touch_updated_at BEFORE UPDATE ON public.rag_documents FOR EACH ROW WHEN ((NOT (new.updated_at IS DISTINCT FROM old.updated_at))) EXECUTE FUNCTION public.rag_touch_updated_at();
 

@@ -18,6 +18,7 @@ from ragschema import (
     BulkDocument,
     activate_version,
     chunk_history,
+    delete_documents,
     hybrid_search,
     jobs,
     nearest_chunks,
@@ -27,9 +28,11 @@ from ragschema import (
     publish,
     publish_many,
     purge_document,
+    purge_documents,
     retire_document,
     skip_embeddings,
     store_embeddings,
+    undelete_document,
     version_chunks,
     version_diff,
 )
@@ -245,6 +248,15 @@ def _publish_changed(session: Session) -> None:
     _publish(session, _changed(session))
 
 
+def _settle(session: Session, _: object) -> None:
+    """Let the deferred triggers do now what they do at the commit."""
+    session.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+
+
+def _delete(session: Session) -> None:
+    _settle(session, delete_documents(session, ["target"]))
+
+
 def _fill(session: Session, plan: VersionPlan) -> None:
     waiting = [place.content for place in plan.places if place.is_pending][:20]
     publish(session, plan, dict.fromkeys(waiting, VECTOR))
@@ -310,6 +322,9 @@ _OF_DOCUMENTS = {
     "retire": Work(lambda s, _: retire_document(s, "target")),
     "prune": Work(lambda s, _: prune_versions(s, keep=1, article_ids=["target"]), is_committing=True),
     "purge": Work(lambda s, _: purge_document(s, "target")),
+    "purge several": Work(lambda s, _: purge_documents(s, ["target", "nobody's"], erase=True)),
+    "delete": Work(lambda s, _: _settle(s, delete_documents(s, ["target", "nobody's"]))),
+    "undelete": Work(lambda s, _: _settle(s, undelete_document(s, "target")), _delete),
     "version": Work(lambda s, ids: s.execute(version_chunks(ids[-1])).all(), _version_ids),
     "difference": Work(lambda s, ids: s.execute(version_diff(ids[0], ids[-1])).all(), _version_ids),
     "history": Work(lambda s, _: s.execute(chunk_history("target")).all()),

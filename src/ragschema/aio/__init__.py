@@ -16,30 +16,40 @@ from ragschema.database.tenants import use_schema as _use_schema
 from ragschema.publishing import ingest_async as ingest
 
 activate_version = awaited(publishing.activate_version)
+delete_document = awaited(publishing.delete_document)
+delete_documents = awaited(publishing.delete_documents)
 plan_version = awaited(publishing.plan_version)
 prune_versions = awaited(publishing.prune_versions)
 publish = awaited(publishing.publish)
 publish_many = awaited(publishing.publish_many)
+purge_deleted = awaited(publishing.purge_deleted)
 purge_document = awaited(publishing.purge_document)
+purge_documents = awaited(publishing.purge_documents)
 retire_document = awaited(publishing.retire_document)
 skip_embeddings = awaited(publishing.skip_embeddings)
 store_embeddings = awaited(publishing.store_embeddings)
+undelete_document = awaited(publishing.undelete_document)
 search_settings = awaited(queries.search_settings)
 use_schema = awaited(_use_schema)
 
 __all__ = [
     "AsyncExecutor",
     "activate_version",
+    "delete_document",
+    "delete_documents",
     "ingest",
     "jobs",
     "plan_version",
     "prune_versions",
     "publish",
     "publish_many",
+    "purge_deleted",
     "purge_document",
+    "purge_documents",
     "retire_document",
     "search_settings",
     "skip_embeddings",
     "store_embeddings",
+    "undelete_document",
     "use_schema",
 ]

@@ -37,6 +37,7 @@ from ragschema.migrations.preparation import Preparation
 from ragschema.migrations.repair import Repair
 from ragschema.migrations.request import Result
 from ragschema.planning.document import FORMAT, Plan
+from ragschema.publishing import Deletion, PurgedDocuments
 from ragschema.revisions.checks import Problem
 from ragschema.revisions.sums import SumChange
 from ragschema.schema.row_rules import BrokenDocument
@@ -102,6 +103,9 @@ DOCUMENTS: dict[str, Any] = {
     "jobs list": _object("Jobs", jobs=list[ListedJob]),
     "jobs retry": _object("Retried", retried=list[UUID], refused=list[str]),
     "jobs cancel": _object("Cancelled", cancelled=list[UUID], refused=list[str]),
+    "documents delete": Deletion,
+    "documents undelete": _object("Undeleted", undeleted=list[str], chunks=int, unknown=list[str]),
+    "documents purge": _object("PurgedOrNot", is_dry_run=bool, purged=PurgedDocuments),
     "index health": _object("IndexesHealth", indexes=list[IndexHealth]),
     "index rebuild": Rebuild,
     "index maintain": Maintenance,

@@ -65,6 +65,11 @@ _INDEX = {
     "rag index rebuild": "reindex repair fix heal create build",
     "rag index maintain": "vacuum auto run cron",
 }
+_DOCUMENTS = {
+    "rag documents delete ARTICLE_ID": "rm remove hide trash archive",
+    "rag documents undelete ARTICLE_ID": "restore recover unhide",
+    "rag documents purge --deleted-before 30d": "prune destroy erase clean cleanup vacuum expire",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
     for group, table in {
@@ -73,6 +78,7 @@ _GROUPS = {
         "jobs": _JOBS,
         "models": _MODELS,
         "index": _INDEX,
+        "documents": _DOCUMENTS,
     }.items()
 }
 

@@ -71,7 +71,13 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
         UsageError: The database is at a revision that does not keep these rules yet.
         RowsHidden: Row security hides rows of our tables from this role.
     """
-    from ragschema.schema.row_rules import EMBEDDINGS_SINCE, SINCE, BrokenDocument, broken_documents
+    from ragschema.schema.row_rules import (
+        DELETION_SINCE,
+        EMBEDDINGS_SINCE,
+        SINCE,
+        BrokenDocument,
+        broken_documents,
+    )
 
     manifest = read_manifest()
     with opened(resolve_options(database, schema)) as at:
@@ -83,7 +89,9 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
                 f"The database is at {current or 'no revision'}; the rules for rows hold from {SINCE} on.",
                 "Run `rag migrate` first.",
             )
-        statement = broken_documents(embeddings=EMBEDDINGS_SINCE not in to_come)
+        statement = broken_documents(
+            embeddings=EMBEDDINGS_SINCE not in to_come, deletion=DELETION_SINCE not in to_come
+        )
         rows = at.connection.execute(str(statement.element).encode()).fetchall()
         return [BrokenDocument(article_id, problem, tuple(ids)) for article_id, problem, ids in rows]
 

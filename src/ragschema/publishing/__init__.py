@@ -9,20 +9,35 @@ from __future__ import annotations
 
 from ragschema.publishing.bulk import BulkLoad, publish_many
 from ragschema.publishing.deferral import deferred_index
+from ragschema.publishing.deleting import (
+    Deletion,
+    UndeletedDocument,
+    delete_document,
+    delete_documents,
+    undelete_document,
+)
 from ragschema.publishing.documents import BulkDocument, Failure
-from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, UnknownDocument
+from ragschema.publishing.erasure import Erase
+from ragschema.publishing.errors import (
+    ContentError,
+    DocumentDeleted,
+    PublishingError,
+    StalePlan,
+    UnknownDocument,
+)
 from ragschema.publishing.ingesting import ingest, ingest_async
 from ragschema.publishing.ingesting_many import Ingestion, ingest_many
-from ragschema.publishing.lifecycle import (
-    ActivatedVersion,
-    Purge,
-    activate_version,
-    purge_document,
-    retire_document,
-)
+from ragschema.publishing.lifecycle import ActivatedVersion, activate_version, retire_document
 from ragschema.publishing.pending import StoredEmbeddings, skip_embeddings, store_embeddings
 from ragschema.publishing.plans import plan_version
 from ragschema.publishing.pruning import Pruning, prune_versions
+from ragschema.publishing.purging import (
+    Purge,
+    PurgedDocuments,
+    purge_deleted,
+    purge_document,
+    purge_documents,
+)
 from ragschema.publishing.version_plan import Gone, Place, VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 
@@ -31,6 +46,9 @@ __all__ = [
     "BulkDocument",
     "BulkLoad",
     "ContentError",
+    "Deletion",
+    "DocumentDeleted",
+    "Erase",
     "Failure",
     "Gone",
     "Ingestion",
@@ -39,12 +57,16 @@ __all__ = [
     "PublishedVersion",
     "PublishingError",
     "Purge",
+    "PurgedDocuments",
     "StalePlan",
     "StoredEmbeddings",
+    "UndeletedDocument",
     "UnknownDocument",
     "VersionPlan",
     "activate_version",
     "deferred_index",
+    "delete_document",
+    "delete_documents",
     "ingest",
     "ingest_async",
     "ingest_many",
@@ -52,8 +74,11 @@ __all__ = [
     "prune_versions",
     "publish",
     "publish_many",
+    "purge_deleted",
     "purge_document",
+    "purge_documents",
     "retire_document",
     "skip_embeddings",
     "store_embeddings",
+    "undelete_document",
 ]

@@ -46,6 +46,9 @@ class BulkLoad:
         chunks: Chunks in the versions that were written.
         embedded: Documents that got no other version, only embeddings that their chunks waited for.
         failures: Documents that were left out, each with the reason.
+        deleted: Documents that were left out because they are deleted.
+        undeleted: Documents that were deleted, and that search finds again; such a one may be among the changed or
+            embedded too.
     """
 
     added: int = 0
@@ -54,6 +57,8 @@ class BulkLoad:
     chunks: int = 0
     embedded: int = 0
     failures: tuple[Failure, ...] = ()
+    deleted: int = 0
+    undeleted: int = 0
 
 
 def publish_many(
@@ -62,6 +67,7 @@ def publish_many(
     *,
     batch_size: int = BULK_BATCH,
     on_error: Literal["raise", "skip"] = "raise",
+    undelete: bool = False,
     progress: Callable[[BulkLoad], object] | None = None,
 ) -> BulkLoad:
     """Publish many documents, with a commit for each batch: new ones by COPY, the others as `publish` does.
@@ -77,6 +83,7 @@ def publish_many(
         batch_size: Chunks after which a transaction is committed; a document is never split.
         on_error: ``skip``: a document that cannot be stored is left out, and the result says why; the rest of its
             batch is written. An error of the database ends the load all the same.
+        undelete: Whether search is to find those again that are deleted; otherwise they are left out, and counted.
         progress: Called after each commit with what has been done so far.
 
     Returns:
@@ -100,7 +107,7 @@ def publish_many(
         with connection.begin():
             live, _ = read_live_models(connection)
             checked = [item for item in (_check(document, live, fail) for document in batch) if item]
-            done = _publish_batch(connection, driver, checked, live, done)
+            done = _publish_batch(connection, driver, checked, live, done, undelete=undelete)
         done = replace(done, failures=tuple(failures))
         if done.chunks >= analyze_at:
             with connection.begin():
@@ -145,10 +152,12 @@ def _publish_batch(
     batch: Sequence[CheckedDocument],
     live: LiveModels,
     done: BulkLoad,
+    *,
+    undelete: bool,
 ) -> BulkLoad:
     article_ids = [item.document.article_id for item in batch]
     known = {*connection.scalars(_KNOWN, {"article_ids": article_ids})}
-    plans = _plan(connection, batch, live, known)
+    plans = _plan(connection, batch, live, known, undelete=undelete)
     absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
     check_text_configs(connection, {item.document.text_config for item in absent} - {"simple"})
     document_ids = _add_documents(connection, [item.document for item in absent])
@@ -159,29 +168,45 @@ def _publish_batch(
         item
         for item, plan in zip(batch, plans, strict=True)
         if item.document.article_id not in document_ids
+        and not plan.is_withheld
         and not (item.document.article_id in known and _has_nothing_new(item, plan))
     ]
-    published = _publish_changed(connection, changed, live)
-    written = added + [item for item, version in zip(changed, published, strict=True) if version.is_new]
-    embedded = sum(not version.is_new and version.embedded > 0 for version in published)
+    published = _publish_changed(connection, changed, live, undelete=undelete)
+    versions = [version for version in published if version is not None]
+    written = added + [
+        item for item, version in zip(changed, published, strict=True) if version and version.is_new
+    ]
+    deleted = sum(plan.is_withheld for plan in plans) + published.count(None)
+    embedded = sum(not version.is_new and version.embedded > 0 for version in versions)
+    shown = sum(not version.is_new and not version.embedded and version.undeleted for version in versions)
     return BulkLoad(
         added=done.added + len(added),
         changed=done.changed + len(written) - len(added),
-        skipped=done.skipped + len(batch) - len(written) - embedded,
+        skipped=done.skipped + len(batch) - len(written) - embedded - shown - deleted,
         chunks=done.chunks + sum(len(item.document.contents) for item in written),
         embedded=done.embedded + embedded,
         failures=done.failures,
+        deleted=done.deleted + deleted,
+        undeleted=done.undeleted + sum(version.undeleted for version in versions),
     )
 
 
 def _plan(
-    connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels, known: Collection[str]
+    connection: sa.Connection,
+    items: Sequence[CheckedDocument],
+    live: LiveModels,
+    known: Collection[str],
+    *,
+    undelete: bool,
 ) -> list[VersionPlan]:
     """Plan the versions of documents; of those that are not known without their texts, which nothing can be like."""
     plans = plan_versions(
         connection,
         [
-            (describe(item.document), item.document.contents if item.document.article_id in known else ())
+            (
+                describe(item.document, undelete=undelete),
+                item.document.contents if item.document.article_id in known else (),
+            )
             for item in items
         ],
     )
@@ -194,23 +219,28 @@ def _plan(
 
 
 def _has_nothing_new(item: CheckedDocument, plan: VersionPlan) -> bool:
-    """Whether publishing would write nothing: no version, and no embedding that a row waits for."""
-    return plan.is_up_to_date and not any(
-        any(needs.is_pending) for needs in plan.needs if needs.model.id in item.vectors
+    """Whether publishing would write nothing: no version, no embedding that a row waits for, nothing to undelete."""
+    return (
+        plan.is_up_to_date
+        and plan.deleted_at is None
+        and not any(any(needs.is_pending) for needs in plan.needs if needs.model.id in item.vectors)
     )
 
 
 def _publish_changed(
-    connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels
-) -> list[PublishedVersion]:
-    """Publish the next versions of documents that are there, as they are once they are locked."""
+    connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels, *, undelete: bool
+) -> list[PublishedVersion | None]:
+    """Publish the next versions of documents that are there, as they are once they are locked; None: it is deleted."""
     if not items:
         return []
     article_ids = [item.document.article_id for item in items]
     connection.execute(_LOCK, {"article_ids": article_ids})
+    plans = _plan(connection, items, live, article_ids, undelete=undelete)
     return [
-        publish(connection, plan, _by_text(item, live.active), model_embeddings=_by_model(item, live))
-        for item, plan in zip(items, _plan(connection, items, live, article_ids), strict=True)
+        None
+        if plan.is_withheld
+        else publish(connection, plan, _by_text(item, live.active), model_embeddings=_by_model(item, live))
+        for item, plan in zip(items, plans, strict=True)
     ]
 
 

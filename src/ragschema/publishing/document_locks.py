@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.publishing.errors import StalePlan
+from ragschema.publishing.errors import StalePlan, document_deleted
 from ragschema.publishing.live_models import GONE_MODELS, HALF_OID
 from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
@@ -17,7 +17,7 @@ from ragschema.schema.ids import uuid7
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
-    """Lock a document's row until the transaction ends; return its id, current_version_id, text_config and half_oid.
+    """Lock a document's row until the transaction ends, and return its columns that publishing needs, and half_oid.
 
     The last is the oid of ``halfvec``, by which many embeddings are sent at once.
     """
@@ -46,7 +46,8 @@ def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
     to plan it takes a seventh of what it costs. `point_at` sets the session's own plan_cache_mode again.
 
     Raises:
-        StalePlan: The document is not as the plan saw it.
+        DocumentDeleted: The document is deleted, and the plan does not undelete it.
+        StalePlan: It is not as the plan saw it.
     """
     if plan.document_id is None:
         parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
@@ -55,6 +56,10 @@ def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
         row = connection_of(session).execute(_LOCK_TO_WRITE, {"article_id": plan.article_id}).one_or_none()
     else:
         row = lock_document(session, plan.article_id)
+    if row is not None and row.deleted_at is not None and not plan.undelete:
+        if not plan.is_up_to_date:
+            connection_of(session).execute(_PLAN_AS_BEFORE, {"plan_cache_mode": row.plan_cache_mode})
+        raise document_deleted(plan.article_id, row.deleted_at)
     if (
         row is None
         or plan.document_id not in (None, row.id)
@@ -105,7 +110,7 @@ def model_gone(plan: VersionPlan, keys: Sequence[str]) -> StalePlan:
 
 
 _LOCK = sa.text(
-    f"SELECT id, current_version_id, text_config, {HALF_OID} FROM rag_documents"
+    f"SELECT id, current_version_id, text_config, deleted_at, {HALF_OID} FROM rag_documents"
     " WHERE article_id = :article_id FOR UPDATE"
 )
 _ONE_PLAN = (
@@ -118,7 +123,7 @@ _ADD_DOCUMENT = sa.text(f"""
 INSERT INTO rag_documents (id, article_id, text_config)
 VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
 ON CONFLICT (article_id) DO NOTHING
-RETURNING id, current_version_id, text_config, {HALF_OID}, {_ONE_PLAN}
+RETURNING id, current_version_id, text_config, deleted_at, {HALF_OID}, {_ONE_PLAN}
 """)
 # The setting tells the deferred trigger that there is nothing left for it to do.
 _POINT = sa.text("""
@@ -126,6 +131,7 @@ UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WH
 RETURNING set_config('ragschema.marked', current_version_id::text, true),
     set_config('plan_cache_mode', coalesce(:plan_cache_mode, current_setting('plan_cache_mode')), true)
 """)
+_PLAN_AS_BEFORE = sa.text("SELECT set_config('plan_cache_mode', :plan_cache_mode, true)")
 _GONE_MODELS = sa.text(GONE_MODELS)
 _CURRENT = sa.text("""
 SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at

@@ -69,7 +69,7 @@ def _live_models(rows: Iterable[sa.Row[Any]]) -> LiveModels:
 # Each registered model is a row of its own, joined to no document.
 _SEEN = f"""
 WITH documents AS MATERIALIZED (
-    SELECT d.article_id, d.id AS document_id, d.current_version_id,
+    SELECT d.article_id, d.id AS document_id, d.current_version_id, d.deleted_at,
         v.version_number AS current_version_number, v.source_hash AS current_source_hash,
         v.chunker_version AS current_chunker_version, v.embedder_version AS current_embedder_version,
         v.title AS current_title, v.url AS current_url,
@@ -114,7 +114,7 @@ WITH documents AS MATERIALIZED (
     FROM rag_embedding_models
 )
 SELECT d.article_id, d.document_id, d.current_version_id, d.current_version_number, d.current_source_hash,
-    d.current_chunker_version, d.current_embedder_version, d.current_title, d.current_url,
+    d.current_chunker_version, d.current_embedder_version, d.current_title, d.current_url, d.deleted_at,
     c.id, c.place, c.content, c.is_in_current, c.is_current, c.is_embedded, c.is_refused,
     c.version_number, c.embedder_version, e.embedded_by, e.refused_by,
     m.model_id, m.model_key, m.dimensions, m.state

@@ -94,7 +94,7 @@ def batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list
         yield [*batch.values()]
 
 
-def describe(document: BulkDocument) -> VersionPlan:
+def describe(document: BulkDocument, *, undelete: bool) -> VersionPlan:
     """Return what a document says of its version, for `plan_versions` to complete."""
     return VersionPlan(
         document.article_id,
@@ -104,6 +104,7 @@ def describe(document: BulkDocument) -> VersionPlan:
         document.title,
         document.url,
         document.text_config,
+        undelete=undelete,
     )
 
 

@@ -71,10 +71,12 @@ def ingest(
             which may be None. What no function embeds stays pending for its model. A service that gives all its
             models here goes on as before when another one becomes active.
         refuse: As in `plan_version`.
-        version: source_hash, chunker_version, embedder_version, title, url and text_config, as in `plan_version`.
+        version: source_hash, chunker_version, embedder_version, title, url, text_config and undelete, as in
+            `plan_version`.
 
     Raises:
         ContentError: A text or name cannot be stored; nothing was embedded.
+        DocumentDeleted: The document is deleted, and ``undelete`` was not asked for.
         EmbeddingError: ``embed`` did not return an embedding for each text.
         StalePlan: Others were faster 50 times.
     """

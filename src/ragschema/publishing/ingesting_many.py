@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.errors import RagSchemaError
 from ragschema.publishing.documents import BulkDocument, Failure, batches, check_vectors, describe
-from ragschema.publishing.errors import PublishingError, StalePlan
+from ragschema.publishing.errors import DocumentDeleted, PublishingError, StalePlan
 from ragschema.publishing.ingesting import Embed, Embedded, Vectors, choose, ingest, pair, publish_embedded
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
@@ -34,12 +34,17 @@ class Ingestion:
         up_to_date: Documents that needed none: their current version says the same.
         embedded: Texts that were embedded, by each model.
         failures: Documents that were left out, each with the reason.
+        deleted: Documents that were left out because they are deleted.
+        undeleted: Documents that were deleted, and that search finds again; such a one is among the published or those
+            up to date too.
     """
 
     published: int = 0
     up_to_date: int = 0
     embedded: int = 0
     failures: tuple[Failure, ...] = ()
+    deleted: int = 0
+    undeleted: int = 0
 
 
 def ingest_many(
@@ -51,6 +56,7 @@ def ingest_many(
     refuse: Refuse | None = None,
     batch_size: int = INGEST_BATCH,
     on_error: Literal["raise", "skip"] = "raise",
+    undelete: bool = False,
     progress: Callable[[Ingestion], object] | None = None,
 ) -> Ingestion:
     """Publish many documents whose texts are embedded on the way, each in a transaction of its own.
@@ -67,6 +73,8 @@ def ingest_many(
         batch_size: Chunks that are planned and embedded together; a document is never split.
         on_error: ``skip``: a document that cannot be stored or embedded is left out, and the result says why. An
             error of the database ends it all the same.
+        undelete: Whether search is to find those again that are deleted; otherwise they are neither embedded nor
+            written, and counted.
         progress: Called after each batch with what has been done so far.
 
     Returns:
@@ -81,7 +89,14 @@ def ingest_many(
     done = Ingestion()
     for batch in batches(documents, batch_size):
         done = _ingest_batch(
-            sessions, batch, embed, model_embed, refuse, done, is_skipping=on_error == "skip"
+            sessions,
+            batch,
+            embed,
+            model_embed,
+            refuse,
+            done,
+            undelete=undelete,
+            is_skipping=on_error == "skip",
         )
         if progress is not None:
             progress(done)
@@ -96,6 +111,7 @@ def _ingest_batch(
     refuse: Refuse | None,
     done: Ingestion,
     *,
+    undelete: bool,
     is_skipping: bool,
 ) -> Ingestion:
     failures = list(done.failures)
@@ -114,12 +130,15 @@ def _ingest_batch(
                 fail(document.article_id, exc)
             else:
                 good.append(document)
-        asked = [(describe(document), document.contents) for document in good]
+        asked = [(describe(document, undelete=undelete), document.contents) for document in good]
         plans = plan_versions(session, asked) if asked else []
-    embedded = _embed(plans, embed, model_embed)
-    published = up_to_date = 0
+    embedded = _embed([plan for plan in plans if not plan.is_withheld], embed, model_embed)
+    published = up_to_date = deleted = undeleted = 0
     for document, plan in zip(good, plans, strict=True):
-        if plan.is_up_to_date:
+        if plan.is_withheld:
+            deleted += 1
+            continue
+        if plan.is_up_to_date and plan.deleted_at is None:
             up_to_date += 1
             continue
         try:
@@ -127,22 +146,27 @@ def _ingest_batch(
             for model in plan.live.all:
                 check_vectors(plan.article_id, plan.contents, vectors[model.id], model)
             version = _publish(sessions, document, plan, vectors, embed, model_embed)
+        except DocumentDeleted:
+            deleted += 1
         except (EmbeddingError, PublishingError) as exc:
             fail(document.article_id, exc)
         else:
             published += version.is_new
             up_to_date += not version.is_new
+            undeleted += version.undeleted
     return replace(
         done,
         published=done.published + published,
         up_to_date=done.up_to_date + up_to_date,
         embedded=done.embedded + sum(map(len, embedded.values())),
         failures=tuple(failures),
+        deleted=done.deleted + deleted,
+        undeleted=done.undeleted + undeleted,
     )
 
 
 def _check(session: Session, document: BulkDocument, refuse: Refuse | None) -> None:
-    plan = describe(document)
+    plan = describe(document, undelete=False)
     check_texts(plan.article_id, document.contents, refuse)
     check_names(
         plan.article_id,
@@ -221,4 +245,5 @@ def _publish(
             title=document.title,
             url=document.url,
             text_config=document.text_config,
+            undelete=plan.undelete,
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ragschema.publishing.document_rows import read_rows, read_rows_of_several
+from ragschema.publishing.errors import document_deleted
 from ragschema.publishing.reuse import complete
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import Refuse, check_names, check_texts
@@ -25,6 +26,7 @@ def plan_version(
     url: str | None = None,
     text_config: str | None = None,
     include_pending: bool = False,
+    undelete: bool = False,
     refuse: Refuse | None = None,
 ) -> VersionPlan:
     """Plan the next version of a document: what is new, what is reused and from where. One statement, reads only.
@@ -59,24 +61,33 @@ def plan_version(
         text_config: Text search configuration of a document that does not exist yet, ``simple`` by default; an
             existing one keeps its own.
         include_pending: Whether the texts of reused rows that wait for their embedding are to be embedded too.
+        undelete: Whether search is to find the document again from the publication on, if it is deleted.
         refuse: Says of a text why the model cannot embed it, or None where it can.
 
     Raises:
         ContentError: A text cannot be stored, or is refused: the message names its place. Or a name is such, the
             title for one; or the server has no such text configuration; or no model is registered, and no
             embedder_version given. Whatever `publish` would refuse is refused here, before anything is embedded.
+        DocumentDeleted: The document is deleted, and ``undelete`` was not asked for.
     """
     check_texts(article_id, contents, refuse)
     check_names(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
-    plan = VersionPlan(article_id, source_hash, chunker_version, embedder_version, title, url, text_config)
+    plan = VersionPlan(
+        article_id, source_hash, chunker_version, embedder_version, title, url, text_config, undelete=undelete
+    )
     seen = read_rows(session, article_id, embedder_version, contents)
     if not seen.rows and text_config is not None:
         check_text_configs(session, [text_config])
-    return complete(plan, contents, seen, include_pending=include_pending)
+    plan = complete(plan, contents, seen, include_pending=include_pending)
+    if plan.deleted_at is not None and plan.is_withheld:
+        raise document_deleted(article_id, plan.deleted_at)
+    return plan
 
 
 def plan_versions(session: Executor, asked: Sequence[tuple[VersionPlan, Sequence[str]]]) -> list[VersionPlan]:
     """Plan the next versions of several documents, in one statement: each as `plan_version` does.
+
+    The plan of one that is deleted and stays so is withheld (`VersionPlan.is_withheld`).
 
     Args:
         session: A session or connection.

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.publishing.errors import PublishingError, in_a_transaction
-from ragschema.publishing.transactions import check_atomic, connection_of
+from ragschema.publishing.errors import PublishingError
+from ragschema.publishing.transactions import check_batches, check_time, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import rows_of
 from ragschema.values import several
@@ -95,15 +95,9 @@ def _check(session: Executor, keep: int | None, before: datetime | None, batch_s
             f"keep={keep} and batch_size={batch_size} make no sense.",
             "keep is 0 or more, batch_size 1 or more.",
         )
-    if before is not None and before.tzinfo is None:
-        raise PublishingError(
-            f"The time before={before} has no zone.",
-            "Use datetime.now(UTC) - timedelta(days=N), for example.",
-        )
-    if session.in_transaction():
-        raise in_a_transaction("prune_versions", "session")
-    check_atomic(session, "prune_versions")
-    session.rollback()
+    if before is not None:
+        check_time("before", before)
+    check_batches(session, "prune_versions")
 
 
 def _pages(session: Executor, article_ids: list[str] | None, batch_size: int) -> Iterator[Sequence[UUID]]:

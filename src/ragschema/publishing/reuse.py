@@ -63,6 +63,7 @@ def complete(
     return replace(
         plan,
         document_id=first and first.document_id,
+        deleted_at=first and first.deleted_at,
         base_version_id=first and first.current_version_id,
         base_version_number=(first and first.current_version_number) or 0,
         places=_places(contents, event_types, reused, active, chunks),

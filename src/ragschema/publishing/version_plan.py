@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from ragschema.models import ChunkEventType
@@ -79,6 +80,8 @@ class VersionPlan:
             only fills in embeddings that rows wait for.
         live: The embedding models that were live.
         needs: What each of them needs.
+        deleted_at: Since when the document is deleted; None: it is not.
+        undelete: Whether search is to find it again, if it is.
     """
 
     article_id: str
@@ -98,6 +101,13 @@ class VersionPlan:
     is_up_to_date: bool = False
     live: LiveModels = NONE_REGISTERED
     needs: tuple[ModelNeeds, ...] = field(default=(), repr=False)
+    deleted_at: datetime | None = None
+    undelete: bool = False
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the document is deleted and stays so, so that there is nothing to publish."""
+        return self.deleted_at is not None and not self.undelete
 
     @property
     def models(self) -> tuple[LiveModel, ...]:

@@ -22,6 +22,7 @@ from ragschema.publishing.live_models import GONE_MODELS, has_no_partition
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.version_rows import embedding_rows, version_rows
+from ragschema.publishing.visibility import show_version, unmark_deleted
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
 
@@ -50,6 +51,8 @@ class PublishedVersion:
     deleted: int
     embedded: int = 0
     """Embeddings that rows waited for and have now, of all models."""
+    undeleted: bool = False
+    """Whether the document was deleted, and search finds it again."""
 
 
 def publish(
@@ -81,6 +84,7 @@ def publish(
             version has rows of its own: for readers that look for chunks by version_id.
 
     Raises:
+        DocumentDeleted: The document is deleted, and the plan does not undelete it. Nothing was written.
         EmbeddingError: One is missing, is of another dimension than its model's, or cannot be stored; or a model is
             not live. Nothing was sent.
         PublishingError: The connection is in autocommit mode.
@@ -105,6 +109,8 @@ def _publish(
     session: Executor, plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: bool
 ) -> PublishedVersion:
     document = lock_as_planned(session, plan)
+    if undeleted := document.deleted_at is not None:
+        unmark_deleted(session, document.id)
     rows = version_rows(plan, given, copy_unchanged=copy_unchanged and not plan.is_up_to_date)
     vectors = next((each.vectors for each in given if each.needs.model.is_column), NO_VECTORS)
     rows |= {"embeddings": vectors, "dimension": vectors.shape[1]}
@@ -112,9 +118,19 @@ def _publish(
     of_models = embedding_rows(plan, given, chunk_ids, document.half_oid)
     if plan.is_up_to_date:
         assert plan.base_version_id is not None
+        if undeleted:
+            show_version(session, document.id, plan.base_version_id, document.text_config)
         filled = _fill(session, rows) + _embed(session, plan, of_models)
         number = plan.base_version_number
-        return _published(plan, plan.base_version_id, document.id, number, is_new=False, embedded=filled)
+        return _published(
+            plan,
+            plan.base_version_id,
+            document.id,
+            number,
+            is_new=False,
+            embedded=filled,
+            undeleted=undeleted,
+        )
     version_id = uuid7()
     described = {
         "version_id": version_id,
@@ -132,7 +148,9 @@ def _publish(
     number, embedded = written
     embedded += _embed(session, plan, of_models)
     point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
-    return _published(plan, version_id, document.id, number, is_new=True, embedded=embedded)
+    return _published(
+        plan, version_id, document.id, number, is_new=True, embedded=embedded, undeleted=undeleted
+    )
 
 
 def _fill(session: Executor, rows: Mapping[str, Any]) -> int:
@@ -259,7 +277,16 @@ SELECT count(*) FROM stored WHERE chunk_id = ANY(CAST(:reused_ids AS uuid[]))
 
 
 def _published(
-    plan: VersionPlan, version_id: UUID, document_id: UUID, number: int, *, is_new: bool, embedded: int
+    plan: VersionPlan,
+    version_id: UUID,
+    document_id: UUID,
+    number: int,
+    *,
+    is_new: bool,
+    embedded: int,
+    undeleted: bool,
 ) -> PublishedVersion:
     counts = {event_type.value: plan.count(event_type) for event_type in ChunkEventType}
-    return PublishedVersion(version_id, document_id, number, is_new, embedded=embedded, **counts)
+    return PublishedVersion(
+        version_id, document_id, number, is_new, embedded=embedded, undeleted=undeleted, **counts
+    )

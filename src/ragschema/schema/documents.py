@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -36,7 +37,10 @@ TextConfig = Annotated[str, mapped_column(server_default=text("'simple'"))]
 
 
 class Document(Base):
-    """A document, known by the caller's ``article_id``; its text is in its versions."""
+    """A document, known by the caller's ``article_id``; its text is in its versions.
+
+    One that is deleted keeps them, and none of its chunks is current, until it is undeleted or purged.
+    """
 
     __tablename__ = "rag_documents"
     __table_args__ = (
@@ -49,6 +53,7 @@ class Document(Base):
             initially="DEFERRED",
         ),
         Index(None, "current_version_id", "id"),
+        Index(None, "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     id: Mapped[Id]
@@ -61,6 +66,9 @@ class Document(Base):
     """Kept by a trigger, where an UPDATE does not set it."""
     text_config: Mapped[TextConfig]
     """Name of the text search configuration of its chunks: ``simple``, ``english``, ...; any installed one."""
+    deleted_at: Mapped[datetime | None] = mapped_column(
+        comment="Since when search does not find it, whatever its current version is"
+    )
 
     versions: Mapped[list[DocumentVersion]] = relationship(
         back_populates="document",
@@ -168,7 +176,8 @@ class Chunk(Base):
     """Shape ``(EMBEDDING_DIMENSION,)``, float32, not zero; None until it has been computed."""
     created_at: Mapped[Timestamp]
     is_current: Mapped[bool] = mapped_column(server_default=false())
-    """Whether it is in the manifest of its document's current version: what search reads. Kept by triggers."""
+    """Whether search reads it: it is in the manifest of its document's current version, and the document is not
+    deleted. Kept by triggers."""
     text_config: Mapped[TextConfig]
     """Its document's, once it is current."""
     embedding_error: Mapped[str | None]

@@ -19,6 +19,8 @@ SINCE = "20261121121400"
 """The revision from which on the rules hold: it marked old rows, which the catalogue does not show."""
 EMBEDDINGS_SINCE = "20261128130120"
 """The revision from which on models other than the column have embeddings."""
+DELETION_SINCE = "20261128140010"
+"""The revision from which on documents can be deleted."""
 NO_DOCUMENT = "(no document)"
 """Stands for the document of embeddings whose chunk is gone."""
 
@@ -49,11 +51,12 @@ class BrokenDocument:
         return f"{self.article_id}: {counted(len(self.chunk_ids), 'chunk')} {self.problem}"
 
 
-# The chunks of each document, by the version they were written with, against the manifest of its current version.
+# The chunks of each document, by the version they were written with, against the manifest of its current version; of a
+# deleted one, against nothing.
 # A full join is never a nested loop, which the planner would take where it expects few rows.
 _BROKEN = """
 WITH documents AS (
-    SELECT id, article_id, current_version_id, text_config FROM rag_documents {filter}
+    SELECT id, article_id, {current} AS current_version_id, text_config FROM rag_documents {filter}
 ), manifests AS MATERIALIZED (
     SELECT d.id AS document_id, e.chunk_id
     FROM documents d
@@ -135,25 +138,30 @@ _LEFT_OVER = f"""    UNION ALL
 
 
 def broken_documents(
-    article_ids: Collection[str] | None = None, *, embeddings: bool = True
+    article_ids: Collection[str] | None = None, *, embeddings: bool = True, deletion: bool = True
 ) -> sa.TextualSelect:
     """Select the documents whose chunks are not what their versions say, or whose embeddings are not as their chunks.
 
     Args:
         article_ids: Look at these only; at all by default, which reads every chunk row, event and embedding's row once.
         embeddings: Whether to look at the embeddings of several models: before `EMBEDDINGS_SINCE` there are none.
+        deletion: Whether documents may be deleted: before `DELETION_SINCE` none can.
 
     Returns:
         A statement of rows ``(article_id, problem, chunk_ids)``. The problem is ``wrongly current`` (search finds
-        a chunk that is not in the current version's manifest), ``wrongly not current`` (search misses one that
-        is), ``other text configuration`` (a current chunk's is not its document's), ``of another document``
-        (an event of a version names a chunk that was written with another document's version), ``with embeddings
-        marked otherwise`` (a model's embedding of a chunk is current and the chunk is not, or the other way),
-        ``with embeddings of no model`` (none that is live), or, of no document, ``gone, with embeddings left``.
+        a chunk that is not in the current version's manifest, or whose document is deleted), ``wrongly not current``
+        (search misses one that should be found), ``other text configuration`` (a current chunk's is not its
+        document's), ``of another document`` (an event of a version names a chunk that was written with another
+        document's version), ``with embeddings marked otherwise`` (a model's embedding of a chunk is current and the
+        chunk is not, or the other way), ``with embeddings of no model`` (none that is live), or, of no document,
+        ``gone, with embeddings left``.
     """
     shape = _OF_ALL if article_ids is None else _OF_SOME
     of_embeddings = _OF_EMBEDDINGS.format(**shape) + (_LEFT_OVER if article_ids is None else "")
-    statement = sa.text(_BROKEN.format(**shape, embeddings=of_embeddings if embeddings else ""))
+    current = "CASE WHEN deleted_at IS NULL THEN current_version_id END" if deletion else "current_version_id"
+    statement = sa.text(
+        _BROKEN.format(**shape, current=current, embeddings=of_embeddings if embeddings else "")
+    )
     if article_ids is not None:
         statement = statement.bindparams(
             article_ids=several("article_ids", article_ids, UsageError, each=str)

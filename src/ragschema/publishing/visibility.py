@@ -1,0 +1,81 @@
+"""Visibility of documents: search finds what a current version says, or nothing where the document is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ragschema.publishing.transactions import connection_of
+from ragschema.schema.base import Executor
+from ragschema.schema.index_reads import is_one, rows_of
+
+
+def show_version(session: Executor, document_id: UUID, version_id: UUID, text_config: str) -> tuple[int, int]:
+    """Make exactly the chunks of a version current, of all that a document has; return how many were shown and hidden.
+
+    The document is locked, and not deleted.
+    """
+    parameters = {"document_id": document_id, "version_id": version_id, "text_config": text_config}
+    changed = connection_of(session).execute(_SHOW, parameters).scalars().all()
+    return changed.count(True), changed.count(False)
+
+
+def hide_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
+    """Say of documents, which are locked, that they are deleted from now on; return how many chunks were hidden.
+
+    One that was deleted before keeps its time.
+    """
+    return connection_of(session).execute(_HIDE, {"document_ids": list(document_ids)}).rowcount
+
+
+def unmark_deleted(session: Executor, document_id: UUID) -> None:
+    """Say of a document that it is not deleted, before its chunks are shown."""
+    connection_of(session).execute(_UNMARK, {"document_id": document_id})
+
+
+# The shapes are those of where a version is planned, and the reasons too.
+_SHOW = sa.text(f"""
+WITH manifest AS MATERIALIZED (
+    SELECT e.chunk_id AS id FROM rag_chunk_events e
+    WHERE {is_one("e.version_id", ":version_id")} AND e.event_type <> 'deleted'
+    UNION
+    SELECT c.id FROM rag_chunks c
+    WHERE {is_one("c.version_id", ":version_id")}
+    AND (
+        SELECT e.id FROM rag_chunk_events e WHERE {is_one("e.version_id", ":version_id")}
+        ORDER BY e.version_id LIMIT 1
+    ) IS NULL
+), written AS MATERIALIZED (
+    SELECT c.id, c.is_current
+    FROM rag_document_versions v
+    CROSS JOIN {rows_of("rag_chunks", "version_id", "v.id")} c
+    WHERE {is_one("v.document_id", ":document_id")}
+), compared AS MATERIALIZED (
+    SELECT w.id, w.is_current, m.id IS NOT NULL AS is_listed FROM written w FULL JOIN manifest m ON m.id = w.id
+)
+UPDATE rag_chunks c
+SET is_current = NOT c.is_current,
+    text_config = CASE WHEN c.is_current THEN c.text_config ELSE CAST(:text_config AS text) END
+WHERE c.id = ANY(ARRAY(SELECT id FROM compared WHERE is_current <> is_listed))
+RETURNING c.is_current
+""")
+# Chunks are locked in the order of their ids, as workers lock those that they store embeddings of.
+_HIDE = sa.text(f"""
+WITH marked AS (
+    UPDATE rag_documents SET deleted_at = now(), updated_at = now()
+    WHERE id = ANY(CAST(:document_ids AS uuid[])) AND deleted_at IS NULL
+), written AS MATERIALIZED (
+    SELECT c.id
+    FROM unnest((SELECT CAST(:document_ids AS uuid[]))) AS d (id)
+    CROSS JOIN {rows_of("rag_document_versions", "document_id", "d.id", "id")} v
+    CROSS JOIN {rows_of("rag_chunks", "version_id", "v.id", "id, is_current")} c
+    WHERE c.is_current
+)
+UPDATE rag_chunks SET is_current = false
+WHERE id = ANY(ARRAY(
+    SELECT c.id FROM rag_chunks c WHERE c.id = ANY(ARRAY(SELECT id FROM written)) ORDER BY c.id FOR UPDATE
+))
+""")
+_UNMARK = sa.text("UPDATE rag_documents SET deleted_at = NULL, updated_at = now() WHERE id = :document_id")
