@@ -7,7 +7,20 @@ from typing import NoReturn
 
 import typer
 
-from ragschema.cli import author, db, index, inspect, jobs, migrate, models, output, plan, schedules, upkeep  # noqa: F401  they fill migrate.app
+from ragschema.cli import (  # noqa: F401  they fill migrate.app
+    author,
+    chat,
+    db,
+    index,
+    inspect,
+    jobs,
+    migrate,
+    models,
+    output,
+    plan,
+    schedules,
+    upkeep,
+)
 from ragschema.cli.commands import Group, show_alike
 from ragschema.cli.exit_codes import EXIT_CODES
 from ragschema.errors import RagSchemaError
@@ -15,7 +28,7 @@ from ragschema.errors import RagSchemaError
 app = typer.Typer(
     name="rag",
     help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue,"
-    " change its embedding models, keep its vector indexes good.",
+    " change its embedding models, keep its vector indexes good, prune its conversations.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     cls=Group,
@@ -24,12 +37,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 jobs.app.add_typer(schedules.app, name="schedule")
-show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app, index.app)
+show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app, index.app, chat.app)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
 app.add_typer(jobs.app, name="jobs", epilog=EXIT_CODES)
 app.add_typer(models.app, name="models", epilog=EXIT_CODES)
 app.add_typer(index.app, name="index", epilog=EXIT_CODES)
+app.add_typer(chat.app, name="chat", epilog=EXIT_CODES)
 
 
 def _print_version(wanted: bool) -> None:

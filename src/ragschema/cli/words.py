@@ -65,6 +65,9 @@ _INDEX = {
     "rag index rebuild": "reindex repair fix heal create build",
     "rag index maintain": "vacuum auto run cron",
 }
+_CHAT = {
+    "rag chat prune --before 90d": "delete clean cleanup purge rm remove clear vacuum",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
     for group, table in {
@@ -73,6 +76,7 @@ _GROUPS = {
         "jobs": _JOBS,
         "models": _MODELS,
         "index": _INDEX,
+        "chat": _CHAT,
     }.items()
 }
 
@@ -104,6 +108,7 @@ _OPTIONS = {
 _OPTIONS_OF = {
     ("rollback", "--dry-run"): "Leave it out: the command says what it would reverse, and asks.",
     ("prune", "--dry-run"): "Leave it out: without --yes the jobs are only counted.",
+    ("prune", "--older-than"): "Write --before DURATION.",
 }
 
 
