@@ -20,6 +20,7 @@ from ragschema.chat.records import (
     CitationStatus,
     Feedback,
     NewMessage,
+    SessionCursor,
     StoredMessage,
     StoredSession,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "CitationStatus",
     "Feedback",
     "NewMessage",
+    "SessionCursor",
     "StoredMessage",
     "StoredSession",
     "UnknownMessage",

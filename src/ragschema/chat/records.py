@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, get_args
 from uuid import UUID
 
-from ragschema.chat.arguments import check_number, check_texts, check_time
+from ragschema.chat.arguments import check_id, check_number, check_texts, check_time
 from ragschema.chat.errors import ChatError
 from ragschema.schema.chat import Role
 from ragschema.values import check_choice, check_text, refuse_one
@@ -71,6 +71,23 @@ class NewMessage:
 
 
 @dataclass(frozen=True)
+class SessionCursor:
+    """Where a page of sessions ends.
+
+    Attributes:
+        updated_at: Of the last session of the page.
+        id: Its id.
+    """
+
+    updated_at: datetime
+    id: UUID
+
+    def __post_init__(self) -> None:
+        check_time("updated_at", self.updated_at)
+        check_id("id", self.id)
+
+
+@dataclass(frozen=True)
 class StoredSession:
     """A conversation.
 
@@ -93,9 +110,9 @@ class StoredSession:
     deleted_at: datetime | None
 
     @property
-    def cursor(self) -> tuple[datetime, UUID]:
+    def cursor(self) -> SessionCursor:
         """Where the next page of `sessions` begins, if this is the last of one."""
-        return self.updated_at, self.id
+        return SessionCursor(self.updated_at, self.id)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from ragschema.chat.arguments import check_id, check_number, check_texts, check_time, check_user
+from ragschema.chat.arguments import check_id, check_number, check_texts, check_user
 from ragschema.chat.errors import ChatError
-from ragschema.chat.records import StoredSession
+from ragschema.chat.records import SessionCursor, StoredSession
 from ragschema.jobs.payloads import write_json
 from ragschema.schema.base import Executor
 
@@ -60,7 +59,7 @@ def sessions(
     session: Executor,
     user_id: str | None,
     *,
-    before: tuple[datetime, UUID] | None = None,
+    before: SessionCursor | None = None,
     limit: int = 30,
 ) -> list[StoredSession]:
     """Return the conversations of a user that are not deleted, those with the latest messages first.
@@ -82,13 +81,12 @@ def sessions(
     parameters: dict[str, Any] = {"user_id": user_id, "limit": limit}
     statement = _NOBODYS if user_id is None else _USERS
     if before is not None:
-        if not isinstance(before, tuple) or len(before) != 2:
+        if not isinstance(before, SessionCursor):
             raise ChatError(
-                "before is no cursor of a session.", "Pass cursor of the last of the page before."
+                f"before is {type(before).__name__}, not a cursor.",
+                "Pass cursor of the last of the page before.",
             )
-        check_time("before[0]", before[0])
-        check_id("before[1]", before[1])
-        parameters |= {"updated_at": before[0], "id": before[1]}
+        parameters |= {"updated_at": before.updated_at, "id": before.id}
         statement = _NOBODYS_BEFORE if user_id is None else _USERS_BEFORE
     return [_read(row) for row in session.execute(statement, parameters).mappings()]
 
