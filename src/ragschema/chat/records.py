@@ -58,6 +58,10 @@ class NewMessage:
         )
         if self.parts is not None:
             refuse_one("parts", self.parts, ChatError, is_ordered=True)
+            if not isinstance(
+                self.parts, list | tuple
+            ):  # what can be read once is not there for a second message
+                raise ChatError(f"parts is {type(self.parts).__name__}.", "Pass a list of JSON values.")
         for name in ("input_tokens", "output_tokens", "latency_ms"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name))
