@@ -1173,6 +1173,7 @@ CREATE FUNCTION public.rag_set_current_chunks(document uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 DECLARE
   current_version uuid;
@@ -1399,6 +1400,134 @@ BEGIN
 END
 $$;
 
+CREATE TABLE public.rag_chat_citations (
+    message_id uuid NOT NULL,
+    number integer NOT NULL,
+    is_cited boolean DEFAULT true NOT NULL,
+    document_id uuid NOT NULL,
+    article_id text NOT NULL,
+    version_id uuid NOT NULL,
+    version_number integer NOT NULL,
+    chunk_id uuid NOT NULL,
+    ordinal integer NOT NULL,
+    start_offset integer,
+    end_offset integer,
+    content_hash bytea NOT NULL,
+    quote text,
+    title text,
+    url text,
+    score double precision,
+    distance double precision,
+    erased_at timestamp with time zone,
+    CONSTRAINT rag_chat_citations_content_hash_check CHECK ((octet_length(content_hash) = 32)),
+    CONSTRAINT rag_chat_citations_erased_at_check CHECK (((erased_at IS NULL) OR (num_nonnulls(quote, title, url) = 0))),
+    CONSTRAINT rag_chat_citations_number_check CHECK ((number > 0)),
+    CONSTRAINT rag_chat_citations_quote_check CHECK ((is_cited OR (quote IS NULL)))
+);
+
+COMMENT ON COLUMN public.rag_chat_citations.number IS 'Place among what was found, from 1: the [1] of an answer';
+
+COMMENT ON COLUMN public.rag_chat_citations.is_cited IS 'Whether the message cites it; else it was only retrieved';
+
+COMMENT ON COLUMN public.rag_chat_citations.content_hash IS 'SHA-256 of the chunk''s text in UTF-8';
+
+COMMENT ON COLUMN public.rag_chat_citations.quote IS 'The chunk''s text, where it is cited and not erased';
+
+COMMENT ON COLUMN public.rag_chat_citations.score IS 'Of hybrid_search: larger is better';
+
+COMMENT ON COLUMN public.rag_chat_citations.distance IS 'Of its embedding: smaller is better';
+
+COMMENT ON COLUMN public.rag_chat_citations.erased_at IS 'When quote, title and url were taken out, because the document was erased';
+
+CREATE TABLE public.rag_chat_feedback (
+    message_id uuid NOT NULL,
+    user_id text NOT NULL,
+    rating smallint NOT NULL,
+    comment text,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_chat_feedback_rating_check CHECK ((rating = ANY (ARRAY['-1'::integer, 1]))),
+    CONSTRAINT rag_chat_feedback_user_id_check CHECK ((octet_length(user_id) <= 2000))
+);
+
+COMMENT ON COLUMN public.rag_chat_feedback.rating IS '1: good, -1: bad';
+
+COMMENT ON COLUMN public.rag_chat_feedback.created_at IS 'When it was given, or last changed';
+
+CREATE TABLE public.rag_chat_messages (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    session_id uuid NOT NULL,
+    "position" bigint NOT NULL,
+    parent_position bigint,
+    role text NOT NULL,
+    content text NOT NULL,
+    parts jsonb,
+    tool_call_id text,
+    model text,
+    input_tokens integer,
+    output_tokens integer,
+    latency_ms integer,
+    finish_reason text,
+    error_message text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_chat_messages_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT rag_chat_messages_numbers_check CHECK ((LEAST(input_tokens, output_tokens, latency_ms) >= 0)),
+    CONSTRAINT rag_chat_messages_parent_position_check CHECK ((parent_position < "position")),
+    CONSTRAINT rag_chat_messages_parts_check CHECK ((jsonb_typeof(parts) = 'array'::text)),
+    CONSTRAINT rag_chat_messages_role_check CHECK ((role = ANY (ARRAY['system'::text, 'user'::text, 'assistant'::text, 'tool'::text])))
+);
+
+COMMENT ON COLUMN public.rag_chat_messages."position" IS 'Counts up as messages are written: their order within a session';
+
+COMMENT ON COLUMN public.rag_chat_messages.parent_position IS 'Position of the message that it follows; siblings have the same';
+
+COMMENT ON COLUMN public.rag_chat_messages.role IS 'system, user, assistant or tool';
+
+COMMENT ON COLUMN public.rag_chat_messages.content IS 'The text; that of its parts, where it has any';
+
+COMMENT ON COLUMN public.rag_chat_messages.parts IS 'All of it, where it is not text alone: images, calls of tools';
+
+COMMENT ON COLUMN public.rag_chat_messages.tool_call_id IS 'Of a tool''s message: the call that it answers';
+
+COMMENT ON COLUMN public.rag_chat_messages.model IS 'The language model that wrote it';
+
+COMMENT ON COLUMN public.rag_chat_messages.latency_ms IS 'Milliseconds that it took to write';
+
+COMMENT ON COLUMN public.rag_chat_messages.finish_reason IS 'Why the model stopped, in its own word';
+
+COMMENT ON COLUMN public.rag_chat_messages.error_message IS 'Why it is not whole, where it is not';
+
+COMMENT ON COLUMN public.rag_chat_messages.metadata IS 'An object of the caller''s';
+
+ALTER TABLE public.rag_chat_messages ALTER COLUMN "position" ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.rag_chat_messages_position_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.rag_chat_sessions (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text,
+    title text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    deleted_at timestamp with time zone,
+    CONSTRAINT rag_chat_sessions_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT rag_chat_sessions_user_id_check CHECK ((octet_length(user_id) <= 2000))
+);
+
+COMMENT ON COLUMN public.rag_chat_sessions.user_id IS 'The caller''s own key for whose it is';
+
+COMMENT ON COLUMN public.rag_chat_sessions.metadata IS 'An object of the caller''s';
+
+COMMENT ON COLUMN public.rag_chat_sessions.updated_at IS 'When a message was added last, to the minute: later ones of the same minute do not write it';
+
+COMMENT ON COLUMN public.rag_chat_sessions.deleted_at IS 'When it was deleted for its user; its rows stay until it is pruned';
+
 CREATE TABLE public.rag_chunk_embeddings (
     chunk_id uuid NOT NULL,
     model_id smallint NOT NULL,
@@ -1569,6 +1698,21 @@ COMMENT ON COLUMN public.rag_job_schedules.created_at IS 'When the schedule was 
 
 COMMENT ON COLUMN public.rag_job_schedules.updated_at IS 'When anything of it last changed';
 
+ALTER TABLE ONLY public.rag_chat_citations
+    ADD CONSTRAINT rag_chat_citations_pkey PRIMARY KEY (message_id, number);
+
+ALTER TABLE ONLY public.rag_chat_feedback
+    ADD CONSTRAINT rag_chat_feedback_pkey PRIMARY KEY (message_id, user_id);
+
+ALTER TABLE ONLY public.rag_chat_messages
+    ADD CONSTRAINT rag_chat_messages_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rag_chat_messages
+    ADD CONSTRAINT rag_chat_messages_session_id_position_key UNIQUE (session_id, "position");
+
+ALTER TABLE ONLY public.rag_chat_sessions
+    ADD CONSTRAINT rag_chat_sessions_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.rag_chunk_embeddings
     ADD CONSTRAINT rag_chunk_embeddings_pkey PRIMARY KEY (chunk_id, model_id);
 
@@ -1613,6 +1757,16 @@ ALTER TABLE ONLY public.rag_job_schedules
 
 ALTER TABLE ONLY public.rag_jobs
     ADD CONSTRAINT rag_jobs_pkey PRIMARY KEY (id);
+
+CREATE INDEX rag_chat_citations_article_id_idx ON public.rag_chat_citations USING btree (article_id);
+
+CREATE INDEX rag_chat_citations_document_id_idx ON public.rag_chat_citations USING btree (document_id);
+
+CREATE INDEX rag_chat_messages_session_id_parent_position_idx ON public.rag_chat_messages USING btree (session_id, parent_position);
+
+CREATE INDEX rag_chat_sessions_updated_at_idx ON public.rag_chat_sessions USING btree (updated_at);
+
+CREATE INDEX rag_chat_sessions_user_id_idx ON public.rag_chat_sessions USING btree (user_id, updated_at, id) WHERE (deleted_at IS NULL);
 
 CREATE INDEX rag_chunk_events_chunk_id_idx ON public.rag_chunk_events USING btree (chunk_id);
 
@@ -1672,6 +1826,18 @@ CREATE TRIGGER rag_jobs_notify AFTER INSERT ON public.rag_jobs FOR EACH ROW WHEN
 
 ALTER TABLE ONLY public.rag_documents
     ADD CONSTRAINT fk_current_version FOREIGN KEY (id, current_version_id) REFERENCES public.rag_document_versions(document_id, id) DEFERRABLE INITIALLY DEFERRED;
+
+ALTER TABLE ONLY public.rag_chat_citations
+    ADD CONSTRAINT rag_chat_citations_message_id_fkey FOREIGN KEY (message_id) REFERENCES public.rag_chat_messages(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_chat_feedback
+    ADD CONSTRAINT rag_chat_feedback_message_id_fkey FOREIGN KEY (message_id) REFERENCES public.rag_chat_messages(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_chat_messages
+    ADD CONSTRAINT rag_chat_messages_parent_position_fkey FOREIGN KEY (session_id, parent_position) REFERENCES public.rag_chat_messages(session_id, "position");
+
+ALTER TABLE ONLY public.rag_chat_messages
+    ADD CONSTRAINT rag_chat_messages_session_id_fkey FOREIGN KEY (session_id) REFERENCES public.rag_chat_sessions(id) ON DELETE CASCADE;
 
 ALTER TABLE public.rag_chunk_embeddings
     ADD CONSTRAINT rag_chunk_embeddings_chunk_id_is_current_fkey FOREIGN KEY (chunk_id, is_current) REFERENCES public.rag_chunks(id, is_current) ON UPDATE CASCADE ON DELETE CASCADE;

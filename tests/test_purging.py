@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -20,12 +21,13 @@ from conftest import Command, DatabaseAt
 from publishing import (
     assert_consistent,
     consistent_connection,
+    embed,
     make_plan,
     publish_texts,
     publishing_database,
     read_current,
 )
-from ragschema import Base, aio, jobs
+from ragschema import Base, aio, chat, jobs, nearest_chunks
 from ragschema.database.settings import Database
 from ragschema.embedding_models import add_model
 from ragschema.jobs.schedules import add_schedule
@@ -233,6 +235,31 @@ def test_erasure_takes_the_jobs_about_a_document_and_says_what_it_leaves(transac
     assert (later.documents, later.erased, later.unknown) == (0, {"rag_jobs": 1}, ("other",))
 
 
+def test_erasure_takes_quotes_and_names_the_messages_that_may_repeat_them(transaction: sa.Connection) -> None:
+    """Of the document, and of one of its name that was purged before."""
+    begun = chat.create_session(transaction)
+
+    def cite(article: str) -> UUID:
+        publish_texts(transaction, article, ["text"])
+        hits = transaction.execute(nearest_chunks(embed("text"), article_ids=[article])).all()
+        said = chat.NewMessage("assistant", "It says: text")
+        return chat.add_message(transaction, begun.id, said, citations=hits).id
+
+    first = cite("a")
+    purge_documents(transaction, ["a"])
+    second, other = cite("a"), cite("other")
+    would = purge_documents(transaction, ["a"], erase=True, dry_run=True)
+    done = purge_documents(transaction, ["a"], erase=True)
+    assert done == would
+    assert done.erased == {"rag_chat_citations": 2}
+    assert done.left == ("rag_chat_messages: 2 messages whose text may repeat one",)
+    assert done.message_ids == tuple(sorted([first, second]))
+    quotes = {each: chat.citation_status(transaction, each)[0].quote for each in (first, second, other)}
+    assert quotes == {first: None, second: None, other: "text"}
+    again = purge_documents(transaction, ["a"], erase=True)
+    assert (again.erased, again.message_ids) == ({}, done.message_ids)
+
+
 def test_erasure_asks_the_service_for_its_keys_and_its_own_rows(transaction: sa.Connection) -> None:
     publish_texts(transaction, "a", ["text"])
     enqueue(transaction, "one", {}, "embed a")
@@ -277,7 +304,7 @@ def test_erasure_reaches_every_table_that_may_speak_of_a_document() -> None:
             if any(key.referred_table.name in reached and key.ondelete == "CASCADE" for key in keys):
                 reached.add(table.name)
     assert len(reached) == 5
-    knows_no_document = {"rag_embedding_models"}
+    knows_no_document = {"rag_embedding_models", "rag_chat_sessions", "rag_chat_feedback"}
     assert reached | {each.table for each in REACHES} | knows_no_document == {*tables}
     assert not reached & {each.table for each in REACHES}
 

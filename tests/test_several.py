@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 import ragschema
-from ragschema import embedding_models, jobs, migrations, publishing, queries
+from ragschema import chat, embedding_models, jobs, migrations, publishing, queries
 from ragschema.errors import RagSchemaError
 from ragschema.publishing import BulkDocument, VersionPlan
 from ragschema.publishing.document_rows import SeenRows
@@ -63,6 +63,9 @@ class Sessions:
 OTHERS: dict[str, Any] = {
     "session": sa.create_mock_engine("postgresql+psycopg://", lambda *_: None),
     "connection": sa.create_mock_engine("postgresql+psycopg://", lambda *_: None),
+    "session_id": UUID(int=1),
+    "message_id": UUID(int=1),
+    "message": chat.NewMessage("user", "a"),
     "article_id": "a",
     "contents": ["a"],
     "source_hash": "h",
@@ -84,7 +87,7 @@ OTHERS: dict[str, Any] = {
 def find_arguments() -> Iterator[Any]:
     """Yield the function, name and type of each public argument that takes several values, dataclasses' fields too."""
     seen = set()
-    for module in (ragschema, embedding_models, jobs, publishing, queries, migrations):
+    for module in (ragschema, chat, embedding_models, jobs, publishing, queries, migrations):
         for name in module.__all__:
             function = getattr(module, name)
             if function in seen or not callable(function):

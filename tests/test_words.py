@@ -17,7 +17,7 @@ from ragschema import migrations
 from ragschema.cli.app import app
 from ragschema.cli.arguments import parse_duration
 from ragschema.cli.output import fit_columns
-from ragschema.cli.words import _DB, _DOCUMENTS, _GROUPS, _INDEX, _JOBS, _MIGRATE, _MODELS
+from ragschema.cli.words import _CHAT, _DB, _DOCUMENTS, _GROUPS, _INDEX, _JOBS, _MIGRATE, _MODELS
 from ragschema.database.settings import Database
 from ragschema.revisions.manifest import describe_ids, read_manifest
 
@@ -108,7 +108,7 @@ def test_an_unknown_word_is_answered_as_ever(run: Command) -> None:
 def test_every_word_names_a_command_that_exists_and_is_none_itself() -> None:
     assert sum(len(table) for table in _GROUPS.values()) == sum(
         len(words.split())
-        for table in (_MIGRATE, _DB, _JOBS, _MODELS, _INDEX, _DOCUMENTS)
+        for table in (_MIGRATE, _DB, _JOBS, _MODELS, _INDEX, _DOCUMENTS, _CHAT)
         for words in table.values()
     )
     for group, table in _GROUPS.items():

@@ -1,4 +1,4 @@
-"""The models: documents, versions, chunks, events between versions, embedding models, jobs and their schedules.
+"""The models: documents, versions, chunks, events between versions, embedding models, jobs, schedules, conversations.
 
 Every default is the database's, so rows written in SQL and rows written here are alike. Functions and triggers
 that belong to the tables stand in ``alembic/routines``; `ragschema.schema.routines` declares them. Relationships
@@ -9,6 +9,7 @@ assigned; a change inside the dict is not noticed.
 
 from ragschema.schema import routines
 from ragschema.schema.base import Base
+from ragschema.schema.chat import ChatCitation, ChatFeedback, ChatMessage, ChatSession
 from ragschema.schema.documents import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.schema.embedding_models import ChunkEmbedding, EmbeddingModel
 from ragschema.schema.jobs import Job, JobStatus
@@ -16,6 +17,10 @@ from ragschema.schema.schedules import JobSchedule
 
 __all__ = [
     "Base",
+    "ChatCitation",
+    "ChatFeedback",
+    "ChatMessage",
+    "ChatSession",
     "Chunk",
     "ChunkEmbedding",
     "ChunkEvent",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
-_SHORT = {"timestamp with time zone": "timestamptz"}
+_SHORT = {"timestamp with time zone": "timestamptz", "double precision": "float8"}
 
 
 def draw_page(metadata: MetaData) -> str:

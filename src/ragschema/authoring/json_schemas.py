@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import is_dataclass, make_dataclass
+from datetime import datetime
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from ragschema.authoring.lint import Finding
+from ragschema.chat import ChatPruning
 from ragschema.embedding_models import (
     AddedModel,
     DroppedModel,
@@ -110,6 +112,7 @@ DOCUMENTS: dict[str, Any] = {
     "index rebuild": Rebuild,
     "index maintain": Maintenance,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
+    "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),
     "jobs schedule add": Schedule,
     "jobs schedule list": _object("Schedules", schedules=list[Schedule]),
     "jobs schedule pause": _object("Paused", paused=str),

@@ -9,6 +9,7 @@ import typer
 
 from ragschema.cli import (  # noqa: F401  they fill migrate.app
     author,
+    chat,
     db,
     documents,
     index,
@@ -28,7 +29,7 @@ from ragschema.errors import RagSchemaError
 app = typer.Typer(
     name="rag",
     help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue,"
-    " change its embedding models, keep its vector indexes good, delete documents.",
+    " change its embedding models, keep its vector indexes good, delete documents, prune conversations.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     cls=Group,
@@ -37,13 +38,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 jobs.app.add_typer(schedules.app, name="schedule")
-show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app, index.app, documents.app)
+show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app, index.app, documents.app, chat.app)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
 app.add_typer(jobs.app, name="jobs", epilog=EXIT_CODES)
 app.add_typer(models.app, name="models", epilog=EXIT_CODES)
 app.add_typer(index.app, name="index", epilog=EXIT_CODES)
 app.add_typer(documents.app, name="documents", epilog=EXIT_CODES)
+app.add_typer(chat.app, name="chat", epilog=EXIT_CODES)
 
 
 def _print_version(wanted: bool) -> None:

@@ -70,6 +70,9 @@ _DOCUMENTS = {
     "rag documents undelete ARTICLE_ID": "restore recover unhide",
     "rag documents purge --deleted-before 30d": "prune destroy erase clean cleanup vacuum expire",
 }
+_CHAT = {
+    "rag chat prune --before 90d": "delete clean cleanup purge rm remove clear vacuum",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
     for group, table in {
@@ -79,6 +82,7 @@ _GROUPS = {
         "models": _MODELS,
         "index": _INDEX,
         "documents": _DOCUMENTS,
+        "chat": _CHAT,
     }.items()
 }
 
@@ -110,6 +114,7 @@ _OPTIONS = {
 _OPTIONS_OF = {
     ("rollback", "--dry-run"): "Leave it out: the command says what it would reverse, and asks.",
     ("prune", "--dry-run"): "Leave it out: without --yes the jobs are only counted.",
+    ("prune", "--older-than"): "Write --before DURATION.",
 }
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from ragschema.errors import RagSchemaError
 from ragschema.jobs.records import JobError
 
 Default: TypeAlias = Callable[[Any], Any]
@@ -17,13 +18,16 @@ _WORD = re.compile(r"\w+")
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 
-def write_json(value: object, what: str, default: Default | None = None) -> str:
+def write_json(
+    value: object, what: str, default: Default | None = None, *, error: type[RagSchemaError] = JobError
+) -> str:
     """Return a value as JSON.
 
     Args:
         value: The value.
         what: Names it in errors.
         default: Called with each value inside that is not JSON, for one that is.
+        error: Raised where it cannot be stored.
 
     Raises:
         JobError: It cannot be JSON, two of its keys are alike in JSON, or PostgreSQL does not store it.
@@ -41,17 +45,17 @@ def write_json(value: object, what: str, default: Default | None = None) -> str:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False, default=convert)
         written.encode()
     except (TypeError, ValueError, RecursionError) as exc:
-        raise JobError(
+        raise error(
             f"{what} cannot be JSON: {exc}.",
             "Use plain, finite values, and no deep nesting; or pass default=.",
         ) from exc
     if "\\u0000" in written and _NUL.search(written):
-        raise JobError(
+        raise error(
             f"{what} has a NUL character, which PostgreSQL does not store.", "Remove it from the text."
         )
     if collision := _find_collision(value, {key: made for key, (_, made) in converted.items()}):
         path, first, second = collision
-        raise JobError(
+        raise error(
             f"{what} has the keys {first!r} and {second!r} at {path}, which are one in JSON.",
             "Name them apart: a key of JSON is a text.",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -55,7 +55,17 @@ _NAMED = (  # as a value anywhere in the payload
     "EXISTS (SELECT FROM jsonb_path_query(payload, 'strict $.**') AS v (value)"
     " WHERE v.value #>> '{}' = ANY(CAST(:names AS text[])))"
 )
+_OF_CITATIONS = (  # of documents that were purged before and published again too
+    "(document_id = ANY(CAST(:document_ids AS uuid[])) OR article_id = ANY(CAST(:article_ids AS text[])))"
+)
+_CITING = f"SELECT message_id FROM rag_chat_citations WHERE {_OF_CITATIONS}"
 REACHES: tuple[Reach, ...] = (
+    Reach(
+        "rag_chat_citations",
+        f"{_OF_CITATIONS} AND erased_at IS NULL",
+        "quote = NULL, title = NULL, url = NULL, erased_at = CURRENT_TIMESTAMP",
+    ),
+    Reach("rag_chat_messages", "false", left={"message whose text may repeat one": f"id IN ({_CITING})"}),
     Reach(
         "rag_jobs",
         f"{_OF_JOBS} AND status <> 'processing'",
@@ -99,10 +109,13 @@ class Erased:
     Attributes:
         rows: How many rows of each table.
         left: What speaks of them all the same, a sentence each.
+        message_ids: The chat messages for which these documents were found: their text may repeat what was erased, and
+            is the service's to change or remove.
     """
 
-    rows: Mapping[str, int]
-    left: tuple[str, ...]
+    rows: Mapping[str, int] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    message_ids: tuple[UUID, ...] = ()
 
 
 def erase_traces(
@@ -143,8 +156,10 @@ def erase_traces(
         for noun, condition in (reach.left or {}).items():
             statement = f"SELECT count(*) FROM {reach.table} WHERE {condition}"
             if count := _execute(session, statement, parameters).scalar_one():
-                left.append(f"{reach.table}: {counted(count, noun, noun)}")
-    return Erased({table: count for table, count in rows.items() if count}, tuple(left))
+                what, _, which = noun.partition(" ")
+                left.append(f"{reach.table}: {counted(count, what)} {which}")
+    message_ids = _execute(session, f"{_CITING} GROUP BY 1 ORDER BY 1", parameters).scalars()
+    return Erased({table: count for table, count in rows.items() if count}, tuple(left), tuple(message_ids))
 
 
 def _execute(session: Executor, text: str, parameters: Mapping[str, object]) -> sa.CursorResult[Any]:

@@ -52,6 +52,7 @@ class PurgedDocuments:
         unknown: The article ids that no document has.
         erased: Rows beside these that spoke of the documents, by table; where erasure was asked for.
         left: What speaks of them all the same, a sentence each; where erasure was asked for.
+        message_ids: The chat messages whose text may repeat what was erased, to be changed or removed by the service.
     """
 
     documents: int = 0
@@ -62,6 +63,7 @@ class PurgedDocuments:
     unknown: tuple[str, ...] = ()
     erased: Mapping[str, int] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    message_ids: tuple[UUID, ...] = ()
 
     def __add__(self, other: PurgedDocuments) -> PurgedDocuments:
         return PurgedDocuments(
@@ -73,6 +75,7 @@ class PurgedDocuments:
             (*self.unknown, *other.unknown),
             dict(Counter(self.erased) + Counter(other.erased)),
             tuple(dict.fromkeys((*self.left, *other.left))),
+            tuple(dict.fromkeys((*self.message_ids, *other.message_ids))),
         )
 
 
@@ -187,7 +190,7 @@ def _purge_all(
     *,
     dry_run: bool,
 ) -> PurgedDocuments:
-    traces = Erased({}, ())
+    traces = Erased()
     if erase and article_ids:
         how = erase if isinstance(erase, Erase) else Erase()
         traces = erase_traces(session, how, article_ids, document_ids, dry_run=dry_run)
@@ -203,6 +206,7 @@ def _purge_all(
         unknown,
         traces.rows,
         traces.left,
+        traces.message_ids,
     )
 
 

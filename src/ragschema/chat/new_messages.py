@@ -1,0 +1,168 @@
+"""New messages: below another one, or beside it, with what was found for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ragschema.chat.arguments import check_id
+from ragschema.chat.citations import INSERT_CITATIONS, write_citations
+from ragschema.chat.errors import ChatError, UnknownMessage, unknown_message, unknown_session
+from ragschema.chat.message_columns import COLUMNS, TYPES, WRITTEN
+from ragschema.chat.records import NewMessage, StoredMessage
+from ragschema.jobs.payloads import write_json
+from ragschema.schema.base import Executor
+
+
+def add_message(
+    session: Executor,
+    session_id: UUID,
+    message: NewMessage,
+    *,
+    parent_id: UUID | Literal["last"] | None = "last",
+    citations: Sequence[object] = (),
+    cited: Collection[int] | None = None,
+) -> StoredMessage:
+    """Add a message to a conversation with what was found for it, by one statement in the caller's transaction.
+
+    Nobody waits for another writer of the conversation: the time of its last message is written once a minute, by
+    whoever comes first.
+
+    Args:
+        session: In whose transaction.
+        session_id: The conversation.
+        message: What was said.
+        parent_id: The message that it follows, of the same conversation; None: it begins a tree of its own. By default
+            the last one that is committed, or of this transaction: name it where several write at once.
+        citations: Rows of `nearest_chunks` or `hybrid_search` in the order in which the model was shown them: [1] is
+            the first. Of each its place, hash, score and offsets are kept, and of a cited one the text as a quote.
+        cited: The numbers of those that the message cites, from 1; all by default. The others are kept as what was
+            retrieved.
+
+    Raises:
+        ChatError: Something cannot be kept.
+        UnknownSession: There is no such conversation, or it was deleted.
+        UnknownMessage: The parent is not in it.
+    """
+    check_id("session_id", session_id)
+    if parent_id is not None and parent_id != "last":
+        check_id("parent_id", parent_id)
+    parameters = _parameters(message, citations, cited) | {"session_id": session_id}
+    if isinstance(parent_id, UUID):
+        row = session.execute(_BELOW, parameters | {"parent_id": parent_id}).mappings().one_or_none()
+    else:
+        row = session.execute(_FIRST if parent_id is None else _LAST, parameters).mappings().one_or_none()
+    if row is None:
+        if session.execute(_IS_THERE, {"session_id": session_id}).first() is None:
+            raise unknown_session(session_id)
+        raise UnknownMessage(
+            f"The message {parent_id} is not in the chat session {session_id}.",
+            "Pass as parent_id the id of a message of the same session.",
+        )
+    return StoredMessage(**row)
+
+
+def branch(
+    session: Executor,
+    message_id: UUID,
+    message: NewMessage,
+    *,
+    citations: Sequence[object] = (),
+    cited: Collection[int] | None = None,
+) -> StoredMessage:
+    """Add a message beside another one, below the same parent: an answer that is written again, an edited question.
+
+    Args:
+        session: In whose transaction.
+        message_id: The message beside which it stands; this stays.
+        message: What was said.
+        citations: As in `add_message`.
+        cited: As in `add_message`.
+
+    Raises:
+        ChatError: Something cannot be kept.
+        UnknownMessage: There is no such message.
+        UnknownSession: Its conversation was deleted.
+    """
+    check_id("message_id", message_id)
+    parameters = _parameters(message, citations, cited) | {"message_id": message_id}
+    row = session.execute(_BESIDE, parameters).mappings().one_or_none()
+    if row is None:
+        session_id = session.execute(_SESSION_OF, {"message_id": message_id}).scalar_one_or_none()
+        raise unknown_message(message_id) if session_id is None else unknown_session(session_id)
+    return StoredMessage(**row)
+
+
+def _parameters(
+    message: NewMessage, citations: Sequence[object], cited: Collection[int] | None
+) -> dict[str, Any]:
+    if not isinstance(message, NewMessage):
+        raise ChatError(
+            f"The message is {type(message).__name__}, not NewMessage.", "Pass NewMessage('user', text)."
+        )
+    parts = None if message.parts is None else list(message.parts)
+    return {
+        **{name: getattr(message, name) for name in WRITTEN},
+        "parts": None if parts is None else write_json(parts, "The parts of the message", error=ChatError),
+        "metadata": write_json(dict(message.metadata or {}), "The metadata of the message", error=ChatError),
+        "created_at": message.created_at,
+        "citations": write_citations(citations, cited),
+    }
+
+
+_SAID = ", ".join(WRITTEN)
+_GIVEN = ", ".join(f"CAST(:{name} AS {kind})" for name, kind in WRITTEN.items())
+_NOBODY = "CAST(NULL AS uuid) AS parent_id, CAST(NULL AS bigint) AS parent_position"
+_PARENT = "p.id AS parent_id, p.position AS parent_position"
+
+
+def _adding(home: str) -> sa.TextualSelect:
+    """Return the statement that adds a message below the parent that ``home`` finds, with its session's row locked.
+
+    The lock is the foreign key's own, taken before: whoever destroys the session meanwhile leaves no row of ``home``.
+    A session that another writer is about to mark is passed over, so that nobody waits until that one commits.
+    """
+    return sa.text(f"""
+WITH home AS MATERIALIZED ({home}),
+marked AS (
+    UPDATE rag_chat_sessions SET updated_at = CURRENT_TIMESTAMP WHERE id = (
+        SELECT s.id FROM rag_chat_sessions s WHERE s.id = (SELECT session_id FROM home)
+        AND s.updated_at < CURRENT_TIMESTAMP - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED
+    )
+), message AS (
+    INSERT INTO rag_chat_messages (session_id, parent_position, {_SAID}, parts, metadata, created_at)
+    SELECT session_id, parent_position, {_GIVEN}, CAST(CAST(:parts AS text) AS jsonb),
+        CAST(CAST(:metadata AS text) AS jsonb), coalesce(CAST(:created_at AS timestamptz), CURRENT_TIMESTAMP)
+    FROM home RETURNING {COLUMNS}
+), cited AS ({INSERT_CITATIONS})
+SELECT message.*, home.parent_id FROM message CROSS JOIN home
+""").columns(**TYPES)
+
+
+_OPEN = "s.id = :session_id AND s.deleted_at IS NULL"
+_FIRST = _adding(
+    f"SELECT s.id AS session_id, {_NOBODY} FROM rag_chat_sessions s WHERE {_OPEN} FOR KEY SHARE OF s"
+)
+_LAST = _adding(
+    f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_sessions s LEFT JOIN LATERAL ("
+    " SELECT m.id, m.position FROM rag_chat_messages m WHERE m.session_id = s.id ORDER BY m.position DESC LIMIT 1"
+    f") p ON true WHERE {_OPEN} FOR KEY SHARE OF s"
+)
+_BELOW = _adding(
+    f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_sessions s"
+    " JOIN rag_chat_messages p ON p.id = :parent_id AND p.session_id = s.id"
+    f" WHERE {_OPEN} FOR KEY SHARE OF s"
+)
+_BESIDE = _adding(
+    f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_messages m"
+    " JOIN rag_chat_sessions s ON s.id = m.session_id AND s.deleted_at IS NULL"
+    " LEFT JOIN rag_chat_messages p ON p.session_id = m.session_id AND p.position = m.parent_position"
+    " WHERE m.id = :message_id FOR KEY SHARE OF s"
+)
+_IS_THERE = sa.text(f"SELECT FROM rag_chat_sessions s WHERE {_OPEN}")
+_SESSION_OF = sa.text("SELECT session_id FROM rag_chat_messages WHERE id = :message_id").columns(
+    session_id=sa.Uuid()
+)
