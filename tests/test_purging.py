@@ -216,6 +216,7 @@ def test_erasure_takes_the_jobs_about_a_document_and_says_what_it_leaves(transac
     jobs.claim(transaction, "w", ["running"])
     enqueue(transaction, "waiting", {"text": "of a document"}, "a")
     enqueue(transaction, "deep in", {"ids": [{"article": "a"}]}, None)
+    enqueue(transaction, "other key", {"of": "a"}, "a too")
     enqueue(transaction, "nothing", {"of": "ab", "a": 1}, "b")
     add_schedule(transaction, "nightly", "crawl", {"articles": ["a"]}, every=timedelta(days=1))
     would = purge_documents(transaction, ["a"], erase=True, dry_run=True)
@@ -224,11 +225,11 @@ def test_erasure_takes_the_jobs_about_a_document_and_says_what_it_leaves(transac
     assert done.documents == 1
     assert done.erased == {"rag_jobs": 2}
     assert done.left == (
-        "rag_jobs: 1 job that a worker is running",
-        "rag_jobs: 1 job of another key whose payload names one",
-        "rag_job_schedules: 1 schedule whose jobs are about one",
+        "1 row of rag_jobs that a worker is running",
+        "2 rows of rag_jobs with another key and a payload that names one",
+        "1 row of rag_job_schedules whose jobs are about one",
     )
-    assert left_jobs(transaction) == ["deep in", "nothing", "over other", "running"]
+    assert left_jobs(transaction) == ["deep in", "nothing", "other key", "over other", "running"]
     assert purge_documents(transaction, ["other"]).erased == {}
     assert "over other" in left_jobs(transaction)
     later = purge_documents(transaction, ["other"], erase=True)  # though it was purged before
@@ -252,7 +253,7 @@ def test_erasure_takes_quotes_and_names_the_messages_that_may_repeat_them(transa
     done = purge_documents(transaction, ["a"], erase=True)
     assert done == would
     assert done.erased == {"rag_chat_citations": 2}
-    assert done.left == ("rag_chat_messages: 2 messages whose text may repeat one",)
+    assert done.left == ("2 rows of rag_chat_messages whose text may repeat one",)
     assert done.message_ids == tuple(sorted([first, second]))
     quotes = {each: chat.citation_status(transaction, each)[0].quote for each in (first, second, other)}
     assert quotes == {first: None, second: None, other: "text"}

@@ -32,8 +32,8 @@ class Reach:
         table: The table.
         condition: Which of its rows are erased.
         assignments: What of these is set to what, where the row stays; None: it is deleted.
-        left: By what it is that is left, the condition of the rows that speak of the documents all the same. They are
-            counted when the others have been erased.
+        left: By a clause that says which they are, the condition of the rows that speak of the documents all the same.
+            They are counted when the others have been erased.
     """
 
     table: str
@@ -65,20 +65,18 @@ REACHES: tuple[Reach, ...] = (
         f"{_OF_CITATIONS} AND erased_at IS NULL",
         "quote = NULL, title = NULL, url = NULL, erased_at = CURRENT_TIMESTAMP",
     ),
-    Reach("rag_chat_messages", "false", left={"message whose text may repeat one": f"id IN ({_CITING})"}),
+    Reach("rag_chat_messages", "false", left={"whose text may repeat one": f"id IN ({_CITING})"}),
     Reach(
         "rag_jobs",
         f"{_OF_JOBS} AND status <> 'processing'",
         left={
-            "job that a worker is running": f"{_OF_JOBS} AND status = 'processing'",
-            "job of another key whose payload names one": (
+            "that a worker is running": f"{_OF_JOBS} AND status = 'processing'",
+            "with another key and a payload that names one": (
                 f"(dedupe_key IS NULL OR NOT {_OF_JOBS}) AND {_NAMED}"
             ),
         },
     ),
-    Reach(
-        "rag_job_schedules", "false", left={"schedule whose jobs are about one": f"{_OF_JOBS} OR {_NAMED}"}
-    ),
+    Reach("rag_job_schedules", "false", left={"whose jobs are about one": f"{_OF_JOBS} OR {_NAMED}"}),
 )
 """Every table of ours that may speak of a document without a foreign key to it."""
 
@@ -153,13 +151,11 @@ def erase_traces(
         result = _execute(session, statement, parameters)
         rows[reach.table] += result.scalar_one() if dry_run else result.rowcount
     for reach in REACHES:
-        for noun, condition in (reach.left or {}).items():
+        for which, condition in (reach.left or {}).items():
             statement = f"SELECT count(*) FROM {reach.table} WHERE {condition}"
             if count := _execute(session, statement, parameters).scalar_one():
-                what, _, which = noun.partition(" ")
-                left.append(f"{reach.table}: {counted(count, what)} {which}")
-    message_ids = _execute(session, f"{_CITING} GROUP BY 1 ORDER BY 1", parameters).scalars()
-    return Erased({table: count for table, count in rows.items() if count}, tuple(left), tuple(message_ids))
+                left.append(f"{counted(count, 'row')} of {reach.table} {which}")
+    return Erased({table: count for table, count in rows.items() if count}, tuple(left))
 
 
 def _execute(session: Executor, text: str, parameters: Mapping[str, object]) -> sa.CursorResult[Any]:
