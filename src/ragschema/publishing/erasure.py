@@ -155,7 +155,8 @@ def erase_traces(
             statement = f"SELECT count(*) FROM {reach.table} WHERE {condition}"
             if count := _execute(session, statement, parameters).scalar_one():
                 left.append(f"{counted(count, 'row')} of {reach.table} {which}")
-    return Erased({table: count for table, count in rows.items() if count}, tuple(left))
+    message_ids = _execute(session, f"{_CITING} GROUP BY 1 ORDER BY 1", parameters).scalars()
+    return Erased({table: count for table, count in rows.items() if count}, tuple(left), tuple(message_ids))
 
 
 def _execute(session: Executor, text: str, parameters: Mapping[str, object]) -> sa.CursorResult[Any]:
