@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
 _IMPORTED = (
     "alembic.command",
     "alembic.config",
+    "encodings.ascii",
     "psutil",
     "ragschema.authoring.create",
     "ragschema.cli.app",
@@ -48,6 +50,8 @@ _IMPORTED = (
     "rich.console",
     "sqlalchemy.dialects.postgresql.psycopg",
     "tenacity",
+    "typer._click._textwrap",
+    "typer._click.decorators",
 )
 
 
@@ -79,31 +83,61 @@ class Forks:
 
 
 def main(address: str) -> None:
-    """Fork for each request; here, in the fork, run it as the interpreter would run the script."""
+    """Fork for each request; in the fork, run it as the interpreter would run the script."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
-        for module in _IMPORTED:
-            import_module(module)
+        _make_ready()
         gc.freeze()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        an_end, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        asking: dict[int, socket.socket] = {}
         print("ready", flush=True)  # noqa: T201
         while True:
-            ready, _, _ = select.select([listening, sys.stdin], [], [])
+            ready, _, _ = select.select([listening, sys.stdin, an_end], [], [])
+            if an_end in ready:
+                os.read(an_end, 4096)
+                _answer(asking)
             if sys.stdin in ready:
                 return
+            if listening not in ready:
+                continue
             connection, _ = listening.accept()
-            if os.fork() == 0:
+            process = os.fork()
+            if process == 0:
                 break
-            connection.close()
+            asking[process] = connection
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.close(an_end)
+    os.close(wakeup)
     request = json.loads(connection.makefile().read())
-    if process := os.fork():
-        _, status = os.waitpid(process, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-        os._exit(0)
-    connection.close()
+    for other in (connection, *asking.values()):
+        other.close()
     _run(*request)
+
+
+def _make_ready() -> None:
+    """Import and make what each command would: a third of a short one is making all commands for Typer."""
+    for module in _IMPORTED:
+        import_module(module)
+    import_module("ragschema.revisions.manifest").read_manifest()
+    typer_main = import_module("typer.main")
+    app = import_module("ragschema.cli.app").app
+    made, make = typer_main.get_command(app), typer_main.get_command
+    typer_main.get_command = lambda wanted: made if wanted is app else make(wanted)  # type: ignore[attr-defined]
+
+
+def _answer(asking: dict[int, socket.socket]) -> None:
+    """Send the exit code of each fork that has ended to who asked for it."""
+    while asking:
+        process, status = os.waitpid(-1, os.WNOHANG)
+        if process == 0:
+            return
+        with asking.pop(process) as connection, suppress(OSError):  # who asked is gone
+            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def _run(
