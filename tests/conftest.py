@@ -10,8 +10,8 @@ Which fixture to use:
 - ``hand_made``: the name of a database that the hand-written SQL made, to clone likewise.
 - `servers.at_head`: a database at head on a server of another version, which the whole run shares too.
 - ``run``: a command in a process of its own: a fork, a tenth of a second; any other program is started.
-- ``checkout``: a copy of the checkout to add revisions to. Its ``run`` forks too; its ``start`` starts a process
-  (a second), to signal it or to read what it says meanwhile.
+- ``checkout``: a copy of the checkout to add revisions to. Its ``run`` forks too; so does its ``start``,
+  to signal the command or to read what it says meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from forks import ENTRY_POINTS, Forks
+from forks import ENTRY_POINTS, Fork, Forks
 from ragschema import embedded, migrations
 from ragschema.authoring.schema_dump import dump_schema
 from ragschema.database.settings import Database
@@ -68,6 +68,7 @@ __all__ = [
     "run_directory",
     "run_psql",
     "shared_forks",
+    "start_rag",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -410,6 +411,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     from checkouts import use_checkout  # which imports us
 
     return use_checkout(tmp_path, monkeypatch)
+
+
+def start_rag(*arguments: str, cwd: Path, **environment: str) -> Fork:
+    """Start ``rag`` in a fork, to signal it or to read what it says meanwhile; keywords are environment variables."""
+    return shared_forks().start("rag", arguments, cwd, clean_environment() | environment)
 
 
 @pytest.fixture

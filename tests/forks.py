@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, TextIO
 
 ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
 
@@ -78,8 +78,89 @@ class Forks:
 
         return ask(self.address, program, arguments, str(cwd), environment)
 
+    def start(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        stderr: int = subprocess.PIPE,
+    ) -> Fork:
+        """Start a program of `ENTRY_POINTS`; its standard error goes to a pipe, or to a file descriptor."""
+        from asking import command_of, request
+
+        command = command_of(program, arguments)
+        out, its_out = os.pipe()
+        error, its_error = os.pipe() if stderr == subprocess.PIPE else (None, stderr)
+        connection = request(self.address, command, str(cwd), environment, (its_out, its_error))
+        os.close(its_out)
+        if error is not None:
+            os.close(its_error)
+        return Fork(command, connection, os.fdopen(out), None if error is None else os.fdopen(error))
+
     def close(self) -> None:
         self._process.communicate()
+
+
+class Fork:
+    """A command that runs in a fork, with what tests ask of a `subprocess.Popen`."""
+
+    def __init__(
+        self, args: Sequence[str], connection: socket.socket, stdout: TextIO, stderr: TextIO | None
+    ) -> None:
+        self.args, self.stdout, self.stderr = args, stdout, stderr
+        self.returncode: int | None = None
+        self._connection, self._told = connection, connection.makefile()
+        self.pid = int(self._told.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._close()
+
+    def poll(self) -> int | None:
+        """Return the exit code, None before its end."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, for so many seconds; return the exit code."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._told.readline())
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it prints until its end, which comes within so many seconds."""
+        if timeout is not None:
+            self.wait(timeout)
+        errors: list[str] = []
+        reading = threading.Thread(target=lambda: errors.append(self.stderr.read() if self.stderr else ""))
+        reading.start()
+        printed = self.stdout.read()
+        reading.join()
+        self.wait()
+        self._close()
+        return printed, errors[0]
+
+    def send_signal(self, sent: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sent)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _close(self) -> None:
+        for each in (self._told, self._connection, self.stdout, self.stderr):
+            if each is not None:
+                each.close()
 
 
 def main(address: str) -> None:
@@ -109,14 +190,19 @@ def main(address: str) -> None:
             if process == 0:
                 break
             asking[process] = connection
+            with suppress(OSError):
+                connection.sendall(b"%d\n" % process)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.close(an_end)
     os.close(wakeup)
-    request = json.loads(connection.makefile().read())
+    _, outputs, _, _ = socket.recv_fds(connection, 1, 2)
+    with connection.makefile() as told:
+        request = json.loads(told.read())
     for other in (connection, *asking.values()):
         other.close()
-    _run(*request)
+    _run(*request, *outputs)
 
 
 def _make_ready() -> None:
@@ -140,15 +226,11 @@ def _answer(asking: dict[int, socket.socket]) -> None:
             connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _run(
-    program: str, argv: list[str], cwd: str, environment: dict[str, str], stdout: str, stderr: str
-) -> None:
-    for number, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, stdout, os.O_WRONLY),
-        (2, stderr, os.O_WRONLY),
-    ):
-        os.dup2(os.open(path, flags | os.O_APPEND), number)
+def _run(argv: list[str], cwd: str, environment: dict[str, str], stdout: int, stderr: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, descriptor in enumerate((nothing, stdout, stderr)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -156,7 +238,7 @@ def _run(
     sources = environment.get("PYTHONPATH")
     if sources and (package := Path(sources) / "ragschema").is_dir():
         import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
-    module, _, name = ENTRY_POINTS[program].partition(":")
+    module, _, name = ENTRY_POINTS[Path(argv[0]).name].partition(":")
     function: Any = getattr(import_module(module), name)
     try:
         sys.exit(function())

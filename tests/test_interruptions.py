@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from checkouts import (
     wait_until,
 )
 from conftest import connect
+from forks import Fork
 from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
@@ -39,9 +39,7 @@ with op.get_context().autocommit_block():
 
 
 @contextmanager
-def building(
-    checkout: Checkout, database: Database, command: tuple[str, ...]
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def building(checkout: Checkout, database: Database, command: tuple[str, ...]) -> Iterator[tuple[Fork, int]]:
     """Run a command until its concurrent build waits for a writer; yield the process and its backend."""
     with build_held_up(database), checkout.start(*command, database=database) as process:
         try:

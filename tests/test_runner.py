@@ -33,6 +33,7 @@ from checkouts import (
     wait_until,
 )
 from conftest import Command, clean_environment, connect, dump_schema, made_database
+from forks import Fork
 from proxies import proxied
 from ragschema import migrations
 from ragschema.database.options import Options
@@ -143,7 +144,7 @@ def test_readers_wait_no_longer_than_lock_timeout_and_the_blocker_is_named(
     assert timeout / 2 < max(waits) < timeout * 2
 
 
-def _read_until(process: subprocess.Popen[str], text: str) -> str:
+def _read_until(process: Fork, text: str) -> str:
     assert process.stderr is not None
     seen = ""
     for line in process.stderr:
