@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import Command, connect, passable_directory, start_rag
+from conftest import ROOT, Command, clean_environment, connect, passable_directory, start_rag
 from ragschema import embedded
 from ragschema.database.settings import Database
 from ragschema.embedded import data_directory, places, programs, sockets
@@ -665,8 +665,14 @@ def test_works_as_a_normal_user_and_says_where_it_may_not_write(tmp_path: Path) 
     home = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
         os.chown(home, NORMAL_USER, NORMAL_USER)
+        environment = clean_environment()
+        if places.find_blocked(embedded.program("postgres"), (NORMAL_USER, NORMAL_USER)):  # as below /root
+            for package in (embedded.program("postgres").parents[2], ROOT / "src" / "ragschema"):
+                shutil.copytree(package, tmp_path / package.name)
+            environment["PYTHONPATH"] = str(tmp_path)
         done = subprocess.run(
             [sys.executable, "-c", AS_NORMAL_USER, str(NORMAL_USER), str(home), "/etc"],
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
