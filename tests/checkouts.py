@@ -187,7 +187,7 @@ def wait_for_build(database: Database) -> int:
         return bool(found)
 
     with connect(database) as connection:
-        wait_until(is_waiting, "a concurrent build that waits", seconds=20)
+        wait_until(is_waiting, "a concurrent build that waits")
     return int(str(found[0]))
 
 

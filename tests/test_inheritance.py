@@ -233,7 +233,7 @@ def test_timeouts_that_end_every_session_at_once_end_none_of_ours(
             assert result.returncode == 0, (name, result.stderr)
             store(database, {name: "0"}, role)
         store(database, timeouts, role)
-        for command in ("plan", "", "status", "verify --data", "wait --timeout 5s", "health", "history"):
+        for command in ("plan", "", "status", "verify --data", "wait --timeout 60s", "health", "history"):
             result = run("rag", "migrate", *command.split(), DATABASE_URL=url)
             assert result.returncode == 0, (command, result.stderr)
         store(database, timeouts)

@@ -82,9 +82,9 @@ def test_after_kill_9_nobody_starts_before_the_backend_is_gone_and_the_next_run_
         assert not has_obtained_lock()
         process.kill()
         finish(process)
-        wait_until(has_obtained_lock, "the lock of the killed deployer", seconds=10)
+        wait_until(has_obtained_lock, "the lock of the killed deployer")
         alive = "SELECT FROM pg_stat_activity WHERE pid = %s"
-        wait_until(lambda: not rows(connection, alive, pid), "the end of the backend", seconds=10)
+        wait_until(lambda: not rows(connection, alive, pid), "the end of the backend")
         connection.execute("SELECT pg_advisory_unlock_all()")
     assert_heals(checkout, database, revision)
 
@@ -117,7 +117,6 @@ def test_a_signal_cancels_the_build_and_says_what_to_run_next(
         wait_until(
             lambda: rows(connection, "SELECT FROM pg_stat_activity WHERE pid = %s", pid) == [],
             "the end of the backend",
-            seconds=10,
         )
     assert "Traceback" not in result.stderr
     assert (
@@ -199,7 +198,7 @@ def test_an_interrupted_transaction_leaves_nothing(checkout: Checkout, database:
         process.terminate()
         result = finish(process)
         assert result.returncode == 143
-        wait_until(lambda: not rows(connection, sleeping), "the end of the statement", seconds=10)
+        wait_until(lambda: not rows(connection, sleeping), "the end of the statement")
         assert rows(connection, "SELECT to_regclass('rag_seen')::text") == [None]
     assert migrations.status(database).current == checkout.base
 

@@ -104,7 +104,7 @@ def test_what_is_rolled_back_was_never_enqueued_and_announces_nothing(
         session.rollback()
         jobs.enqueue(session, "other", {})
         session.commit()
-        assert [told.payload for told in ears.notifies(timeout=10, stop_after=1)] == ["other"]
+        assert [told.payload for told in ears.notifies(timeout=60, stop_after=1)] == ["other"]
 
 
 def test_many_are_enqueued_in_order_each_with_what_it_says(session: Session) -> None:
@@ -146,7 +146,7 @@ def test_notifications_come_once_a_type_and_can_be_turned_off(session: Session, 
         jobs.enqueue(session, "last", {})
         session.commit()
         told: list[str] = []
-        for notification in ears.notifies(timeout=10):
+        for notification in ears.notifies(timeout=60):
             told.append(notification.payload)
             if notification.payload == "last":
                 break
