@@ -650,7 +650,7 @@ def notified(connection: psycopg.Connection[Any], channel: str = "rag_jobs_publi
     """Return what a listener hears before what is sent now: notifications come in the order of their commits."""
     with psycopg.connect(connection.info.dsn, autocommit=True) as speaker:
         speaker.execute("SELECT pg_notify(%s, 'the end')", (channel,))
-    heard = []
+    heard: list[tuple[str, str]] = []
     for found in connection.notifies(timeout=60):
         if found.payload == "the end":
             return heard
