@@ -50,8 +50,12 @@ def request(
         outputs: The file descriptors of its standard output and standard error.
     """
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(address)
-    socket.send_fds(connection, [b"1"], outputs)
-    connection.sendall(json.dumps([command, cwd, dict(environment)]).encode())
-    connection.shutdown(socket.SHUT_WR)
+    try:
+        connection.connect(address)
+        socket.send_fds(connection, [b"1"], outputs)
+        connection.sendall(json.dumps([command, cwd, dict(environment)]).encode())
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        connection.close()
+        raise
     return connection

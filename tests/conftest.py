@@ -1,4 +1,4 @@
-"""One embedded server a run, a template database for each revision, a clone for each test that asks.
+"""One embedded server a run, a template database for each revision that is wanted, a clone for each test.
 
 Which fixture to use:
 
@@ -10,8 +10,9 @@ Which fixture to use:
 - ``hand_made``: the name of a database that the hand-written SQL made, to clone likewise.
 - `servers.at_head`: a database at head on a server of another version, which the whole run shares too.
 - ``run``: a command in a process of its own: a fork, a tenth of a second; any other program is started.
+- `start_rag`: ``rag`` in a fork that goes on, to signal it or to read what it says meanwhile.
 - ``checkout``: a copy of the checkout to add revisions to. Its ``run`` forks too; so does its ``start``,
-  to signal the command or to read what it says meanwhile.
+  which goes on.
 """
 
 from __future__ import annotations

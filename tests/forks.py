@@ -1,9 +1,10 @@
 """Processes of ``rag`` and ``alembic`` without their start: forks of one that has imported what they need.
 
 Such a process has its own environment, working directory, standard streams, signals and exit code, waits for its
-threads and runs what is registered for its end. What is not in it is the start, half a second of imports, and
-the taking apart of what was imported: tests of these run the installed script. In a copy of the checkout, named
-by PYTHONPATH, its revisions count; the modules are ours, which a copy does not change.
+threads and runs what is registered for its end. What is not in it is the start, half a second of imports, the
+making of all commands for Typer, and the taking apart of what was imported: tests of these run the installed
+script. In a copy of the checkout, named by PYTHONPATH, its revisions count; the modules are ours, which a copy
+does not change.
 """
 
 from __future__ import annotations
