@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 
 from conftest import clean_environment, connect, copy_checkout, shared_forks
+from forks import Fork
 from ragschema.database.settings import Database
 from ragschema.revisions import locations
 
@@ -97,20 +97,11 @@ class Checkout:
         (file,) = self.versions.glob(f"{revision}_*.py")
         return file
 
-    def start(
-        self, *command: str, database: Database, stderr: int = subprocess.PIPE
-    ) -> subprocess.Popen[str]:
-        """Start ``rag ...`` or ``alembic ...`` of this checkout on a database."""
+    def start(self, *command: str, database: Database, stderr: int = subprocess.PIPE) -> Fork:
+        """Start ``rag ...`` or ``alembic ...`` of this checkout on a database, in a fork."""
         program, *arguments = self._command(command)
-        return subprocess.Popen(
-            [sys.executable, "-m", {"rag": "ragschema"}.get(program, program), *arguments],
-            cwd=self.path.parent,
-            env=self._environment(database),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
+        directory, environment = self.path.parent, self._environment(database)
+        return shared_forks().start(program, arguments, directory, environment, stderr)
 
     def run(self, *command: str, database: Database) -> subprocess.CompletedProcess[str]:
         """Run ``rag ...`` or ``alembic ...`` of this checkout on a database to its end, in a fork."""
@@ -142,10 +133,10 @@ def use_checkout(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     return checkout
 
 
-def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+def finish(process: Fork) -> subprocess.CompletedProcess[str]:
     """Wait for a process to end; return what it printed."""
     stdout, stderr = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    return subprocess.CompletedProcess(process.args, process.wait(), stdout, stderr)
 
 
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
@@ -196,7 +187,7 @@ def wait_for_build(database: Database) -> int:
         return bool(found)
 
     with connect(database) as connection:
-        wait_until(is_waiting, "a concurrent build that waits", seconds=20)
+        wait_until(is_waiting, "a concurrent build that waits")
     return int(str(found[0]))
 
 

@@ -1,4 +1,4 @@
-"""One embedded server a run, a template database for each revision, a clone for each test that asks.
+"""One embedded server a run, a template database for each revision that is wanted, a clone for each test.
 
 Which fixture to use:
 
@@ -10,8 +10,9 @@ Which fixture to use:
 - ``hand_made``: the name of a database that the hand-written SQL made, to clone likewise.
 - `servers.at_head`: a database at head on a server of another version, which the whole run shares too.
 - ``run``: a command in a process of its own: a fork, a tenth of a second; any other program is started.
-- ``checkout``: a copy of the checkout to add revisions to. Its ``run`` forks too; its ``start`` starts a process
-  (a second), to signal it or to read what it says meanwhile.
+- `start_rag`: ``rag`` in a fork that goes on, to signal it or to read what it says meanwhile.
+- ``checkout``: a copy of the checkout to add revisions to. Its ``run`` forks too; so does its ``start``,
+  which goes on.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from forks import ENTRY_POINTS, Forks
+from forks import ENTRY_POINTS, Fork, Forks
 from ragschema import embedded, migrations
 from ragschema.authoring.schema_dump import dump_schema
 from ragschema.database.settings import Database
@@ -68,6 +69,7 @@ __all__ = [
     "run_directory",
     "run_psql",
     "shared_forks",
+    "start_rag",
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -392,17 +394,23 @@ def _link(source: str, copy: str) -> None:
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@cache
+_forks: list[Forks] = []
+_starting_forks = threading.Lock()
+
+
 def shared_forks() -> Forks:
-    """Return the process to fork of this process of the run; the first that asks starts it."""
-    return Forks(run_directory(), clean_environment())
+    """Return the process to fork of this process of the run; the first that asks, in any thread, starts it."""
+    with _starting_forks:
+        if not _forks:
+            _forks.append(Forks(run_directory(), clean_environment()))
+    return _forks[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _forks_end_with_the_session() -> Iterator[None]:
     yield
-    if shared_forks.cache_info().currsize:
-        shared_forks().close()
+    for forks in _forks:
+        forks.close()
 
 
 @pytest.fixture
@@ -410,6 +418,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     from checkouts import use_checkout  # which imports us
 
     return use_checkout(tmp_path, monkeypatch)
+
+
+def start_rag(*arguments: str, cwd: Path, **environment: str) -> Fork:
+    """Start ``rag`` in a fork, to signal it or to read what it says meanwhile; keywords are environment variables."""
+    return shared_forks().start("rag", arguments, cwd, clean_environment() | environment)
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from pathlib import Path
 from conftest import clean_environment, shared_forks
 
 _ASKING = """
-import os, sys
-sys.path.append({tests!r})
-from asking import ask
-sys.path.pop()
+import os as _os, sys as _sys
+_sys.path.append({tests!r})
+from asking import ask as _ask
+_sys.path.pop()
 def _run(program, arguments):
-    done = ask({address!r}, program, arguments, os.getcwd(), os.environ)
+    done = _ask({address!r}, program, arguments, _os.getcwd(), _os.environ)
     print(done.stdout, end="", flush=True)
-    print(done.stderr, end="", file=sys.stderr, flush=True)
+    print(done.stderr, end="", file=_sys.stderr, flush=True)
     done.check_returncode()
 """
 _HEADING = re.compile(r"^## (.+)$", re.M)

@@ -6,6 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from conftest import ROOT
 
@@ -41,30 +43,36 @@ class RaisedError:
         return " ".join(taken)
 
 
+@cache
+def parsed_sources() -> dict[Path, ast.Module]:
+    """Return the syntax tree of every module of the package, by its path: parsed once a process."""
+    return {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
+
+
+@cache
 def read_errors() -> list[RaisedError]:
     """Return every error of ours that the source makes, sorted by place."""
-    trees = {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
+    trees = {path: list(ast.walk(tree)) for path, tree in parsed_sources().items()}
+    classes = [node for nodes in trees.values() for node in nodes if isinstance(node, ast.ClassDef)]
     kinds = {"RagSchemaError"}
     while True:
         found = {
             node.name
-            for tree in trees.values()
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef)
-            and any(isinstance(base, ast.Name) and base.id in kinds for base in node.bases)
+            for node in classes
+            if any(isinstance(base, ast.Name) and base.id in kinds for base in node.bases)
         }
         if found <= kinds:
             break
         kinds |= found
     makers = {
         function.name: [argument.arg for argument in function.args.args].index(name)
-        for tree in trees.values()
-        for function in ast.walk(tree)
+        for nodes in trees.values()
+        for function in nodes
         if isinstance(function, ast.FunctionDef) and (name := _passed_on(function, kinds)) is not None
     }
     errors = []
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for path, nodes in trees.items():
+        for node in nodes:
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
                 continue
             place = makers.get(node.func.id, 0 if node.func.id in kinds else None)

@@ -1,9 +1,10 @@
 """Processes of ``rag`` and ``alembic`` without their start: forks of one that has imported what they need.
 
 Such a process has its own environment, working directory, standard streams, signals and exit code, waits for its
-threads and runs what is registered for its end. What is not in it is the start, half a second of imports, and
-the taking apart of what was imported: tests of these run the installed script. In a copy of the checkout, named
-by PYTHONPATH, its revisions count; the modules are ours, which a copy does not change.
+threads and runs what is registered for its end. What is not in it is the start, half a second of imports, the
+making of all commands for Typer, and the taking apart of what was imported: tests of these run the installed
+script. In a copy of the checkout, named by PYTHONPATH, its revisions count; the modules are ours, which a copy
+does not change.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, TextIO
 
 ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
 
 _IMPORTED = (
     "alembic.command",
     "alembic.config",
+    "encodings.ascii",
     "psutil",
     "ragschema.authoring.create",
     "ragschema.cli.app",
@@ -48,6 +51,8 @@ _IMPORTED = (
     "rich.console",
     "sqlalchemy.dialects.postgresql.psycopg",
     "tenacity",
+    "typer._click._textwrap",
+    "typer._click.decorators",
 )
 
 
@@ -74,47 +79,159 @@ class Forks:
 
         return ask(self.address, program, arguments, str(cwd), environment)
 
+    def start(
+        self,
+        program: str,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        stderr: int = subprocess.PIPE,
+    ) -> Fork:
+        """Start a program of `ENTRY_POINTS`; its standard error goes to a pipe, or to a file descriptor."""
+        from asking import command_of, request
+
+        command = command_of(program, arguments)
+        out, its_out = os.pipe()
+        error, its_error = os.pipe() if stderr == subprocess.PIPE else (None, stderr)
+        connection = request(self.address, command, str(cwd), environment, (its_out, its_error))
+        os.close(its_out)
+        if error is not None:
+            os.close(its_error)
+        return Fork(command, connection, os.fdopen(out), None if error is None else os.fdopen(error))
+
     def close(self) -> None:
         self._process.communicate()
 
 
+class Fork:
+    """A command that runs in a fork, with what tests ask of a `subprocess.Popen`."""
+
+    def __init__(
+        self, args: Sequence[str], connection: socket.socket, stdout: TextIO, stderr: TextIO | None
+    ) -> None:
+        self.args, self.stdout, self.stderr = args, stdout, stderr
+        self.returncode: int | None = None
+        self._connection, self._told = connection, connection.makefile()
+        self.pid = int(self._told.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._close()
+
+    def poll(self) -> int | None:
+        """Return the exit code, None before its end."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, for so many seconds; return the exit code."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            self.returncode = int(self._told.readline())
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it prints until its end, which comes within so many seconds."""
+        if timeout is not None:
+            self.wait(timeout)
+        errors: list[str] = []
+        reading = threading.Thread(target=lambda: errors.append(self.stderr.read() if self.stderr else ""))
+        reading.start()
+        printed = self.stdout.read()
+        reading.join()
+        self.wait()
+        self._close()
+        return printed, errors[0]
+
+    def send_signal(self, sent: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sent)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _close(self) -> None:
+        for each in (self._told, self._connection, self.stdout, self.stderr):
+            if each is not None:
+                each.close()
+
+
 def main(address: str) -> None:
-    """Fork for each request; here, in the fork, run it as the interpreter would run the script."""
+    """Fork for each request; in the fork, run it as the interpreter would run the script."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
-        for module in _IMPORTED:
-            import_module(module)
+        _make_ready()
         gc.freeze()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+        an_end, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        asking: dict[int, socket.socket] = {}
         print("ready", flush=True)  # noqa: T201
         while True:
-            ready, _, _ = select.select([listening, sys.stdin], [], [])
+            ready, _, _ = select.select([listening, sys.stdin, an_end], [], [])
+            if an_end in ready:
+                os.read(an_end, 4096)
+                _answer(asking)
             if sys.stdin in ready:
                 return
+            if listening not in ready:
+                continue
             connection, _ = listening.accept()
-            if os.fork() == 0:
+            process = os.fork()
+            if process == 0:
                 break
-            connection.close()
+            asking[process] = connection
+            with suppress(OSError):
+                connection.sendall(b"%d\n" % process)
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request = json.loads(connection.makefile().read())
-    if process := os.fork():
-        _, status = os.waitpid(process, 0)
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-        os._exit(0)
-    connection.close()
-    _run(*request)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.close(an_end)
+    os.close(wakeup)
+    _, outputs, _, _ = socket.recv_fds(connection, 1, 2)
+    with connection.makefile() as told:
+        request = json.loads(told.read())
+    for other in (connection, *asking.values()):
+        other.close()
+    _run(*request, *outputs)
 
 
-def _run(
-    program: str, argv: list[str], cwd: str, environment: dict[str, str], stdout: str, stderr: str
-) -> None:
-    for number, path, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, stdout, os.O_WRONLY),
-        (2, stderr, os.O_WRONLY),
-    ):
-        os.dup2(os.open(path, flags | os.O_APPEND), number)
+def _make_ready() -> None:
+    """Import and make what each command would: a third of a short one is making all commands for Typer."""
+    for module in _IMPORTED:
+        import_module(module)
+    import_module("ragschema.revisions.manifest").read_manifest()
+    typer_main = import_module("typer.main")
+    app = import_module("ragschema.cli.app").app
+    made, make = typer_main.get_command(app), typer_main.get_command
+    typer_main.get_command = lambda wanted: made if wanted is app else make(wanted)  # type: ignore[attr-defined]
+
+
+def _answer(asking: dict[int, socket.socket]) -> None:
+    """Send the exit code of each fork that has ended to who asked for it."""
+    while asking:
+        process, status = os.waitpid(-1, os.WNOHANG)
+        if process == 0:
+            return
+        with asking.pop(process) as connection, suppress(OSError):  # who asked is gone
+            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _run(argv: list[str], cwd: str, environment: dict[str, str], stdout: int, stderr: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, descriptor in enumerate((nothing, stdout, stderr)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -122,7 +239,7 @@ def _run(
     sources = environment.get("PYTHONPATH")
     if sources and (package := Path(sources) / "ragschema").is_dir():
         import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
-    module, _, name = ENTRY_POINTS[program].partition(":")
+    module, _, name = ENTRY_POINTS[Path(argv[0]).name].partition(":")
     function: Any = getattr(import_module(module), name)
     try:
         sys.exit(function())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Command, copy_checkout
+from conftest import ROOT, clean_environment, copy_checkout, shared_forks
 from ragschema.authoring import snapshots
 from ragschema.database.settings import Database
 from ragschema.errors import UsageError
@@ -36,7 +36,7 @@ def _difference(path: Path, text: str) -> list[str]:
     return list(unified_diff(found.splitlines(), text.splitlines(), name, "derived", lineterm=""))
 
 
-def test_freeze_writes_what_is_stale_and_names_it(tmp_path: Path, run: Command) -> None:
+def test_freeze_writes_what_is_stale_and_names_it(tmp_path: Path) -> None:
     copy = copy_checkout(tmp_path)
     (copy / "docs").mkdir()
     stale = ["alembic/fingerprints.json", "alembic/versions/HEAD", "docs/schema.md", "schema.sql"]
@@ -44,8 +44,8 @@ def test_freeze_writes_what_is_stale_and_names_it(tmp_path: Path, run: Command) 
     (copy / stale[1]).write_text("20251225160000\n")
 
     def freeze(*options: str) -> subprocess.CompletedProcess[str]:
-        arguments = ["migrate", "freeze", *options]
-        return run("python", "-m", "ragschema", *arguments, cwd=copy, PYTHONPATH=str(copy / "src"))
+        told = clean_environment() | {"PYTHONPATH": str(copy / "src")}
+        return shared_forks().run("rag", ["migrate", "freeze", *options], copy, told)
 
     checked = freeze("--check")
     assert checked.returncode == 1

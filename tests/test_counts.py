@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import ROOT
+from errors_of_source import SOURCE, parsed_sources
 from ragschema.words import counted
-
-SOURCE = ROOT / "src" / "ragschema"
 
 
 @pytest.mark.parametrize(
@@ -26,10 +24,10 @@ def test_an_irregular_plural_is_given() -> None:
 
 def counts_before_nouns() -> Iterator[str]:
     """Yield the f-strings in which a plural follows the length of something."""
-    for path in sorted(SOURCE.rglob("*.py")):
+    for path, tree in parsed_sources().items():
         if path.relative_to(SOURCE).parts[0].startswith("operations_v"):  # frozen
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.JoinedStr):
                 continue
             for value, text in zip(node.values, node.values[1:], strict=False):

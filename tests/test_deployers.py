@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Command, clean_environment, connect
+from conftest import ROOT, Command, clean_environment, connect, start_rag
 from ragschema import migrations
 from ragschema.database.connections import opened
 from ragschema.database.options import Options
@@ -30,17 +30,11 @@ def test_eight_deployers_on_an_empty_database_all_succeed(run: Command, empty_da
     assert migrations.status(empty_database).state == "OK"
 
 
-def test_a_deployer_waits_for_the_lock_and_says_who_has_it(empty_database: Database) -> None:
+def test_a_deployer_waits_for_the_lock_and_says_who_has_it(empty_database: Database, tmp_path: Path) -> None:
     with connect(empty_database) as holder:
         holder.execute("SET application_name = 'the other deployer'")
         holder.execute("SELECT pg_advisory_lock(%s)", (deployer_lock_key("public"),))
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("rag")), "migrate"],
-            env=clean_environment() | {"DATABASE_URL": empty_database.libpq_url()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = start_rag("migrate", cwd=tmp_path, DATABASE_URL=empty_database.libpq_url())
         assert process.stderr is not None
         for line in process.stderr:
             if "Waiting for another deployer" in line:

@@ -156,7 +156,7 @@ def test_the_setting_turns_notifications_off(database: Database) -> None:
         connection.execute("INSERT INTO rag_jobs (job_type, payload) VALUES ('silent', '{}')")
         connection.execute("RESET rag_jobs.notify")
         connection.execute("SELECT rag_jobs_enqueue('loud')")
-        assert [told.payload for told in ears.notifies(timeout=10, stop_after=1)] == ["loud"]
+        assert [told.payload for told in ears.notifies(timeout=60, stop_after=1)] == ["loud"]
 
 
 def test_another_language_calls_the_functions(database: Database) -> None:

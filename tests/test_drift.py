@@ -20,6 +20,7 @@ from ragschema import migrations
 from ragschema.database.server import Connection
 from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError, UsageError
+from ragschema.migrations.request import Applied
 from ragschema.state import expected as expected_catalogues
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.comparison import Difference, Drift, compare, nearest
@@ -391,24 +392,29 @@ def fitting(revision: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("revision", read_fingerprints())
-def test_a_database_fits_the_revision_it_is_at_and_no_unlike_one(
-    database_at: DatabaseAt, revision: str
-) -> None:
-    """Notes do not change that, and neither does one drift."""
-    with connect(database_at(revision)) as connection:
-        drift = nearest_revision(connection, "public")
-        assert (drift.revision, drift.differences, drift.notes) == (alike(revision)[0], (), ())
-        catalogue = read_catalogue(connection, "public")
-        clean = [other for other in read_fingerprints() if compare(catalogue, other).is_clean]
-        assert clean == fitting(revision)
-        run_script(connection, "ALTER TABLE rag_jobs ADD mine text; CREATE INDEX mine ON rag_jobs (mine)")
-        drift = nearest_revision(connection, "public")
-        assert (drift.revision, drift.is_clean, len(drift.notes)) == (alike(revision)[0], True, 2)
-        connection.execute("ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey")
-        drift = nearest_revision(connection, "public")
-        assert drift.revision == alike(revision)[0]
-        assert found(drift) == {"constraint rag_jobs.rag_jobs_pkey": None}
+def test_a_database_fits_the_revision_it_is_at_and_no_unlike_one(empty_database: Database) -> None:
+    """Notes do not change that, and neither does one drift: at each revision on the way up."""
+    seen = []
+
+    def look(applied: Applied) -> None:
+        revision = applied.revision
+        with connect(empty_database) as connection, connection.transaction(force_rollback=True):
+            catalogue = read_catalogue(connection, "public")
+            drift = nearest_revision(connection, "public")
+            assert (drift.revision, drift.differences, drift.notes) == (alike(revision)[0], (), ())
+            clean = [other for other in read_fingerprints() if compare(catalogue, other).is_clean]
+            assert clean == fitting(revision)
+            run_script(connection, "ALTER TABLE rag_jobs ADD mine text; CREATE INDEX mine ON rag_jobs (mine)")
+            drift = nearest_revision(connection, "public")
+            assert (drift.revision, drift.is_clean, len(drift.notes)) == (alike(revision)[0], True, 2)
+            connection.execute("ALTER TABLE rag_jobs DROP CONSTRAINT rag_jobs_pkey")
+            drift = nearest_revision(connection, "public")
+            assert drift.revision == alike(revision)[0]
+            assert found(drift) == {"constraint rag_jobs.rag_jobs_pkey": None}
+        seen.append(revision)
+
+    migrations.upgrade(empty_database, report=look)
+    assert seen == [*read_fingerprints()]
 
 
 def test_offline_sql_makes_each_revision_too(empty_database: Database) -> None:

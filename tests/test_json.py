@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import typer
 
-from conftest import ROOT, Command, DatabaseAt, connect, copy_checkout
+from conftest import ROOT, Command, DatabaseAt, clean_environment, connect, copy_checkout, shared_forks
 from ragschema import migrations
 from ragschema.authoring.json_schemas import json_schemas_path, json_schemas_text
 from ragschema.cli.app import app
@@ -129,11 +129,11 @@ def test_json_of_adopting(run: Command, database: Database) -> None:
     check("migrate adopt", result.stdout)
 
 
-def test_json_of_writing_a_revision(tmp_path: Path, run: Command) -> None:
+def test_json_of_writing_a_revision(tmp_path: Path) -> None:
     copy = copy_checkout(tmp_path)
     for command in ("migrate create Note", "migrate hash"):
-        arguments = [*command.split(), "--json"]
-        result = run("python", "-m", "ragschema", *arguments, cwd=copy, PYTHONPATH=str(copy / "src"))
+        told = clean_environment() | {"PYTHONPATH": str(copy / "src")}
+        result = shared_forks().run("rag", [*command.split(), "--json"], copy, told)
         assert result.returncode == 0, result.stderr
         check(" ".join(command.split()[:2]), result.stdout)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from psycopg.pq import Conninfo
 
-from conftest import Command, clean_environment
+import ragschema
+from conftest import Command
 from ragschema import embedded
 from ragschema.database.options import find_options
 from ragschema.database.settings import Database, embedded_directory, find_database
@@ -207,19 +208,19 @@ def test_a_command_that_looks_makes_no_server(run: Command, tmp_path: Path, comm
 @pytest.mark.parametrize(
     "call",
     [
-        "ragschema.session_factory()",
-        "ragschema.create_engine()",
-        "ragschema.create_async_engine()",
-        "ragschema.migrations.status()",
-        "ragschema.migrations.upgrade()",
+        ragschema.session_factory,
+        ragschema.create_engine,
+        ragschema.create_async_engine,
+        ragschema.migrations.status,
+        ragschema.migrations.upgrade,
     ],
 )
-def test_the_library_makes_no_server(tmp_path: Path, call: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", f"import ragschema, ragschema.migrations; {call}"],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "ConfigurationError: There is no embedded server in" in result.stderr
+def test_the_library_makes_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="There is no embedded server in"):
+        call()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -195,22 +193,15 @@ def test_nowhere_when_a_migration_fails(server: Server, checkout: Checkout, tmp_
         assert "Traceback" in said(checkout, environment, "alembic", "--raiseerr", "upgrade", "head", code=1)
 
     replace_upgrade(checkout, revision, "SELECT pg_sleep(600)")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ragschema", *debug[1:]],
-        cwd=checkout.path.parent,
-        env=told(checkout, environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    program, *arguments = debug
+    process = shared_forks().start(program, arguments, checkout.path.parent, told(checkout, environment))
     with connect(administrator) as connection:
         sleeping = "SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'"
         wait_until(lambda: rows(connection, sleeping), "the revision to run")
     process.terminate()
-    output, _ = process.communicate()
+    printed, errors = process.communicate()
     assert process.returncode == 143
-    assert CANARY not in output
+    assert CANARY not in printed + errors
     assert_nowhere(server, "failing")
 
 

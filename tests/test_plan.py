@@ -25,6 +25,7 @@ from conftest import (
     made_database,
     run_psql,
     shared_forks,
+    start_rag,
 )
 from ragschema import migrations
 from ragschema.database.settings import Database
@@ -576,11 +577,9 @@ def test_a_rehearsal_runs_what_the_targets_version_would(checkout: Checkout) -> 
 
 def test_a_plan_that_is_ended_leaves_no_server_behind(empty_database: Database) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("rag")), "migrate", "plan", "--to", HEAD],
-            env=clean_environment() | {"DATABASE_URL": empty_database.libpq_url(), "TMPDIR": directory},
-            stderr=subprocess.PIPE,
-            text=True,
+        url = empty_database.libpq_url()
+        process = start_rag(
+            "migrate", "plan", "--to", HEAD, cwd=Path(directory), DATABASE_URL=url, TMPDIR=directory
         )
         assert process.stderr is not None
         assert any("Rehearsing" in line for line in process.stderr)

@@ -66,7 +66,7 @@ def pgbouncer(server: Mapping[str, str], mode: str, size: int) -> Iterator[Mappi
             **({"user": user[0], "group": user[1], "extra_groups": []} if user else {}),  # type: ignore[call-overload]
         )
         try:
-            wait_until((directory / ".s.PGSQL.6432").exists, "pgbouncer's socket", seconds=20)
+            wait_until((directory / ".s.PGSQL.6432").exists, "pgbouncer's socket")
             yield {**server, "host": str(directory), "port": "6432"}
         finally:
             process.terminate()

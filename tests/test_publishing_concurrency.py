@@ -68,7 +68,7 @@ def start_waiting(
     with engine.connect() as connection:
         before = count_waiting(connection)
         future = threads.submit(run)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while count_waiting(connection) == before:
             assert not future.done(), future.result()
             assert time.monotonic() < deadline

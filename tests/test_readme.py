@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Command, DatabaseAt, clean_environment, copy_checkout
+from conftest import ROOT, Command, DatabaseAt, clean_environment, copy_checkout, shared_forks
 from documents import assert_printed, block, imported, run_blocks, section
 from ragschema import migrations
 from ragschema.database.settings import Database
@@ -97,8 +97,8 @@ def test_every_command_of_the_table_works(
         request.addfinalizer(lambda: run("rag", "db", "destroy", "--yes"))
     if verb in ("create", "hash"):
         copy = copy_checkout(tmp_path)
-        environment["PYTHONPATH"] = str(copy / "src")
-        result = run("python", "-m", "ragschema", *arguments, cwd=copy, **environment)
+        told = clean_environment() | environment | {"PYTHONPATH": str(copy / "src")}
+        result = shared_forks().run("rag", arguments, copy, told)
     else:
         result = run("rag", *arguments, **environment)
     assert result.returncode == 0, result.stderr

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 
-from conftest import ROOT, connect
+from conftest import connect
+from errors_of_source import SOURCE, parsed_sources
 from ragschema import migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import DatabaseAhead, RagSchemaError, UnmanagedDatabase
 from ragschema.migrations.health import check_health
 
-SOURCE = ROOT / "src" / "ragschema"
 FROZEN = ("operations_v1", "operations_v2")
 
 
@@ -83,25 +84,24 @@ def test_a_revision_that_does_not_exist_is_refused_alike(database: Database) -> 
     assert remedies == {"Run `rag migrate history` to see the revisions."}
 
 
-def errors_raised() -> Iterator[tuple[str, str, str]]:
-    """Yield the class, the first sentence and the module of every error of ours that is made."""
-    trees = {
-        str(path.relative_to(SOURCE)): ast.parse(path.read_text())
-        for path in SOURCE.rglob("*.py")
+@cache
+def errors_raised() -> list[tuple[str, str, str]]:
+    """Return the class, the first sentence and the module of every error of ours that is made."""
+    nodes = {
+        str(path.relative_to(SOURCE)): list(ast.walk(tree))
+        for path, tree in parsed_sources().items()
         if path.relative_to(SOURCE).parts[0] not in FROZEN
     }
+    classes = [node for each in nodes.values() for node in each if isinstance(node, ast.ClassDef)]
     ours = {"RagSchemaError"}
     for _ in range(3):  # as deep as errors are derived
-        ours |= {
-            node.name
-            for tree in trees.values()
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef) and ours & {getattr(base, "id", "") for base in node.bases}
-        }
-    for module, tree in trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ours and node.args:
-                yield ast.unparse(node.func), text_of(node.args[0]), module
+        ours |= {node.name for node in classes if ours & {getattr(base, "id", "") for base in node.bases}}
+    return [
+        (ast.unparse(node.func), text_of(node.args[0]), module)
+        for module, each in nodes.items()
+        for node in each
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ours and node.args
+    ]
 
 
 def text_of(node: Any) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +14,7 @@ import psutil
 import psycopg
 import pytest
 
-from conftest import Command, clean_environment, connect, made_database, run_psql
+from conftest import Command, connect, made_database, run_psql, start_rag
 from ragschema import migrations
 from ragschema.database.connections import Opened, opened
 from ragschema.database.options import Options
@@ -264,14 +262,8 @@ _DUMP_WAITS = (
 def killed_plan(database: Database, directory: Path, beside: Path) -> Path:
     """Kill -9 a plan while pg_dump waits for a lock; return its scratch directory."""
     parameters = {**database.parameters, "password": CANARY}
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("rag")), "migrate", "plan"],
-        env=clean_environment()
-        | {"DATABASE_URL": Database(parameters, "the tests").libpq_url(), "TMPDIR": str(directory)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
+    url = Database(parameters, "the tests").libpq_url()
+    process = start_rag("migrate", "plan", cwd=directory, DATABASE_URL=url, TMPDIR=str(directory))
     assert process.stderr is not None
     assert any("Rehearsing" in line for line in process.stderr)
     with connect(database) as blocker, connect(database) as observer, blocker.transaction():
@@ -289,14 +281,8 @@ def killed_plan(database: Database, directory: Path, beside: Path) -> Path:
 def test_an_interrupted_plan_leaves_nothing_at_once(
     older_database: Database, tmp_path: Path, moment: str, sent: signal.Signals, code: int
 ) -> None:
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("rag")), "migrate", "plan"],
-        env=clean_environment() | {"DATABASE_URL": older_database.libpq_url(), "TMPDIR": str(tmp_path)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=default_signals,
-    )
+    url = older_database.libpq_url()
+    process = start_rag("migrate", "plan", cwd=tmp_path, DATABASE_URL=url, TMPDIR=str(tmp_path))
     assert process.stderr is not None
     assert any("Rehearsing" in line for line in process.stderr)
     with connect(older_database) as blocker, connect(older_database) as observer, blocker.transaction():
@@ -310,12 +296,6 @@ def test_an_interrupted_plan_leaves_nothing_at_once(
     assert (process.returncode, "Traceback" in said) == (code, False), said
     assert list(tmp_path.iterdir()) == []
     assert [each for each in psutil.process_iter() if is_about(each, tmp_path)] == []
-
-
-def default_signals() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so would its children."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)
 
 
 def is_about(process: psutil.Process, directory: Path) -> bool:

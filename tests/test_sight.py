@@ -209,7 +209,7 @@ def test_a_policy_that_shows_the_revision_is_enough_to_look(service: Database, d
     with connect(database) as connection:
         connection.execute("CREATE POLICY everybody ON rag_alembic_version FOR SELECT USING (true)")
     assert migrations.status(service).state == "OK"
-    assert migrations.wait(service, timeout=10).state == "OK"
+    assert migrations.wait(service, timeout=60).state == "OK"
     assert migrations.verify(service).is_clean
     with connect(service) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SET row_security = off; SELECT * FROM rag_alembic_version")
