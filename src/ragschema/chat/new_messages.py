@@ -13,7 +13,7 @@ from ragschema.chat.citations import INSERT_CITATIONS, write_citations
 from ragschema.chat.errors import ChatError, UnknownMessage, unknown_message, unknown_session
 from ragschema.chat.message_columns import COLUMNS, TYPES, WRITTEN
 from ragschema.chat.records import NewMessage, StoredMessage
-from ragschema.jobs.payloads import write_json
+from ragschema.json_text import write_json
 from ragschema.schema.base import Executor
 
 
@@ -106,8 +106,8 @@ def _parameters(
     parts = None if message.parts is None else list(message.parts)
     return {
         **{name: getattr(message, name) for name in WRITTEN},
-        "parts": None if parts is None else write_json(parts, "The parts of the message", error=ChatError),
-        "metadata": write_json(dict(message.metadata or {}), "The metadata of the message", error=ChatError),
+        "parts": None if parts is None else write_json(parts, "The parts of the message", ChatError),
+        "metadata": write_json(dict(message.metadata or {}), "The metadata of the message", ChatError),
         "created_at": message.created_at,
         "citations": write_citations(citations, cited),
     }

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from ragschema.chat.arguments import check_id, check_number, check_texts, check_user
 from ragschema.chat.errors import ChatError
 from ragschema.chat.records import SessionCursor, StoredSession
-from ragschema.jobs.payloads import write_json
+from ragschema.json_text import write_json
 from ragschema.schema.base import Executor
 
 _COLUMNS = "id, user_id, title, metadata, created_at, updated_at, deleted_at"
@@ -43,7 +43,7 @@ def create_session(
         raise ChatError(
             f"The session's metadata is {type(metadata).__name__}.", "Pass a dict whose keys are texts."
         )
-    written = write_json(dict(metadata or {}), "The metadata of the session", error=ChatError)
+    written = write_json(dict(metadata or {}), "The metadata of the session", ChatError)
     parameters = {"user_id": user_id, "title": title, "metadata": written}
     return _read(session.execute(_CREATE, parameters).mappings().one())
 
