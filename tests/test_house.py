@@ -14,6 +14,7 @@ FLOORS = """
 __init__ __main__
 cli
 authoring
+importing
 embedding_models index_health
 migrations
 aio

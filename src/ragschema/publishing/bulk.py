@@ -293,7 +293,8 @@ _ADD_DOCUMENTS = sa.text("""
 INSERT INTO rag_documents (id, article_id, text_config, created_at)
 SELECT id, article_id, text_config, coalesce(created_at, now())
 FROM unnest(
-    CAST(:ids AS uuid[]), CAST(:article_ids AS text[]), CAST(:text_configs AS text[]), CAST(:created_ats AS timestamptz[])
+    CAST(:ids AS uuid[]), CAST(:article_ids AS text[]), CAST(:text_configs AS text[]),
+    CAST(:created_ats AS timestamptz[])
 ) AS t (id, article_id, text_config, created_at)
 ON CONFLICT (article_id) DO NOTHING
 RETURNING article_id, id
