@@ -301,7 +301,7 @@ def _choose(choice: Choice, columns: Sequence[Columns]) -> sql.Composable:
 
 
 def _as_jsonb(choice: Choice, columns: Sequence[Columns]) -> sql.Composable:
-    """Return metadata as jsonb; what json holds and jsonb cannot, U+0000, makes it nothing here, not an error."""
+    """Return metadata as jsonb; without U+0000, which json holds and jsonb cannot."""
     name = choice.columns[0]
     type_ = columns[choice.table].get(name)
     column = sql.Identifier(choice.alias, name)
@@ -309,8 +309,11 @@ def _as_jsonb(choice: Choice, columns: Sequence[Columns]) -> sql.Composable:
         return sql.SQL("NULL::jsonb")
     if type_ == "jsonb":
         return column
-    return sql.SQL("CASE WHEN strpos({0}::text, {1}) = 0 THEN {0}::jsonb END").format(
-        column, sql.Literal("\\u0000")
+    stripped = sql.SQL("regexp_replace({0}::text, {1}, {2}, 'g')").format(
+        column, sql.Literal(r"(?<!\\)((?:\\\\)*)\\u0000"), sql.Literal(r"\1")
+    )
+    return sql.SQL("CASE WHEN strpos({0}::text, {1}) = 0 THEN {0}::jsonb ELSE {2}::jsonb END").format(
+        column, sql.Literal("\\u0000"), stripped
     )
 
 
