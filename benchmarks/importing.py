@@ -30,7 +30,7 @@ from ragschema.database.settings import Database, find_database
 from ragschema.importing import PRESETS, import_documents
 from ragschema.importing.running import Wishes
 from ragschema.importing.sources import Question
-from ragschema.publishing import BulkDocument
+from ragschema.publishing import BulkDocument, ChunkText
 
 PER_DOCUMENT = 10
 _SOURCE = """
@@ -68,18 +68,19 @@ def child(way: str) -> None:
     if way == "publish":
         with psycopg.connect(database.libpq_url()) as connection:
             rows = connection.execute(
-                "SELECT cmetadata ->> 'source', document, embedding::text FROM langchain_pg_embedding ORDER BY id::int"
+                "SELECT cmetadata ->> 'source', document, embedding::text, cmetadata FROM langchain_pg_embedding ORDER BY id::int"
             ).fetchall()
         for start in range(0, len(rows), PER_DOCUMENT):
             some = rows[start : start + PER_DOCUMENT]
             documents.append(
                 BulkDocument(
                     some[0][0],
-                    [text for _, text, _ in some],
-                    np.array([json.loads(vector) for _, _, vector in some], np.float32),
+                    [ChunkText(text, details=details) for _, text, _, details in some],
+                    np.array([json.loads(vector) for _, _, vector, _ in some], np.float32),
                     source_hash="h",
                     chunker_version="c",
                     embedder_version="e",
+                    metadata={"source": some[0][0]},
                 )
             )
         del rows

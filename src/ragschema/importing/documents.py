@@ -6,20 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg.rows import TupleRow
 
 from ragschema.embeddings.wire import Vector
 from ragschema.errors import ImportRefused
-from ragschema.importing.sources import Source
+from ragschema.importing.sources import Row, Source
 from ragschema.publishing.documents import BulkDocument
 from ragschema.publishing.live_models import LiveModel
+from ragschema.publishing.sources import ChunkText
+from ragschema.publishing.sources import Source as Origin
 from ragschema.words import counted
 
 MOST_CHUNKS = 50_000
@@ -34,11 +34,9 @@ class ImportedDocument(BulkDocument):
     """A document to publish, with what is written beside it.
 
     Attributes:
-        details: By ordinal, the metadata of each chunk's event, as JSON; None where there is none.
         partial: By model, the embeddings of some of the chunks: ordinals, and an array of shape ``(n, dimensions)``.
     """
 
-    details: Sequence[str | None] = ()
     partial: Mapping[str | None, tuple[list[int], Vector]] = field(default_factory=dict)
 
 
@@ -86,7 +84,7 @@ def read_documents(
         ImportRefused: A document is too large, or rows have no article_id.
     """
     read = reader_of(source.embedding_type)
-    for article_id, grouped in groupby(source.rows(after), itemgetter(0)):
+    for article_id, grouped in groupby(source.rows(after), attrgetter("article_id")):
         rows = []
         for row in grouped:
             rows.append(row)
@@ -100,7 +98,7 @@ def read_documents(
                 f"Rows of the source have no article_id: {counted(len(rows), 'row')}.",
                 "Give them one in the source, or read it by a map whose query does.",
             )
-        if any(row[7] for row in rows):
+        if any(row.deleted for row in rows):
             tally.deleted += 1
             continue
         yield _document(article_id, rows, read, models, naming, tally)
@@ -108,20 +106,17 @@ def read_documents(
 
 def _document(
     article_id: str,
-    rows: list[TupleRow],
+    rows: list[Row],
     read: Any,
     models: Models,
     naming: Naming,
     tally: Tally,
 ) -> ImportedDocument:
-    dates = [row[5] for row in rows if row[5] is not None]
     # a document without chunks is a row whose chunk is NULL
-    there = [row for row in rows if (row[1], row[2], row[6]) != (None, None, None)]
-    filled = [row for row in there if row[1] and not row[1].isspace()]
+    there = [row for row in rows if (row.content, row.embedding, row.metadata) != (None, None, None)]
+    filled = [row for row in there if row.content and not row.content.isspace()]
     tally.empty_chunks += len(there) - len(filled)
-    contents = [row[1] for row in filled]
-    details = [_storable(row[6]) for row in filled]
-    vectors = [row[2] for row in filled]
+    vectors = [row.embedding for row in filled]
     tally.documents += 1
     tally.chunks += len(filled)
     places: dict[int, list[int]] = {}
@@ -133,27 +128,54 @@ def _document(
         places[dimensions] = [each for each, zero in zip(ordinals, is_zero, strict=True) if not zero]
         found[dimensions] = array[~is_zero]
     tally.without_embedding += sum(vector is None for vector in vectors)
-    title, url = (next((row[place] for row in rows if row[place]), None) for place in (3, 4))
-    given = _embeddings(len(contents), places, found, models)
-    hashed = json.dumps([contents, details, [vector is not None for vector in vectors]])
+    details = [_read_details(row.metadata) for row in filled]
+    first = rows[0]
+    metadata = _read_details(first.document_metadata) or _shared(details)
+    said = [
+        [row.content, row.metadata, row.start_offset, row.end_offset, row.embedding is None] for row in filled
+    ]
+    hashed = json.dumps([first.document_metadata, said])
     return ImportedDocument(
         article_id,
-        contents,
-        given.pop("embeddings", None),
-        source_hash=hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest(),
+        [
+            ChunkText(row.content or "", row.start_offset, row.end_offset, each, row.token_count)
+            for row, each in zip(filled, details, strict=True)
+        ],
+        source_hash=hashlib.sha256(hashed.encode()).hexdigest(),
         chunker_version=naming.chunker,
         embedder_version=naming.embedder,
-        title=title,
-        url=url,
-        created_at=_first(dates),
+        title=next((row.title for row in rows if row.title), None),
+        url=next((row.url for row in rows if row.url), None),
+        created_at=min((row.created_at for row in rows if row.created_at is not None), default=None),
         text_config=naming.text_config,
-        details=details,
-        **given,
+        metadata=metadata,
+        source=Origin(first.file_name, first.mime_type, first.byte_size, first.content_hash, first.language),
+        **_embeddings(len(filled), places, found, models),
     )
 
 
-def _first(dates: list[datetime]) -> datetime | None:
-    return min(dates, default=None)
+def _shared(details: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return the metadata that all chunks of a document have alike: searches filter by a document's."""
+    if not details or details[0] is None:
+        return {}
+    shared = dict(details[0])
+    for each in details[1:]:
+        shared = {
+            name: value for name, value in shared.items() if each and name in each and each[name] == value
+        }
+    return shared
+
+
+def _read_details(text: str | None) -> dict[str, Any] | None:
+    """Return metadata as a dict; json may hold U+0000, which jsonb does not."""
+    if text is None or text == "{}":
+        return None
+    value = json.loads(text)
+    if "\\u0000" in text:
+        value = _without_nul(value)
+    if value is None or isinstance(value, dict):
+        return value
+    return {"metadata": value}
 
 
 def _embeddings(
@@ -163,7 +185,7 @@ def _embeddings(
     models: Models,
 ) -> dict[str, Any]:
     """Return the embeddings as arguments of a document: those of all chunks, or those of some."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"embeddings": None}
     for dimensions, ordinals in places.items():
         model = models.get(dimensions)
         if model is None or not ordinals:
@@ -176,13 +198,6 @@ def _embeddings(
         else:
             given["model_embeddings"] = {model.key: found[dimensions]}
     return given
-
-
-def _storable(details: str | None) -> str | None:
-    """Return metadata that jsonb takes: json may hold U+0000."""
-    if details is None or "\\u0000" not in details:
-        return details
-    return json.dumps(_without_nul(json.loads(details)))
 
 
 def _without_nul(value: Any) -> Any:

@@ -15,8 +15,17 @@ SOURCE_COLUMNS = {
     "created_at": "timestamptz",
     "metadata": "jsonb",
     "deleted": "boolean",
+    "document_metadata": "jsonb",
+    "start_offset": "integer",
+    "end_offset": "integer",
+    "token_count": "integer",
+    "file_name": "text",
+    "mime_type": "text",
+    "byte_size": "bigint",
+    "content_hash": "text",
+    "language": "text",
 }
-"""The columns that a query of a source may have, with their types where it has them not; the first two it must have."""
+"""The columns that a query of a source may have, with their types; the first three it must have."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,13 @@ class Preset:
         query: A SELECT of `SOURCE_COLUMNS`, a row for each chunk; rows of one article_id are one document, in the
             order of ``place``. In braces: ``table``, ``table1``, ...: the tables in the order of the shape; ``key``:
             the key of the metadata that documents are told by; ``collection``: the collection that is asked for, or
-            NULL; names of `choices`; ``metadata``: the metadata as jsonb; ``more``: columns that no other place has.
+            NULL; names of `choices`; ``metadata``: the metadata of a chunk as jsonb; ``more``: columns of the chunks
+            that have no other place; ``document_more``: likewise of the first table.
         key: The key of the metadata that tells which document a row is of; None where the tables tell.
         metadata: Where ``{metadata}`` is from; ``{more}`` is of the same table.
         choices: Columns that not every release of the library has.
         mapped: Columns of each table that have a home, besides those of `choices`.
+        left: Columns of the first table that have none.
         has_collections: Whether one collection can be asked for.
         embedder: What embedded the chunks, where the library has but one embedder.
         jobs: A SELECT of ``key``, ``job_type``, ``payload`` of work that is not finished; of the table `jobs_table`.
@@ -63,6 +74,7 @@ class Preset:
     metadata: Choice | None = None
     choices: Mapping[str, Choice] = field(default_factory=dict)
     mapped: Sequence[str] = ()
+    left: str = ""
     has_collections: bool = False
     embedder: str | None = None
     jobs: str | None = None
@@ -93,7 +105,7 @@ WHERE {{collection}}::text IS NULL OR c.name = {{collection}}::text
 _LANGCHAIN_V2 = f"""
 SELECT coalesce(said.m ->> {{key}}, e.langchain_id::text) AS article_id,
     e.content, e.embedding, ROW({_IN_ORDER}, e.ctid) AS place,
-    {_TITLE} AS title, {_URL} AS url, coalesce(said.m, '{{{{}}}}') || {{more}} AS metadata
+    {_TITLE} AS title, {_URL} AS url, coalesce(said.m, '{{{{}}}}'::jsonb) || {{more}} AS metadata
 FROM {{table}} AS e {_WITH_METADATA}
 """
 _LLAMA_INDEX = f"""
@@ -111,7 +123,11 @@ FROM {{table}} AS e {_WITH_METADATA}
 _LOCALRAG = """
 SELECT d.file_path AS article_id, c.content, c.embedding, ROW(c.chunk_index, c.id) AS place,
     d.file_name AS title, d.created_at,
-    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}') || {more} END AS metadata
+    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more} END AS metadata,
+    coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
+    CASE WHEN c.start_index BETWEEN 0 AND c.end_index THEN c.start_index END AS start_offset,
+    CASE WHEN c.start_index BETWEEN 0 AND c.end_index THEN c.end_index END AS end_offset,
+    d.file_path AS file_name, {byte_size} AS byte_size, {content_hash} AS content_hash
 FROM {table} AS d LEFT JOIN {table1} AS c ON c.document_id = d.id
 """
 _LOCALRAG_JOBS = """
@@ -123,23 +139,27 @@ ORDER BY j.id
 _RAG_CORP = """
 SELECT d.id::text AS article_id, c.content, {embedding} AS embedding, ROW({place}, c.id) AS place,
     {title} AS title, {url} AS url, {created_at} AS created_at,
-    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}') || {more} END AS metadata,
-    d.deleted_at IS NOT NULL AS deleted
+    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more} END AS metadata,
+    coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
+    {file_name} AS file_name, {mime_type} AS mime_type, d.deleted_at IS NOT NULL AS deleted
 FROM {table} AS d LEFT JOIN {table1} AS c ON c.document_id = d.id
 """
 _RAG_MEMORY = """
 SELECT d.id::text AS article_id, c.content, c.embedding, ROW(c.chunk_index, c.id) AS place,
     d.filename AS title, {created_at} AS created_at,
-    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}') || {more} || jsonb_build_object('collections', ARRAY(
+    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more} || jsonb_build_object('collections', ARRAY(
         SELECT k.name FROM {table2} AS i JOIN {table3} AS k ON k.id = i.collection_id
         WHERE i.chunk_id = c.id ORDER BY k.name
-    )) END AS metadata
+    )) END AS metadata,
+    coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
+    d.filename AS file_name, {byte_size} AS byte_size
 FROM {table} AS d LEFT JOIN {table1} AS c ON c.source_document_id = d.id
 WHERE {collection}::text IS NULL OR EXISTS (
     SELECT FROM {table2} AS i JOIN {table3} AS k ON k.id = i.collection_id
     WHERE i.chunk_id = c.id AND k.name = {collection}::text
 )
 """
+_DOCUMENT_METADATA = Choice(0, "d", ("metadata",))
 
 _ALL = (
     Preset(
@@ -177,10 +197,16 @@ _ALL = (
         "localrag",
         _LOCALRAG,
         metadata=Choice(1, "c", ("metadata",)),
+        choices={
+            "document_metadata": _DOCUMENT_METADATA,
+            "byte_size": Choice(0, "d", ("file_size",)),
+            "content_hash": Choice(0, "d", ("content_hash",)),
+        },
         mapped=(
             "id file_path file_name created_at chunk_count",
-            "id document_id content chunk_index embedding metadata",
+            "id document_id content chunk_index embedding metadata start_index end_index",
         ),
+        left="updated_at",
         embedder="multilingual-e5-base",
         jobs=_LOCALRAG_JOBS,
         jobs_table="processing_jobs",
@@ -190,25 +216,34 @@ _ALL = (
         _RAG_CORP,
         metadata=Choice(1, "c", ("metadata",)),
         choices={
+            "document_metadata": _DOCUMENT_METADATA,
             "embedding": Choice(1, "c", ("embedding_vector", "embedding")),
             "place": Choice(1, "c", ("chunk_index", "position")),
             "title": Choice(0, "d", ("title", "filename", "file_name"), is_text=True),
             "url": Choice(0, "d", ("url", "source"), is_text=True),
             "created_at": Choice(0, "d", ("created_at",)),
+            "file_name": Choice(0, "d", ("file_name", "filename"), is_text=True),
+            "mime_type": Choice(0, "d", ("mime_type",), is_text=True),
         },
         mapped=("id deleted_at", "id document_id content metadata embedding embedding_vector"),
+        left="content updated_at",
     ),
     Preset(
         "rag-memory",
         _RAG_MEMORY,
         metadata=Choice(1, "c", ("metadata",)),
-        choices={"created_at": Choice(0, "d", ("created_at",))},
+        choices={
+            "document_metadata": _DOCUMENT_METADATA,
+            "created_at": Choice(0, "d", ("created_at",)),
+            "byte_size": Choice(0, "d", ("file_size",)),
+        },
         mapped=(
             "id filename",
             "id source_document_id chunk_index content embedding metadata",
             "chunk_id collection_id",
             "id name",
         ),
+        left="content updated_at",
         has_collections=True,
         notes=("the names of a chunk's collections are in the metadata of its event",),
     ),

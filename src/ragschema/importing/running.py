@@ -22,9 +22,9 @@ from ragschema.importing.reports import Dimensions, Import, Refusal
 from ragschema.importing.sources import Question, Source, answered, open_source
 from ragschema.importing.targets import (
     choose_models,
+    fill,
     read_own,
     read_standing,
-    write_beside,
 )
 from ragschema.jobs.queue import enqueue_many
 from ragschema.jobs.records import NewJob
@@ -280,7 +280,7 @@ def _publish(
         if run.tally.empty_chunks and not wishes.skip_refused:
             raise _refusal(_empty(run.tally.empty_chunks))
         documents = [each for each in batch if isinstance(each, ImportedDocument)]
-        write_beside(connection, run.naming.chunker, documents)
+        fill(connection, run.naming.chunker, documents)
         retired += _retire(run, connection)
         positions.move(connection, position, batch[-1].article_id)
 

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import TupleRow
 
 from ragschema.database.connecting import begin
 from ragschema.database.connections import explained, held_reachable
@@ -26,6 +26,28 @@ FETCHED = 1_000
 
 _VECTORS = ("vector", "halfvec")
 _NUMBERS = ("_float4", "_float8", "_numeric", "_int4")
+
+
+class Row(NamedTuple):
+    """A row of a source, `SOURCE_COLUMNS` without their place; jsonb as text."""
+
+    article_id: str | None
+    content: str | None
+    embedding: Any
+    title: str | None
+    url: str | None
+    created_at: datetime | None
+    metadata: str | None
+    deleted: bool | None
+    document_metadata: str | None
+    start_offset: int | None
+    end_offset: int | None
+    token_count: int | None
+    file_name: str | None
+    mime_type: str | None
+    byte_size: int | None
+    content_hash: str | None
+    language: str | None
 
 
 @dataclass(frozen=True)
@@ -59,12 +81,12 @@ class Source:
         """The type of its embeddings."""
         return self.columns["embedding"]
 
-    def rows(self, after: str | None) -> Iterator[TupleRow]:
+    def rows(self, after: str | None) -> Iterator[Row]:
         """Yield the rows in the order of article_id and place, those after a document where one is named.
 
         A cursor of the server: as many rows are here as one round trip brings, and none that stand before.
         """
-        columns = sql.SQL(", ").join(self._column(name) for name in SOURCE_COLUMNS if name != "place")
+        columns = sql.SQL(", ").join(self._column(name) for name in Row._fields)
         past: sql.Composable = sql.SQL("")
         if after is not None:
             past = sql.SQL(
@@ -81,7 +103,7 @@ class Source:
         with answered(self.name), self.connection.cursor("rag_import") as cursor:
             cursor.itersize = FETCHED
             cursor.execute(statement, binary=True)
-            yield from cursor
+            yield from map(Row._make, cursor)
 
     def count_dimensions(self) -> dict[int, int]:
         """Return how many embeddings there are of each number of dimensions; reads each, if their column says none."""
@@ -103,14 +125,14 @@ class Source:
 
     def _column(self, name: str) -> sql.Composable:
         if name not in self.columns:
-            return sql.SQL(f"NULL::{SOURCE_COLUMNS[name]}")
+            return sql.SQL(cast(Any, f"NULL::{SOURCE_COLUMNS[name]}"))
         column = sql.Identifier("source", name)
         if name == "created_at":
             return sql.SQL("CASE WHEN isfinite({0}) THEN {0}::timestamptz END").format(column)
         if name == "embedding":
             return column
-        type_ = "boolean" if name == "deleted" else "text"
-        return sql.SQL("{}::{}").format(column, sql.SQL(type_))
+        type_ = SOURCE_COLUMNS[name].replace("jsonb", "text")
+        return sql.SQL("{}::{}").format(column, sql.SQL(cast(Any, type_)))
 
 
 @dataclass(frozen=True)
@@ -286,7 +308,9 @@ def _fill_in(
     filled["collection"] = sql.Literal(question.collection)
     if preset.metadata is not None:
         filled["metadata"] = _as_jsonb(preset.metadata, columns)
-        filled["more"] = _more(preset, columns)
+        filled["more"] = _more(preset.metadata, columns, _with_place(preset, preset.metadata.table))
+        first = Choice(0, "d", ())
+        filled["document_more"] = _more(first, columns, _with_place(preset, 0) | {*preset.left.split()})
     return sql.SQL(cast(Any, preset.query)).format(**filled)
 
 
@@ -317,14 +341,12 @@ def _as_jsonb(choice: Choice, columns: Sequence[Columns]) -> sql.Composable:
     )
 
 
-def _more(preset: Preset, columns: Sequence[Columns]) -> sql.Composable:
-    """Return the columns that have no other place as one jsonb."""
-    assert preset.metadata is not None
-    table, alias = preset.metadata.table, preset.metadata.alias
+def _more(of: Choice, columns: Sequence[Columns], placed: set[str]) -> sql.Composable:
+    """Return the columns of a table that have no other place as one jsonb."""
     pairs = [
-        sql.SQL("{}::text, {}").format(sql.Literal(name), sql.Identifier(alias, name))
-        for name in columns[table]
-        if name not in _with_place(preset, table)
+        sql.SQL("{}::text, {}").format(sql.Literal(name), sql.Identifier(of.alias, name))
+        for name in columns[of.table]
+        if name not in placed
     ]
     return sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(pairs))
 
@@ -335,13 +357,15 @@ def _with_place(preset: Preset, table: int) -> set[str]:
 
 
 def _find_no_home(preset: Preset, names: Sequence[str], columns: Sequence[Columns]) -> tuple[str, ...]:
-    of_more = preset.metadata.table if preset.metadata and "{more}" in preset.query else None
+    of_more = {0} if "{document_more}" in preset.query else set()
+    if preset.metadata and "{more}" in preset.query:
+        of_more.add(preset.metadata.table)
+    left = preset.left.split()
     return tuple(
         f"{names[table]}.{name}"
         for table in range(len(names))
-        if table != of_more
         for name in columns[table]
-        if name not in _with_place(preset, table)
+        if (name not in _with_place(preset, table) and table not in of_more) or (table == 0 and name in left)
     )
 
 

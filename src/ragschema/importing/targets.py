@@ -20,22 +20,7 @@ SELECT d.article_id, v.chunker_version, v.source_hash
 FROM rag_documents d LEFT JOIN rag_document_versions v ON v.id = d.current_version_id
 WHERE d.article_id = ANY(CAST(:article_ids AS text[]))
 """)
-# Only of versions of this import: a document that was left out keeps the version that it had.
-_DESCRIBE = sa.text("""
-WITH said AS MATERIALIZED (
-    SELECT v.id AS version_id, t.ordinal, j.details
-    FROM unnest(CAST(:article_ids AS text[]), CAST(:hashes AS text[]), CAST(:ordinals AS integer[]))
-        WITH ORDINALITY AS t (article_id, source_hash, ordinal, place)
-    JOIN jsonb_array_elements(CAST(CAST(:details AS text) AS jsonb)) WITH ORDINALITY AS j (details, place)
-        ON j.place = t.place
-    JOIN rag_documents d ON d.article_id = t.article_id
-    JOIN rag_document_versions v ON v.id = d.current_version_id
-        AND v.source_hash = t.source_hash AND v.chunker_version = :chunker
-)
-UPDATE rag_chunk_events e SET metadata = said.details FROM said
-WHERE e.version_id = said.version_id AND e.ordinal = said.ordinal AND e.event_type <> 'deleted'
-AND e.metadata IS DISTINCT FROM said.details
-""")
+# Only of a version of this import: a document that was left out keeps the one that it had.
 _CHUNKS = sa.text("""
 SELECT e.ordinal, e.chunk_id FROM rag_chunk_events e
 WHERE e.event_type <> 'deleted' AND e.version_id = (
@@ -121,23 +106,8 @@ def read_own(connection: Connection, schema: str, chunker: str, after: str | Non
             yield row[0]
 
 
-def write_beside(connection: sa.Connection, chunker: str, documents: Sequence[ImportedDocument]) -> None:
-    """Write what `publish_many` does not take: metadata of chunks, and embeddings of some chunks of a document."""
-    said = [
-        (document.article_id, document.source_hash, ordinal, details)
-        for document in documents
-        for ordinal, details in enumerate(document.details)
-        if details is not None
-    ]
-    if said:
-        ids, hashes, ordinals, details = map(list, zip(*said, strict=True))
-        parameters = {
-            "article_ids": ids,
-            "hashes": hashes,
-            "ordinals": ordinals,
-            "details": f"[{','.join(details)}]",  # as an array of texts each would be escaped
-        }
-        connection.execute(_DESCRIBE, parameters | {"chunker": chunker})
+def fill(connection: sa.Connection, chunker: str, documents: Sequence[ImportedDocument]) -> None:
+    """Store what `publish_many` does not take: the embeddings of some chunks of a document."""
     for document in documents:
         if document.partial:
             _fill(connection, chunker, document)
