@@ -68,7 +68,8 @@ def child(way: str) -> None:
     if way == "publish":
         with psycopg.connect(database.libpq_url()) as connection:
             rows = connection.execute(
-                "SELECT cmetadata ->> 'source', document, embedding::text, cmetadata FROM langchain_pg_embedding ORDER BY id::int"
+                "SELECT cmetadata ->> 'source', document, embedding::text, cmetadata FROM langchain_pg_embedding"
+                " ORDER BY id::int"
             ).fetchall()
         for start in range(0, len(rows), PER_DOCUMENT):
             some = rows[start : start + PER_DOCUMENT]

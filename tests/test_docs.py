@@ -31,7 +31,7 @@ from ragschema.database.settings import Database
 
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-IN_ORDER = ("ingest.md", "search.md", "roll-back.md", "prune.md", "delete.md", "bulk-load.md")
+IN_ORDER = ("ingest.md", "search.md", "roll-back.md", "prune.md", "delete.md", "bulk-load.md", "moving-in.md")
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a');
 INSERT INTO rag_document_versions (document_id, version_number, source_hash, chunker_version, embedder_version)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from conftest import Command, clean_environment, connect, made_database, run_psql
+from conftest import ROOT, Command, clean_environment, connect, made_database, run_psql
+from documents import block
 from import_sources import (
     HAYSTACK,
     LANGCHAIN,
@@ -407,6 +408,12 @@ def test_the_source_is_never_written_and_its_password_never_shown(
             assert connection.execute("SELECT count(*) FROM pages").fetchone() == (2,)
     chunks = stored(database)
     assert [chunks[f"http://x/{n}"][0][:2] for n in (1, 2)] == [("One", True), ("Two", False)]
+
+
+def test_the_map_of_the_page_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "pages.toml"
+    path.write_text(block((ROOT / "docs" / "moving-in.md").read_text(), "toml"))
+    assert read_map(path).name == "pages"
 
 
 def test_a_map_that_is_none_is_refused_with_what_to_write(tmp_path: Path) -> None:

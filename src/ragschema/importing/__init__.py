@@ -1,4 +1,4 @@
-"""Moving in: documents of other libraries' tables become ours, with the embeddings that they have.
+"""Imports: documents of other libraries' tables become ours, with the embeddings that they have.
 
 `import_documents` reads the tables as a stream, in a read-only transaction, and publishes by `publish_many`. How
 the tables of a library are read is data: a `Preset`, one of `PRESETS` or a file that `read_map` reads.

@@ -65,7 +65,7 @@ class Preset:
         embedder: What embedded the chunks, where the library has but one embedder.
         jobs: A SELECT of ``key``, ``job_type``, ``payload`` of work that is not finished; of the table `jobs_table`.
         jobs_table: The table of it, which may be missing.
-        notes: What became of what has no place of its own.
+        notes: What becomes of collections, where none is asked for.
     """
 
     name: str
@@ -147,10 +147,11 @@ FROM {table} AS d LEFT JOIN {table1} AS c ON c.document_id = d.id
 _RAG_MEMORY = """
 SELECT d.id::text AS article_id, c.content, c.embedding, ROW(c.chunk_index, c.id) AS place,
     d.filename AS title, {created_at} AS created_at,
-    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more} || jsonb_build_object('collections', ARRAY(
-        SELECT k.name FROM {table2} AS i JOIN {table3} AS k ON k.id = i.collection_id
-        WHERE i.chunk_id = c.id ORDER BY k.name
-    )) END AS metadata,
+    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more}
+        || jsonb_build_object('collections', ARRAY(
+            SELECT k.name FROM {table2} AS i JOIN {table3} AS k ON k.id = i.collection_id
+            WHERE i.chunk_id = c.id ORDER BY k.name
+        )) END AS metadata,
     coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
     d.filename AS file_name, {byte_size} AS byte_size
 FROM {table} AS d LEFT JOIN {table1} AS c ON c.source_document_id = d.id
@@ -170,7 +171,9 @@ _ALL = (
         choices={"id": Choice(0, "e", ("custom_id", "id", "uuid"), is_text=True)},
         mapped=("collection_id embedding document cmetadata", "uuid name"),
         has_collections=True,
-        notes=("the name of a collection is the beginning of the article_id, unless --collection names one",),
+        notes=(
+            "the name of a collection is the beginning of the article_id; --collection NAME imports one under plain ids",
+        ),
     ),
     Preset(
         "langchain-v2",

@@ -418,7 +418,7 @@ def _report(
     dry_run: bool,
 ) -> Import:
     tally = run.tally
-    notes = list(question.preset.notes)
+    notes = [] if question.collection else list(question.preset.notes)
     if any(not model.is_active for model in models.values()):
         keys = ", ".join(sorted({model.key for model in models.values() if not model.is_active}))
         notes.append(f"search does not read {keys} before `rag models activate`")
