@@ -172,7 +172,7 @@ _ALL = (
         mapped=("collection_id embedding document cmetadata", "uuid name"),
         has_collections=True,
         notes=(
-            "the name of a collection is the beginning of the article_id; --collection NAME imports one under plain ids",
+            "the name of a collection is the beginning of the article_id; --collection NAME imports one without",
         ),
     ),
     Preset(
