@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from conftest import ROOT, Command, clean_environment, connect, made_database, run_psql
+from conftest import ROOT, Command, DatabaseAt, clean_environment, connect, made_database, run_psql
 from documents import block
 from import_sources import (
     HAYSTACK,
@@ -35,7 +35,7 @@ from ragschema import migrations, nearest_chunks
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.embedding_models import add_model
-from ragschema.errors import ImportRefused, LockNotObtained, UnmanagedDatabase, UsageError
+from ragschema.errors import ImportRefused, LockNotObtained, PendingRevisions, UnmanagedDatabase, UsageError
 from ragschema.importing import PRESETS, Import, import_documents, read_map
 from ragschema.importing.running import Wishes
 from ragschema.importing.sources import Question
@@ -105,6 +105,21 @@ def test_several_collections_keep_documents_of_one_name_apart(database: Database
     found = import_from(database, "langchain")
     assert any("collection" in note for note in found.notes)
     assert texts(database) == {"mail/a.txt": ["of mail"], "mail/alone": ["no source"], "wiki/a.txt": ["A"]}
+
+
+def test_tables_of_an_older_langchain_are_read(database: Database) -> None:
+    """Which had the id of a document in another column, and metadata as json."""
+    older = LANGCHAIN.replace("id varchar PRIMARY KEY,", "uuid uuid PRIMARY KEY, custom_id varchar,")
+    run_psql(database, older.replace("cmetadata jsonb", "cmetadata json"))
+    run_psql(
+        database,
+        "INSERT INTO langchain_pg_embedding (uuid, custom_id, embedding, document, cmetadata)"
+        f" VALUES (gen_random_uuid(), 'mine', '{literal('A')}', 'A', NULL),"
+        f" ('00000000-0000-0000-0000-00000000000b', NULL, '{literal('B')}', 'B', '{{}}'),"
+        f" (gen_random_uuid(), 'x', '{literal('C')}', 'C', '{{\"source\": \"c\"}}')",
+    )
+    import_from(database, "langchain")
+    assert texts(database) == {"mine": ["A"], "00000000-0000-0000-0000-00000000000b": ["B"], "c": ["C"]}
 
 
 def test_a_second_run_imports_what_changed_and_says_what_is_gone(database: Database) -> None:
@@ -185,6 +200,33 @@ def test_a_model_that_is_missing_is_named_by_its_command(database: Database, run
     with connect(database) as connection:
         rows = connection.execute("SELECT count(*), max(vector_dims(embedding)) FROM rag_chunk_embeddings")
         assert rows.fetchone() == (2, 16)
+
+
+def test_embeddings_go_to_the_model_that_is_named(database: Database) -> None:
+    """Of two with as many dimensions; and one that is not searched yet is said to be none."""
+    run_psql(database, LANGCHAIN)
+    write_langchain(database, {"a": ["A"]})
+    import_from(database, "langchain", collection="wiki")
+    add_model(database, "other", 768)
+    run_psql(database, "UPDATE langchain_pg_embedding SET document = 'A new'")
+    named = import_from(database, "langchain", Wishes(models=("other",)), collection="wiki")
+    assert [each.model for each in named.dimensions] == ["other"]
+    assert any("rag models activate" in note for note in named.notes)
+    with connect(database) as connection:
+        (count,) = (
+            connection.execute("SELECT count(*) FROM rag_chunk_embeddings WHERE is_current").fetchone() or ()
+        )
+        assert count == 1
+    add_model(database, "third", 16)
+    add_model(database, "fourth", 16)
+    run_psql(database, f"UPDATE langchain_pg_embedding SET embedding = '{literal('A', 16)}'")
+    (obstacle,) = import_from(database, "langchain", Wishes(), dry_run=True).obstacles
+    assert "'third', 'fourth'. Name one by --model KEY" in obstacle
+
+
+def test_a_database_that_is_not_at_head_is_not_imported_into(database_at: DatabaseAt) -> None:
+    with pytest.raises(PendingRevisions):
+        import_from(database_at("20261128130910"), "langchain")
 
 
 def test_dates_are_kept_where_the_source_has_them(database: Database) -> None:
@@ -364,7 +406,7 @@ def test_the_source_is_never_written_and_its_password_never_shown(
 ) -> None:
     """From another database, by a map; a query that writes is refused by the server."""
     with made_database(server) as other:
-        run_psql(other, "CREATE TABLE pages (url text, body text, v float4[], born date)")
+        run_psql(other, "CREATE TABLE pages (url text, body text, v float4[], born date); CREATE SEQUENCE n")
         write(
             other,
             "INSERT INTO pages VALUES (%s, %s, %s, '2020-02-03')",
@@ -384,8 +426,8 @@ def test_the_source_is_never_written_and_its_password_never_shown(
             (query.replace("v AS embedding", "born AS embedding"), "of type date"),
             ("DELETE FROM pages RETURNING 1", "syntax error"),
             (
-                query.replace("url AS article_id", "(SELECT setval('n', 3))::text AS article_id"),
-                '"n" does not exist',
+                query.replace("url AS article_id", "nextval('n')::text AS article_id"),
+                "read-only transaction",
             ),
         ):
             map_.write_text(f'name = "pages"\nquery = """{wrong}"""')
@@ -397,6 +439,11 @@ def test_the_source_is_never_written_and_its_password_never_shown(
         done = run(*command, DATABASE_URL=database.libpq_url())
         assert done.returncode == 0, done.stderr
         assert "added: 2 documents" in done.stdout
+        as_text = query.replace("url AS", "'text of ' || url AS").replace(
+            "v AS", "'[' || array_to_string(v, ',') || ']' AS"
+        )
+        map_.write_text(f'name = "texts"\nquery = """{as_text}"""')
+        assert "embeddings: 1 of 768 dimensions" in run(*command, DATABASE_URL=database.libpq_url()).stdout
         wrong_port = replace(
             other, parameters={**other.parameters, "password": "hunter2", "port": "1"}
         ).libpq_url()
@@ -407,7 +454,8 @@ def test_the_source_is_never_written_and_its_password_never_shown(
         with connect(other) as connection:
             assert connection.execute("SELECT count(*) FROM pages").fetchone() == (2,)
     chunks = stored(database)
-    assert [chunks[f"http://x/{n}"][0][:2] for n in (1, 2)] == [("One", True), ("Two", False)]
+    for name in ("http://x/", "text of http://x/"):
+        assert [chunks[f"{name}{n}"][0][:2] for n in (1, 2)] == [("One", True), ("Two", False)]
 
 
 def test_the_map_of_the_page_is_one(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ from ragschema.migrations.readiness import check_ready
 from ragschema.publishing import BulkLoad, ContentError, deferred_index, publish_many, retire_document
 from ragschema.publishing.documents import BulkDocument, check_document
 from ragschema.publishing.live_models import LiveModels, read_live_models
-from ragschema.state.status import require_current
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.status import behind, require_current
 from ragschema.words import counted
 
 log = logging.getLogger(__name__)
@@ -158,13 +159,16 @@ def import_documents(
         ImportRefused: The source cannot be read, a model is missing, or a document cannot be stored.
         LockNotObtained: The same import is running.
         UnmanagedDatabase: The database has not our tables.
+        PendingRevisions: It is not at head.
     """
     wishes = wishes or Wishes()
     with ExitStack() as stack:
         held = stack.enter_context(held_reachable(options))
         at = stack.enter_context(opened(held))
         aside = stack.enter_context(opened(replace(held, is_announced=True)))
-        require_current(at.connection, at.schemas.target)
+        current = require_current(at.connection, at.schemas.target)
+        if read_manifest().pending(current):
+            raise behind(current, read_manifest().head, "Run `rag migrate`.")
         check_ready(at.connection, at.schemas.target)
         reading = stack.enter_context(open_source(source, question))
         if not dry_run:

@@ -116,7 +116,7 @@ class Source:
         elif self.embedding_type in _NUMBERS:
             dimensions = sql.SQL("cardinality({})").format(embedding)
         else:
-            return {}
+            dimensions = sql.SQL("cardinality(string_to_array({}::text, ','))").format(embedding)
         statement = sql.SQL(
             "SELECT {}, count(*) FROM ({}) AS source WHERE source.embedding IS NOT NULL GROUP BY 1 ORDER BY 1"
         ).format(dimensions, self.query)
@@ -204,7 +204,11 @@ def _describe(connection: Connection, options: Options, question: Question) -> S
     else:
         query = sql.SQL(cast(Any, preset.query)).format()
         if schema is not None:
-            connection.execute("SELECT set_config('search_path', %s, true)", (f'"{schema}", public',))
+            path = sql.Identifier(schema).as_string()
+            connection.execute(
+                "SELECT set_config('search_path', %s || ', ' || current_setting('search_path'), true)",
+                (path,),
+            )
     row = connection.execute(
         "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
         " WHERE e.extname = 'vector'"
