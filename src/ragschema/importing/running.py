@@ -318,7 +318,7 @@ def _publish(
     for failure in load.failures:
         run.refuse(failure.article_id, failure.error)
     run.added, run.changed = load.added, load.changed
-    run.unchanged = load.skipped + load.embedded - len(load.failures)
+    run.unchanged = load.skipped + load.embedded
     if run.tally.deleted and not wishes.skip_deleted:
         raise _refusal(_deleted(run.tally.deleted))
     with run.connection.begin():
