@@ -28,8 +28,8 @@ from ragschema import create_engine, embedded, migrations, publish_many
 from ragschema.database.options import Options
 from ragschema.database.settings import Database, find_database
 from ragschema.importing import PRESETS, import_documents
+from ragschema.importing.preset_queries import Question
 from ragschema.importing.running import Wishes
-from ragschema.importing.sources import Question
 from ragschema.publishing import BulkDocument, ChunkText
 
 PER_DOCUMENT = 10

@@ -37,8 +37,8 @@ from ragschema.database.settings import Database
 from ragschema.embedding_models import add_model
 from ragschema.errors import ImportRefused, LockNotObtained, PendingRevisions, UnmanagedDatabase, UsageError
 from ragschema.importing import PRESETS, Import, import_documents, read_map
+from ragschema.importing.preset_queries import Question
 from ragschema.importing.running import Wishes
-from ragschema.importing.sources import Question
 from ragschema.state.importable import find_importable
 from test_json import check
 
@@ -357,7 +357,7 @@ import os, signal, sys
 from ragschema.database.options import find_options
 from ragschema.importing import PRESETS, import_documents
 from ragschema.importing.running import Wishes
-from ragschema.importing.sources import Question
+from ragschema.importing.preset_queries import Question
 options = find_options(sys.argv[1])
 def progress(documents):
     if documents >= 100:

@@ -124,8 +124,8 @@ def import_(
     """
     from ragschema.database.options import find_options
     from ragschema.importing import PRESETS, import_documents, read_map
+    from ragschema.importing.preset_queries import Question
     from ragschema.importing.running import Wishes
-    from ragschema.importing.sources import Question
 
     show_progress()
     if (preset is None) == (map_ is None):

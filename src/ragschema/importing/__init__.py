@@ -7,16 +7,19 @@ the tables of a library are read is data: a `Preset`, one of `PRESETS` or a file
 from __future__ import annotations
 
 from ragschema.importing.maps import read_map
+from ragschema.importing.preset_queries import Question
 from ragschema.importing.presets import PRESETS, Preset
 from ragschema.importing.reports import Dimensions, Import, Refusal
-from ragschema.importing.running import import_documents
+from ragschema.importing.running import Wishes, import_documents
 
 __all__ = [
     "PRESETS",
     "Dimensions",
     "Import",
     "Preset",
+    "Question",
     "Refusal",
+    "Wishes",
     "import_documents",
     "read_map",
 ]

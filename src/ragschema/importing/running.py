@@ -18,8 +18,9 @@ from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.errors import ImportRefused, LockNotObtained
 from ragschema.importing import positions
 from ragschema.importing.documents import ImportedDocument, Models, Naming, Tally, read_documents
+from ragschema.importing.preset_queries import Question
 from ragschema.importing.reports import Dimensions, Import, Refusal
-from ragschema.importing.sources import Question, Source, answered, open_source
+from ragschema.importing.sources import Source, answered, open_source
 from ragschema.importing.targets import (
     choose_models,
     fill,
