@@ -29,7 +29,7 @@ from ragschema.database.options import Options
 from ragschema.database.settings import Database, find_database
 from ragschema.importing import PRESETS, import_documents
 from ragschema.importing.preset_queries import Question
-from ragschema.importing.running import Wishes
+from ragschema.importing.runs import Wishes
 from ragschema.publishing import BulkDocument, ChunkText
 
 PER_DOCUMENT = 10

@@ -38,7 +38,7 @@ from ragschema.embedding_models import add_model
 from ragschema.errors import ImportRefused, LockNotObtained, PendingRevisions, UnmanagedDatabase, UsageError
 from ragschema.importing import PRESETS, Import, import_documents, read_map
 from ragschema.importing.preset_queries import Question
-from ragschema.importing.running import Wishes
+from ragschema.importing.runs import Wishes
 from ragschema.state.importable import find_importable
 from test_json import check
 
@@ -356,7 +356,7 @@ KILLED = """
 import os, signal, sys
 from ragschema.database.options import find_options
 from ragschema.importing import PRESETS, import_documents
-from ragschema.importing.running import Wishes
+from ragschema.importing.runs import Wishes
 from ragschema.importing.preset_queries import Question
 options = find_options(sys.argv[1])
 def progress(documents):

@@ -125,7 +125,7 @@ def import_(
     from ragschema.database.options import find_options
     from ragschema.importing import PRESETS, import_documents, read_map
     from ragschema.importing.preset_queries import Question
-    from ragschema.importing.running import Wishes
+    from ragschema.importing.runs import Wishes
 
     show_progress()
     if (preset is None) == (map_ is None):

@@ -10,7 +10,8 @@ from ragschema.importing.maps import read_map
 from ragschema.importing.preset_queries import Question
 from ragschema.importing.presets import PRESETS, Preset
 from ragschema.importing.reports import Dimensions, Import, Refusal
-from ragschema.importing.running import Wishes, import_documents
+from ragschema.importing.running import import_documents
+from ragschema.importing.runs import Wishes
 
 __all__ = [
     "PRESETS",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,15 +16,15 @@ from ragschema.database.options import Options
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.errors import ImportRefused, LockNotObtained
 from ragschema.importing import positions
-from ragschema.importing.documents import ImportedDocument, Models, Naming, Tally, read_documents
+from ragschema.importing.documents import ImportedDocument, Models, Naming
 from ragschema.importing.preset_queries import Question
-from ragschema.importing.reports import Dimensions, Import, Refusal
+from ragschema.importing.reports import Dimensions, Import
+from ragschema.importing.runs import Run, Wishes, deleted_obstacle, empty_obstacle, find_obstacles, refusal_of
 from ragschema.importing.sources import Source, answered, open_source
 from ragschema.importing.targets import (
     choose_models,
     fill,
     read_own,
-    read_standing,
 )
 from ragschema.jobs.queue import enqueue_many
 from ragschema.jobs.records import NewJob
@@ -33,104 +32,11 @@ from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.readiness import check_ready
 from ragschema.publishing import BulkLoad, ContentError, deferred_index, publish_many, retire_document
 from ragschema.publishing.documents import BulkDocument, check_document
-from ragschema.publishing.live_models import LiveModels, read_live_models
+from ragschema.publishing.live_models import read_live_models
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.status import behind, require_current
-from ragschema.words import counted
 
 log = logging.getLogger(__name__)
-
-BATCH = 5_000
-"""Chunks of a transaction."""
-
-_LOOKED_UP = 500  # documents whose standing is asked at once
-_SHOWN = 100  # refusals
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How to import.
-
-    Attributes:
-        models: Keys of the models that embeddings go to, where their dimensions do not tell.
-        embedder: What the versions say of their embedder, where no model is registered.
-        text_config: The text search configuration of new documents.
-        skip_refused: Whether to leave out what cannot be stored, and say so; otherwise the import ends there.
-        skip_deleted: Whether to leave out documents that the source has deleted; otherwise they are refused.
-        retire_gone: Whether to retire documents of an earlier run that the source has no more.
-        defer_index: Whether to build the indexes afterwards: search is slow meanwhile.
-        batch_size: Chunks of a transaction.
-    """
-
-    models: Sequence[str] = ()
-    embedder: str | None = None
-    text_config: str = "simple"
-    skip_refused: bool = False
-    skip_deleted: bool = False
-    retire_gone: bool = False
-    defer_index: bool = False
-    batch_size: int = BATCH
-
-
-@dataclass
-class _Run:
-    """An import that is under way."""
-
-    source: Source
-    wishes: Wishes
-    naming: Naming
-    connection: sa.Connection
-    own: Iterator[str]
-    live: LiveModels
-    tally: Tally = field(default_factory=Tally)
-    left_alone: int = 0
-    added: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    refused: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
-    gone: int = 0
-    gone_now: list[str] = field(default_factory=list)
-    next_own: str | None = None
-
-    def begin(self) -> None:
-        self.next_own = next(self.own, None)
-
-    def pass_own(self, article_id: str | None) -> None:
-        """Note the documents of an earlier run that stand before one, and that the source did not have."""
-        while self.next_own is not None and (article_id is None or self.next_own < article_id):
-            self.gone += 1
-            self.gone_now.append(self.next_own)
-            self.next_own = next(self.own, None)
-        if self.next_own is not None and self.next_own == article_id:
-            self.next_own = next(self.own, None)
-
-    def refuse(self, article_id: str, error: Exception) -> None:
-        self.refused += 1
-        if len(self.refusals) < _SHOWN:
-            message = getattr(error, "message", str(error))
-            self.refusals.append(Refusal(article_id, message))
-
-    def documents(self, models: Models, after: str | None) -> Generator[ImportedDocument, None, None]:
-        """Yield the documents to publish: without those that somebody else has published or retired since."""
-        reading = read_documents(self.source, after, models, self.naming, self.tally)
-        while some := list(islice(reading, _LOOKED_UP)):
-            with self.connection.begin():
-                standing = read_standing(self.connection, [each.article_id for each in some])
-            for document in some:
-                self.pass_own(document.article_id)
-                found = standing.get(document.article_id)
-                if found is not None and (found.chunker != self.naming.chunker or not found.source_hash):
-                    self.left_alone += 1
-                    continue
-                if found is None:
-                    self.added += 1
-                elif found.source_hash == document.source_hash:
-                    self.unchanged += 1
-                else:
-                    self.changed += 1
-                yield document
-        self.pass_own(None)
 
 
 def import_documents(
@@ -215,7 +121,7 @@ def _import(
     if after is not None:
         log.info("Going on after %s.", after)
     own = read_own(aside.connection, aside.schemas.target, source.name, after)
-    run = _Run(source, wishes, naming, connection, own, live)
+    run = Run(source, wishes, naming, connection, own, live)
     run.begin()
     if position is None:
         _look(run, models)
@@ -227,38 +133,11 @@ def _import(
         with connection.begin():
             positions.end(connection, position, run.tally.documents)
     if dry_run:
-        obstacles += _find_obstacles(run)
+        obstacles += find_obstacles(run)
     return _report(run, question, models, counts, obstacles, after, retired, jobs, dry_run=dry_run)
 
 
-def _find_obstacles(run: _Run) -> Iterator[str]:
-    """Yield what would end an import that does not leave it out."""
-    if run.tally.deleted and not run.wishes.skip_deleted:
-        yield _deleted(run.tally.deleted)
-    if run.tally.empty_chunks and not run.wishes.skip_refused:
-        yield _empty(run.tally.empty_chunks)
-    if run.refused and not run.wishes.skip_refused:
-        yield (
-            f"{counted(run.refused, 'document')} of the source cannot be stored."
-            " Pass --skip-refused to leave such documents out."
-        )
-
-
-def _empty(number: int) -> str:
-    return (
-        f"The source has {counted(number, 'chunk')} without text."
-        " Pass --skip-refused to leave such chunks out."
-    )
-
-
-def _deleted(number: int) -> str:
-    return (
-        f"The source has deleted {counted(number, 'document')}, which have no place here."
-        " Pass --skip-deleted to leave them out."
-    )
-
-
-def _look(run: _Run, models: Models) -> None:
+def _look(run: Run, models: Models) -> None:
     """Read and check everything, and change nothing."""
     for document in run.documents(models, None):
         try:
@@ -268,7 +147,7 @@ def _look(run: _Run, models: Models) -> None:
 
 
 def _publish(
-    run: _Run,
+    run: Run,
     models: Models,
     position: positions.Position,
     progress: Callable[[int], object] | None,
@@ -281,9 +160,9 @@ def _publish(
     def checkpoint(connection: sa.Connection, batch: Sequence[BulkDocument]) -> None:
         nonlocal retired
         if run.tally.deleted and not wishes.skip_deleted:
-            raise _refusal(_deleted(run.tally.deleted))
+            raise refusal_of(deleted_obstacle(run.tally.deleted))
         if run.tally.empty_chunks and not wishes.skip_refused:
-            raise _refusal(_empty(run.tally.empty_chunks))
+            raise refusal_of(empty_obstacle(run.tally.empty_chunks))
         documents = [each for each in batch if isinstance(each, ImportedDocument)]
         fill(connection, run.naming.chunker, documents)
         retired += _retire(run, connection)
@@ -321,7 +200,7 @@ def _publish(
     run.added, run.changed = load.added, load.changed
     run.unchanged = load.skipped + load.embedded
     if run.tally.deleted and not wishes.skip_deleted:
-        raise _refusal(_deleted(run.tally.deleted))
+        raise refusal_of(deleted_obstacle(run.tally.deleted))
     with run.connection.begin():
         if run.tally.documents or position.after is not None:
             retired += _retire(run, run.connection)
@@ -343,12 +222,7 @@ def engine_on_url(at: Opened) -> sa.Engine:
     return engine
 
 
-def _refusal(obstacle: str) -> ImportRefused:
-    fact, _, remedy = obstacle.partition(". ")
-    return ImportRefused(f"{fact}.", remedy)
-
-
-def _retire(run: _Run, connection: sa.Connection) -> int:
+def _retire(run: Run, connection: sa.Connection) -> int:
     """Retire what the source has no more, if that is wished; return how many."""
     gone, run.gone_now = run.gone_now, []
     if not run.wishes.retire_gone:
@@ -411,7 +285,7 @@ def _connected(at: Opened) -> Iterator[sa.Connection]:
 
 
 def _report(
-    run: _Run,
+    run: Run,
     question: Question,
     models: Models,
     counts: dict[int, int],
