@@ -75,8 +75,7 @@ def publish_many(
 
     May be interrupted and run again: a document that is up to date, as `publish` would find it, is skipped. Right
     without the database's triggers. With the HNSW index in place a chunk costs about 2 ms; for more than a few
-    thousand see `deferred_index`. As the tables grow they are analyzed,
-    which PostgreSQL itself does a minute late.
+    thousand see `deferred_index`. As the tables grow they are analyzed, which PostgreSQL does a minute late.
 
     Args:
         connection: A connection over psycopg 3 that is in no transaction: it is committed.
@@ -86,8 +85,8 @@ def publish_many(
             batch is written. An error of the database ends the load all the same.
         undelete: Whether search is to find those again that are deleted; otherwise they are left out, and counted.
         progress: Called after each commit with what has been done so far.
-        checkpoint: Called in the transaction of each batch, once its documents are written, with the connection and
-            the batch, left out ones among it: what it writes is committed with them, or not at all.
+        checkpoint: Called in each batch's transaction, once it is written, with the connection and the batch, left out
+            documents among it: what it writes is committed with them, or not at all.
 
     Returns:
         What was done in all.
