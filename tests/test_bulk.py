@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -349,3 +350,40 @@ def test_everything_works_in_a_schema_of_its_own(server: Mapping[str, str]) -> N
         assert repair(options).rebuilt == (VECTOR_INDEX,)
         assert migrations.verify(database, schema="tenant").is_clean
         engine.dispose()
+
+
+def test_dates_are_those_of_the_document_where_it_says_some(connection: sa.Connection) -> None:
+    made = datetime(2020, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+    publish_many(connection, [document("old", "a", "b", created_at=made), document("new", "c")])
+    dates = connection.execute(
+        sa.text(
+            "SELECT d.article_id, d.created_at, v.created_at, c.created_at FROM rag_documents d"
+            " JOIN rag_document_versions v ON v.document_id = d.id JOIN rag_chunks c ON c.version_id = v.id"
+            " ORDER BY 1 DESC"
+        )
+    ).all()
+    assert [tuple(row) for row in dates[:2]] == [("old", made, made, made)] * 2
+    assert {made < date for date in dates[2][1:]} == {True}
+    connection.rollback()
+    with pytest.raises(ContentError, match="has no time zone"):
+        publish_many(connection, [document("other", "a", created_at=made.replace(tzinfo=None))])
+
+
+def test_what_a_checkpoint_writes_is_committed_with_its_batch_or_not_at_all(
+    connection: sa.Connection,
+) -> None:
+    def checkpoint(connection: sa.Connection, batch: Sequence[BulkDocument]) -> None:
+        connection.execute(
+            sa.text("INSERT INTO rag_jobs (job_type, payload) VALUES (:last, '{}')"),
+            {"last": batch[-1].article_id},
+        )
+        if batch[-1].article_id == "checkpoint b":
+            raise RuntimeError("the process ends")
+
+    documents = [document(f"checkpoint {name}", name) for name in "ab"]
+    with pytest.raises(RuntimeError):
+        publish_many(connection, documents, batch_size=1, checkpoint=checkpoint)
+    connection.rollback()
+    written = select(Document.article_id).where(Document.article_id.startswith("checkpoint"))
+    jobs = sa.text("SELECT job_type FROM rag_jobs WHERE job_type LIKE 'checkpoint%'")
+    assert connection.scalars(written).all() == connection.scalars(jobs).all() == ["checkpoint a"]

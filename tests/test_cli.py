@@ -102,6 +102,7 @@ def test_json_is_all_there_is_on_standard_output(run: Command, empty_database: D
         "last_failure": None,
         "backup": None,
         "elsewhere": [],
+        "importable": [],
         "soundness": None,
         "owed": [],
     }

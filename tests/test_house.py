@@ -12,6 +12,7 @@ FLOORS = """
 __init__ __main__
 cli
 authoring
+importing
 embedding_models index_health
 migrations
 aio

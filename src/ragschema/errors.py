@@ -40,6 +40,10 @@ class ModelRefused(RagSchemaError):
     """An embedding model is not in a state for what was asked; nothing was changed."""
 
 
+class ImportRefused(RagSchemaError):
+    """Tables of another library cannot be imported as was asked; what was committed before stays."""
+
+
 class DatabaseAhead(RagSchemaError):
     """The database is at a revision this package does not know."""
 

@@ -35,7 +35,7 @@ def write_object(value: object, what: str, error: type[RagSchemaError], most_byt
         raise error(f"{what} is {type(value).__name__}, not a dict.", "Pass a dict of JSON values.")
     value = dict(value)
     _check_keys(value, what, error)
-    written = write_json(value, what, error, remedy="Use plain, finite values.")
+    written = write_json(value, what, error)
     if (length := len(written.encode())) > most_bytes:
         raise error(
             f"{what} has {length:,} bytes as JSON; {most_bytes:,} are allowed.",
@@ -71,7 +71,12 @@ def _check_keys(value: object, what: str, error: type[RagSchemaError]) -> None:
 
 
 def write_json(
-    value: object, what: str, error: type[RagSchemaError], default: Default | None = None, *, remedy: str
+    value: object,
+    what: str,
+    error: type[RagSchemaError],
+    default: Default | None = None,
+    *,
+    remedy: str = "Use plain, finite values.",
 ) -> str:
     """Return a value as JSON.
 

@@ -29,6 +29,7 @@ from ragschema.embedding_models import (
     Recall,
     Switch,
 )
+from ragschema.importing import Import
 from ragschema.index_health import IndexHealth, Maintenance, Rebuild
 from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
@@ -78,6 +79,7 @@ DOCUMENTS: dict[str, Any] = {
     "migrate adopt": Adoption,
     "migrate init": Preparation,
     "migrate repair": Repair,
+    "import": Import,
     "migrate create": _object("Created", path=str | None),
     "migrate hash": SumChange,
     "migrate freeze": _object("Frozen", changed=list[str]),

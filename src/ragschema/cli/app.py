@@ -22,8 +22,9 @@ from ragschema.cli import (  # noqa: F401  they fill migrate.app
     schedules,
     upkeep,
 )
-from ragschema.cli.commands import Group, show_alike
+from ragschema.cli.commands import Command, Group, show_alike
 from ragschema.cli.exit_codes import EXIT_CODES
+from ragschema.cli.importing import import_
 from ragschema.errors import RagSchemaError
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 jobs.app.add_typer(schedules.app, name="schedule")
 show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app, index.app, documents.app, chat.app)
+app.command("import", cls=Command, epilog=EXIT_CODES)(import_)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
 app.add_typer(jobs.app, name="jobs", epilog=EXIT_CODES)

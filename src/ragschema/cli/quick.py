@@ -64,6 +64,9 @@ def status_rows(found: Status) -> list[tuple[str, str, str]]:
         ("elsewhere", each.schema, f"is at {each.revision}: name it with --schema")
         for each in found.elsewhere
     ]
+    rows += [
+        ("importable", str(each), f"run `rag migrate`, then `{each.command}`") for each in found.importable
+    ]
     rows += [("written by", f"ragschema {found.written_by}", "")] if found.written_by else []
     if found.soundness is not None and not found.soundness.is_sound:
         rows += [("broken", fault, "") for fault in found.soundness.faults()]

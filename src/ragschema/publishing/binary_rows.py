@@ -21,6 +21,7 @@ _INTEGER = [("length", ">i4"), ("value", ">i4")]
 _CHUNK = np.dtype(
     [("columns", ">i2"), ("id", _ID), ("version_id", _ID), ("ordinal", _INTEGER), ("is_current", "S5")]
 )
+_DATE = np.dtype([("length", ">i4"), ("value", ">i8")])
 _NULL = struct.pack(">i", -1)
 _EVENT = np.dtype(
     [
@@ -34,10 +35,10 @@ _EVENT = np.dtype(
 )
 
 
-def chunk_columns(*, is_located: bool) -> str:
-    """Return the columns of `chunk_rows`, with token counts or without."""
+def chunk_columns(*, is_located: bool, is_dated: bool = False) -> str:
+    """Return the columns of `chunk_rows`, with token counts or without, with dates or without."""
     columns = "id, version_id, ordinal, is_current, embedding, text_config, content"
-    return f"{columns}, token_count" if is_located else columns
+    return columns + ", token_count" * is_located + ", created_at" * is_dated
 
 
 def event_columns(*, is_located: bool) -> str:
@@ -54,6 +55,7 @@ def chunk_rows(
     text_configs: Iterable[bytes],
     contents: Iterable[bytes],
     token_counts: Sequence[bytes] = (),
+    created: NDArray[np.int64] | None = None,
 ) -> bytes:
     """Return the rows of current chunks, with `chunk_columns`.
 
@@ -65,12 +67,17 @@ def chunk_rows(
         text_configs: By `text_field`, like ``contents``.
         contents: Their texts.
         token_counts: By `integer_field`; none where the rows are without them.
+        created: When they were made, in microseconds since 2000, of shape ``(n,)``; None: now.
     """
     rows = np.zeros(len(ids), _CHUNK)
-    rows["columns"] = 8 if token_counts else 7
+    rows["columns"] = 7 + bool(token_counts) + (created is not None)
     _set(rows, id=ids, version_id=version_ids, ordinal=ordinals)
     rows["is_current"] = struct.pack(">i?", 1, True)
     columns = [_split(rows), embeddings, text_configs, contents, *([token_counts] if token_counts else [])]
+    if created is not None:
+        dates = np.zeros(len(ids), _DATE)
+        dates["length"], dates["value"] = 8, created
+        columns.append(_split(dates))
     return b"".join(part for row in zip(*columns, strict=True) for part in row)
 
 

@@ -69,13 +69,13 @@ def publish_many(
     on_error: Literal["raise", "skip"] = "raise",
     undelete: bool = False,
     progress: Callable[[BulkLoad], object] | None = None,
+    checkpoint: Callable[[sa.Connection, Sequence[BulkDocument]], object] | None = None,
 ) -> BulkLoad:
     """Publish many documents, with a commit for each batch: new ones by COPY, the others as `publish` does.
 
     May be interrupted and run again: a document that is up to date, as `publish` would find it, is skipped. Right
     without the database's triggers. With the HNSW index in place a chunk costs about 2 ms; for more than a few
-    thousand see `deferred_index`. As the tables grow they are analyzed,
-    which PostgreSQL itself does a minute late.
+    thousand see `deferred_index`. As the tables grow they are analyzed, which PostgreSQL does a minute late.
 
     Args:
         connection: A connection over psycopg 3 that is in no transaction: it is committed.
@@ -85,6 +85,8 @@ def publish_many(
             batch is written. An error of the database ends the load all the same.
         undelete: Whether search is to find those again that are deleted; otherwise they are left out, and counted.
         progress: Called after each commit with what has been done so far.
+        checkpoint: Called in each batch's transaction, once it is written, with the connection and the batch, left out
+            documents among it: what it writes is committed with them, or not at all.
 
     Returns:
         What was done in all.
@@ -108,6 +110,8 @@ def publish_many(
             live, _ = read_live_models(connection)
             checked = [item for item in (_check(document, live, fail) for document in batch) if item]
             done = _publish_batch(connection, driver, checked, live, done, undelete=undelete)
+            if checkpoint is not None:
+                checkpoint(connection, batch)
         done = replace(done, failures=tuple(failures))
         if done.chunks >= analyze_at:
             with connection.begin():
@@ -160,7 +164,7 @@ def _publish_batch(
     plans = _plan(connection, batch, live, known, undelete=undelete)
     absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
     check_text_configs(connection, {item.plan.text_config or "simple" for item in absent} - {"simple"})
-    document_ids = _add_documents(connection, [item.plan for item in absent])
+    document_ids = _add_documents(connection, absent)
     added = [item for item in absent if item.article_id in document_ids]
     if added:
         copy_documents(connection, driver, added, document_ids)
@@ -255,7 +259,7 @@ def _by_text(item: CheckedDocument, model: LiveModel | None) -> dict[str, Embedd
     return None if vectors is None else dict(zip(item.texts, vectors, strict=True))
 
 
-def _add_documents(connection: sa.Connection, documents: Sequence[VersionPlan]) -> dict[str, UUID]:
+def _add_documents(connection: sa.Connection, documents: Sequence[CheckedDocument]) -> dict[str, UUID]:
     """Insert documents; return the ids of those that nobody else has inserted meanwhile."""
     if not documents:
         return {}
@@ -265,7 +269,8 @@ def _add_documents(connection: sa.Connection, documents: Sequence[VersionPlan]) 
         {
             "ids": uuid7s(len(documents)),
             "article_ids": [document.article_id for document in documents],
-            "text_configs": [document.text_config for document in documents],
+            "text_configs": [document.plan.text_config for document in documents],
+            "created_ats": [document.created_at for document in documents],
         },
     )
     return {row.article_id: row.id for row in rows}
@@ -284,8 +289,12 @@ _LOCK = sa.text(
 )
 _KNOWN = sa.text("SELECT article_id FROM rag_documents WHERE article_id = ANY(CAST(:article_ids AS text[]))")
 _ADD_DOCUMENTS = sa.text("""
-INSERT INTO rag_documents (id, article_id, text_config)
-SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:article_ids AS text[]), CAST(:text_configs AS text[]))
+INSERT INTO rag_documents (id, article_id, text_config, created_at)
+SELECT id, article_id, text_config, coalesce(created_at, now())
+FROM unnest(
+    CAST(:ids AS uuid[]), CAST(:article_ids AS text[]), CAST(:text_configs AS text[]),
+    CAST(:created_ats AS timestamptz[])
+) AS t (id, article_id, text_config, created_at)
 ON CONFLICT (article_id) DO NOTHING
 RETURNING article_id, id
 """)

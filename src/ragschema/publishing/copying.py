@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
 import psycopg
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from psycopg import sql
 from sqlalchemy.util import await_only
 
@@ -38,7 +40,10 @@ def copy_documents(
     described = {
         f"{name}s": [getattr(item.plan, name) for item in items]
         for name in ("source_hash", "chunker_version", "title", "url", "metadata")
-    } | {"embedder_versions": [item.embedder_version for item in items]}
+    } | {
+        "embedder_versions": [item.embedder_version for item in items],
+        "created_ats": [item.created_at for item in items],
+    }
     sources = [item.plan.source or Source() for item in items]
     of_sources = {
         f"{field.name}s": [getattr(source, field.name) for source in sources] for field in fields(Source)
@@ -51,14 +56,17 @@ def copy_documents(
     encoding = "utf-8" if encoding == "ascii" else encoding  # SQL_ASCII: the server takes any bytes
     is_located = any(item.contents.locations for item in items)
     locations = [location for item in items for location in item.locations] if is_located else []
+    created = _created(connection, items)
     chunks = binary_rows.chunk_rows(
         chunk_ids,
         of_chunks,
         ordinals,
         *_text_and_vectors(encoding, items),
         token_counts=[binary_rows.integer_field(location.token_count) for location in locations],
+        created=None if created is None else np.repeat(created, lengths),
     )
-    _send(driver, "rag_chunks", binary_rows.chunk_columns(is_located=is_located), chunks)
+    columns = binary_rows.chunk_columns(is_located=is_located, is_dated=created is not None)
+    _send(driver, "rag_chunks", columns, chunks)
     events = binary_rows.event_rows(
         uuid7_bytes(len(of_chunks)),
         of_chunks,
@@ -75,6 +83,15 @@ def copy_documents(
             _embeddings(model_id, items, chunk_ids),
         )
     connection.execute(_POINT, versions)
+
+
+def _created(connection: sa.Connection, items: Sequence[CheckedDocument]) -> NDArray[np.int64] | None:
+    """Return when each document was made, in microseconds since 2000; None where it is now, of all of them."""
+    if all(item.created_at is None for item in items):
+        return None
+    now = connection.execute(sa.text("SELECT now()")).scalar_one()
+    moments = [item.created_at or now for item in items]
+    return np.array([(moment - _EPOCH) // _MICROSECOND for moment in moments], np.int64)
 
 
 def _embeddings(model_id: int, items: Sequence[CheckedDocument], chunk_ids: IdBytes) -> bytes:
@@ -134,19 +151,22 @@ async def _send_async(
             await copy.write(part)
 
 
+_EPOCH, _MICROSECOND = datetime(2000, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _ADD_VERSIONS = sa.text("""
 INSERT INTO rag_document_versions
     (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
-    file_name, mime_type, byte_size, content_hash, language)
+    file_name, mime_type, byte_size, content_hash, language, created_at)
 SELECT id, document_id, 1, source_hash, chunker_version, embedder_version, title, url,
-    coalesce(CAST(metadata AS jsonb), '{}'), file_name, mime_type, byte_size, content_hash, language
+    coalesce(CAST(metadata AS jsonb), '{}'), file_name, mime_type, byte_size, content_hash, language,
+    coalesce(created_at, now())
 FROM unnest(
     CAST(:ids AS uuid[]), CAST(:document_ids AS uuid[]), CAST(:source_hashs AS text[]),
     CAST(:chunker_versions AS text[]), CAST(:embedder_versions AS text[]), CAST(:titles AS text[]),
     CAST(:urls AS text[]), CAST(:metadatas AS text[]), CAST(:file_names AS text[]), CAST(:mime_types AS text[]),
-    CAST(:byte_sizes AS bigint[]), CAST(:content_hashs AS text[]), CAST(:languages AS text[])
+    CAST(:byte_sizes AS bigint[]), CAST(:content_hashs AS text[]), CAST(:languages AS text[]),
+    CAST(:created_ats AS timestamptz[])
 ) AS t (id, document_id, source_hash, chunker_version, embedder_version, title, url, metadata, file_name, mime_type,
-    byte_size, content_hash, language)
+    byte_size, content_hash, language, created_at)
 """)
 _POINT = sa.text("""
 UPDATE rag_documents d SET current_version_id = t.id, updated_at = now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike, Vector
 from ragschema.errors import RagSchemaError
-from ragschema.publishing.errors import PublishingError
+from ragschema.publishing.errors import ContentError, PublishingError
 from ragschema.publishing.given_embeddings import checked_keys
 from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.sources import NOWHERE, ChunkText, Location, Source
@@ -39,6 +40,8 @@ class BulkDocument:
         model_embeddings: By any live model, by its key, in the same form as ``embeddings``.
         metadata: What searches filter by, as in `plan_version`.
         source: The file that the text was read from.
+        created_at: When the document, its first version and their chunks were made, with a time zone; where it does
+            not exist yet, `publish_many` only. Now by default.
     """
 
     article_id: str
@@ -53,6 +56,7 @@ class BulkDocument:
     model_embeddings: Mapping[str, Sequence[EmbeddingLike] | NDArray[Any] | None] | None = None
     metadata: Mapping[str, Any] | None = None
     source: Source | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ class CheckedDocument:
         contents: Its texts.
         embedder_version: What its version says of its embedder.
         vectors: By the id of their model, of shape ``(len(contents), dimensions)``.
+        created_at: When it was made; None: now.
     """
 
     plan: VersionPlan
     contents: CheckedContents
     embedder_version: str
     vectors: Mapping[int, Vector]
+    created_at: datetime | None = None
 
     @property
     def article_id(self) -> str:
@@ -146,6 +152,11 @@ def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
             live.
     """
     plan, contents = describe(document)
+    if document.created_at is not None and document.created_at.tzinfo is None:
+        raise ContentError(
+            f"The created_at of article {document.article_id!r} has no time zone.",
+            "Pass a datetime with one, such as datetime.now(UTC).",
+        )
     given = [(live.find(key), each) for key, each in checked_keys(document.model_embeddings).items()]
     if document.embeddings is not None:
         given.append((live.find(None), document.embeddings))
@@ -160,7 +171,7 @@ def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
         if embeddings is not None:
             vectors[model.id] = _check_embeddings(document.article_id, contents.texts, model, embeddings)
     label = live.label(document.article_id, document.embedder_version)
-    return CheckedDocument(plan, contents, label, vectors)
+    return CheckedDocument(plan, contents, label, vectors, document.created_at)
 
 
 def _check_embeddings(

@@ -20,6 +20,7 @@ from ragschema.state import attempts
 from ragschema.state.attempts import Entry
 from ragschema.state.elsewhere import Elsewhere, find_elsewhere
 from ragschema.state.expected import our_tables
+from ragschema.state.importable import Importable, find_importable
 from ragschema.state.owed import owed_of
 from ragschema.state.soundness import Soundness, find_soundness
 
@@ -72,6 +73,7 @@ class Status:
         elsewhere: Other schemas of the database with our tables, where no schema was named and this one is EMPTY.
         backup: The command that backs the tables up, without a password; None where there are none.
         soundness: What is missing, and what works on another schema.
+        importable: Tables of other libraries, each with the command that reads them, where this one is EMPTY.
     """
 
     state: State
@@ -86,6 +88,7 @@ class Status:
     elsewhere: tuple[Elsewhere, ...] = ()
     soundness: Soundness | None = None
     owed: tuple[Revision, ...] = ()
+    importable: tuple[Importable, ...] = ()
 
 
 def read_current(connection: Connection, schema: str) -> str | None:
@@ -159,11 +162,16 @@ def require_our_tables(connection: Connection, schema: str) -> None:
     Raises:
         UnmanagedDatabase: It has none.
     """
-    if not has_our_tables(connection, schema):
+    if has_our_tables(connection, schema):
+        return
+    fact = f"Schema {schema} has none of our tables."
+    if found := find_importable(connection):
         raise UnmanagedDatabase(
-            f"Schema {schema} has none of our tables.",
-            "Run `rag migrate` to make them, or name their schema with --schema.",
+            fact,
+            f"Run `rag migrate` to make them, then `{found[0].command}`: it reads the tables of {found[0].preset}.",
+            "\n".join(f"importable: {each}: {each.command}" for each in found),
         )
+    raise UnmanagedDatabase(fact, "Run `rag migrate` to make them, or name their schema with --schema.")
 
 
 def refuse_unmanaged(connection: Connection, schema: str) -> None:
@@ -239,6 +247,7 @@ def read_status(at: Opened, manifest: Manifest) -> Status:
         backup=None if state == "EMPTY" else backup_command(at.database, schema),
         soundness=soundness,
         owed=tuple(owed),
+        importable=find_importable(at.connection) if state == "EMPTY" else (),
     )
 
 

@@ -1,0 +1,330 @@
+"""Imports: a source read as a stream, and published batch by batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from ragschema.database.connections import Opened, held_reachable, opened
+from ragschema.database.drivers import engine_on
+from ragschema.database.options import Options
+from ragschema.embeddings.column_type import EmbeddingError
+from ragschema.errors import ImportRefused, LockNotObtained
+from ragschema.importing import positions
+from ragschema.importing.documents import ImportedDocument, Models, Naming
+from ragschema.importing.preset_queries import Question
+from ragschema.importing.reports import Dimensions, Import
+from ragschema.importing.runs import Run, Wishes, deleted_obstacle, empty_obstacle, find_obstacles, refusal_of
+from ragschema.importing.sources import Source, answered, open_source
+from ragschema.importing.targets import (
+    choose_models,
+    fill,
+    read_own,
+)
+from ragschema.jobs.queue import enqueue_many
+from ragschema.jobs.records import NewJob
+from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.migrations.readiness import check_ready
+from ragschema.publishing import BulkLoad, ContentError, deferred_index, publish_many, retire_document
+from ragschema.publishing.documents import BulkDocument, check_document
+from ragschema.publishing.live_models import read_live_models
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.status import behind, require_current
+
+log = logging.getLogger(__name__)
+
+
+def import_documents(
+    options: Options,
+    source: Options,
+    question: Question,
+    wishes: Wishes | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Import:
+    """Import documents of another library's tables, with a commit for each batch.
+
+    The source is read in one read-only transaction, as a stream: of a million rows as many are in memory as of a
+    batch. Interrupted, the next run of the same import goes on behind the last batch that was committed; after the
+    end a run imports what has changed. Documents that somebody else has published since are left alone.
+
+    Args:
+        options: The database to import into.
+        source: The database to read, which may be the same.
+        question: Which rows, and how they are read.
+        wishes: How to import.
+        dry_run: Whether to read and check everything, and to change nothing.
+        progress: Called after each batch with the number of documents that were read.
+
+    Raises:
+        ImportRefused: The source cannot be read, a model is missing, or a document cannot be stored.
+        LockNotObtained: The same import is running.
+        UnmanagedDatabase: The database has not our tables.
+        PendingRevisions: It is not at head.
+    """
+    wishes = wishes or Wishes()
+    with ExitStack() as stack:
+        held = stack.enter_context(held_reachable(options))
+        at = stack.enter_context(opened(held))
+        aside = stack.enter_context(opened(replace(held, is_announced=True)))
+        current = require_current(at.connection, at.schemas.target)
+        if read_manifest().pending(current):
+            raise behind(current, read_manifest().head, "Run `rag migrate`.")
+        check_ready(at.connection, at.schemas.target)
+        reading = stack.enter_context(open_source(source, question))
+        if not dry_run:
+            _lock(aside, reading.name)
+        connection = stack.enter_context(_connected(at))
+        return _import(connection, aside, reading, question, wishes, dry_run=dry_run, progress=progress)
+
+
+def _import(
+    connection: sa.Connection,
+    aside: Opened,
+    source: Source,
+    question: Question,
+    wishes: Wishes,
+    *,
+    dry_run: bool,
+    progress: Callable[[int], object] | None,
+) -> Import:
+    with connection.begin():
+        live, _ = read_live_models(connection)
+    embedder = wishes.embedder or question.preset.embedder
+    counts = source.count_dimensions()
+    models, obstacles = choose_models(live, wishes.models, counts, embedder)
+    if not live.is_registered and embedder is None:
+        obstacles.append(
+            "No embedding model is registered, and nothing says what embedded the source."
+            " Pass --embedder NAME, what the service will call it, so that it embeds nothing again."
+        )
+    if live.is_registered and live.active is None and wishes.embedder is None:
+        obstacles.append(
+            "No embedding model is active. Run `rag models activate KEY`, or pass --embedder NAME."
+        )
+    if obstacles and not dry_run:
+        fact, _, remedy = obstacles[0].partition(". ")
+        raise ImportRefused(f"{fact}.", remedy, "\n".join(obstacles[1:]))
+    label = wishes.embedder if live.is_registered else embedder or "unknown"
+    naming = Naming(source.name, label, wishes.text_config)
+    position = None
+    if not dry_run:
+        with connection.begin():
+            position = positions.begin(connection, source.name, source.digest)
+    after = position.after if position else None
+    if after is not None:
+        log.info("Going on after %s.", after)
+    own = read_own(aside.connection, aside.schemas.target, source.name, after)
+    run = Run(source, wishes, naming, connection, own, live)
+    run.begin()
+    if position is None:
+        _look(run, models)
+        jobs = len(_read_jobs(source))
+        retired = 0
+    else:
+        retired = _publish(run, models, position, progress, aside)
+        jobs = _enqueue(connection, source)
+        with connection.begin():
+            positions.end(connection, position, run.tally.documents)
+    if dry_run:
+        obstacles += find_obstacles(run)
+    return _report(run, question, models, counts, obstacles, after, retired, jobs, dry_run=dry_run)
+
+
+def _look(run: Run, models: Models) -> None:
+    """Read and check everything, and change nothing."""
+    for document in run.documents(models, None):
+        try:
+            check_document(document, run.live)
+        except (ContentError, EmbeddingError) as exc:
+            run.refuse(document.article_id, exc)
+
+
+def _publish(
+    run: Run,
+    models: Models,
+    position: positions.Position,
+    progress: Callable[[int], object] | None,
+    aside: Opened,
+) -> int:
+    """Publish everything; return how many documents were retired."""
+    retired = 0
+    wishes = run.wishes
+
+    def checkpoint(connection: sa.Connection, batch: Sequence[BulkDocument]) -> None:
+        nonlocal retired
+        if run.tally.deleted and not wishes.skip_deleted:
+            raise refusal_of(deleted_obstacle(run.tally.deleted))
+        if run.tally.empty_chunks and not wishes.skip_refused:
+            raise refusal_of(empty_obstacle(run.tally.empty_chunks))
+        documents = [each for each in batch if isinstance(each, ImportedDocument)]
+        fill(connection, run.naming.chunker, documents)
+        retired += _retire(run, connection)
+        positions.move(connection, position, batch[-1].article_id)
+
+    def done(load: BulkLoad) -> None:
+        if progress is not None:
+            progress(run.tally.documents)
+
+    deferred: Any = nullcontext()
+    if wishes.defer_index:
+        engine = engine_on_url(aside)
+        deferred = deferred_index(engine, search_is_slow_meanwhile=True)
+    documents = run.documents(models, position.after)
+    with deferred:
+        try:
+            load = publish_many(
+                run.connection,
+                documents,
+                batch_size=wishes.batch_size,
+                on_error="skip" if wishes.skip_refused else "raise",
+                progress=done,
+                checkpoint=checkpoint,
+            )
+        except (ContentError, EmbeddingError) as exc:
+            raise ImportRefused(
+                exc.message,
+                "Mend it in the source, or pass --skip-refused to leave such documents out; what was imported stays.",
+            ) from exc
+        finally:  # an index that is built concurrently would wait for the source's transaction
+            documents.close()
+            run.source.connection.rollback()
+    for failure in load.failures:
+        run.refuse(failure.article_id, failure.error)
+    run.added, run.changed = load.added, load.changed
+    run.unchanged = load.skipped + load.embedded
+    if run.tally.deleted and not wishes.skip_deleted:
+        raise refusal_of(deleted_obstacle(run.tally.deleted))
+    with run.connection.begin():
+        if run.tally.documents or position.after is not None:
+            retired += _retire(run, run.connection)
+    return retired
+
+
+def engine_on_url(at: Opened) -> sa.Engine:
+    """Return an engine of several connections to an open database."""
+    engine = sa.create_engine(at.database.url())
+    path = at.schemas.search_path
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_search_path(driver: Any, record: object) -> None:
+        driver.execute("SELECT set_config('search_path', %s, false)", (path,))
+        if at.options.role is not None:
+            driver.execute("SELECT set_config('role', %s, false)", (at.options.role,))
+        driver.commit()
+
+    return engine
+
+
+def _retire(run: Run, connection: sa.Connection) -> int:
+    """Retire what the source has no more, if that is wished; return how many."""
+    gone, run.gone_now = run.gone_now, []
+    if not run.wishes.retire_gone:
+        return 0
+    for article_id in gone:
+        retire_document(connection, article_id)
+    return len(gone)
+
+
+def _read_jobs(source: Source) -> list[NewJob]:
+    if source.jobs is None:
+        return []
+    with answered(source.name):
+        rows = source.connection.execute(source.jobs).fetchall()
+    return [
+        NewJob(job_type=job_type, payload=payload, dedupe_key=f"{source.name} {key}")
+        for key, job_type, payload in rows
+    ]
+
+
+def _enqueue(connection: sa.Connection, source: Source) -> int:
+    """Enqueue the jobs of a source that no run has enqueued before; return how many."""
+    jobs = _read_jobs(source)
+    if not jobs:
+        return 0
+    with connection.begin():
+        known = {
+            *connection.scalars(
+                sa.text("SELECT dedupe_key FROM rag_jobs WHERE dedupe_key = ANY(CAST(:keys AS text[]))"),
+                {"keys": [job.dedupe_key for job in jobs]},
+            )
+        }
+        new = [job for job in jobs if job.dedupe_key not in known]
+        enqueue_many(connection, new)
+    return len(new)
+
+
+def _lock(at: Opened, name: str) -> None:
+    """Let no second import of the same name run; held until the connection closes.
+
+    Raises:
+        LockNotObtained: One does.
+    """
+    key = deployer_lock_key(f"{at.schemas.target} {name}")
+    if at.connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone() != (True,):
+        raise LockNotObtained(f"The {name} is running already.", "Wait for it, or end it, then run it again.")
+
+
+@contextmanager
+def _connected(at: Opened) -> Iterator[sa.Connection]:
+    """Yield SQLAlchemy's connection on an open one, in transactions instead of autocommit mode."""
+    at.connection.autocommit = False
+    try:
+        with engine_on(at.connection).connect() as connection:
+            yield connection
+    finally:
+        if not at.connection.closed:
+            at.connection.rollback()
+            at.connection.autocommit = True
+
+
+def _report(
+    run: Run,
+    question: Question,
+    models: Models,
+    counts: dict[int, int],
+    obstacles: list[str],
+    after: str | None,
+    retired: int,
+    jobs: int,
+    *,
+    dry_run: bool,
+) -> Import:
+    tally = run.tally
+    notes = [] if question.collection else list(question.preset.notes)
+    if any(not model.is_active for model in models.values()):
+        keys = ", ".join(sorted({model.key for model in models.values() if not model.is_active}))
+        notes.append(f"search does not read {keys} before `rag models activate`")
+    return Import(
+        name=run.naming.chunker,
+        is_dry_run=dry_run,
+        resumed_after=after,
+        documents=tally.documents,
+        chunks=tally.chunks,
+        without_embedding=tally.without_embedding,
+        zero_embeddings=tally.zero_embeddings,
+        dimensions=tuple(
+            Dimensions(each, number, models[each].key if each in models else None)
+            for each, number in sorted((tally.dimensions or counts).items())
+        ),
+        added=run.added,
+        changed=run.changed,
+        unchanged=run.unchanged,
+        left_alone=run.left_alone,
+        deleted=tally.deleted,
+        empty_chunks=tally.empty_chunks,
+        refused=run.refused,
+        refusals=tuple(run.refusals),
+        gone=run.gone,
+        retired=retired,
+        jobs=jobs,
+        no_home=run.source.no_home,
+        notes=tuple(notes),
+        obstacles=tuple(obstacles),
+    )
