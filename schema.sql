@@ -1163,7 +1163,7 @@ CREATE FUNCTION public.rag_refuse_version_change() RETURNS trigger
 BEGIN
   RAISE EXCEPTION 'version % of document % is immutable', OLD.version_number, OLD.document_id
     USING ERRCODE = 'integrity_constraint_violation',
-      DETAIL = 'Version id ' || OLD.id::text || '; only title and url may be corrected.',
+      DETAIL = 'Version id ' || OLD.id::text || '; only title, url and metadata may be corrected.',
       HINT = 'Publish a new version of the document.',
       TABLE = TG_TABLE_NAME;
 END
@@ -1550,7 +1550,10 @@ CREATE TABLE public.rag_chunk_events (
     event_type public.chunk_event_type NOT NULL,
     metadata jsonb,
     created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    start_offset integer,
+    end_offset integer,
     CONSTRAINT rag_chunk_events_chunk_id_check CHECK (((event_type = 'deleted'::public.chunk_event_type) OR (chunk_id IS NOT NULL))),
+    CONSTRAINT rag_chunk_events_offsets_check CHECK ((((start_offset IS NULL) = (end_offset IS NULL)) AND (start_offset >= 0) AND (start_offset <= end_offset))),
     CONSTRAINT rag_chunk_events_ordinal_check CHECK ((ordinal >= 0))
 );
 
@@ -1564,8 +1567,10 @@ CREATE TABLE public.rag_chunks (
     is_current boolean DEFAULT false NOT NULL,
     text_config text DEFAULT 'simple'::text NOT NULL,
     embedding_error text,
+    token_count integer,
     CONSTRAINT rag_chunks_embedding_check CHECK ((public.vector_norm(embedding) > (0)::double precision)),
-    CONSTRAINT rag_chunks_ordinal_check CHECK ((ordinal >= 0))
+    CONSTRAINT rag_chunks_ordinal_check CHECK ((ordinal >= 0)),
+    CONSTRAINT rag_chunks_token_count_check CHECK ((token_count >= 0))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.1', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_limit='2000');
 
@@ -1579,6 +1584,14 @@ CREATE TABLE public.rag_document_versions (
     created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
     title text,
     url text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    file_name text,
+    mime_type text,
+    byte_size bigint,
+    content_hash text,
+    language text,
+    CONSTRAINT rag_document_versions_byte_size_check CHECK ((byte_size >= 0)),
+    CONSTRAINT rag_document_versions_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
     CONSTRAINT rag_document_versions_version_number_check CHECK ((version_number > 0))
 );
 
@@ -1780,6 +1793,8 @@ CREATE INDEX rag_chunks_current_words_idx ON public.rag_chunks USING gin (public
 
 CREATE INDEX rag_chunks_pending_idx ON public.rag_chunks USING btree (created_at, id) WHERE (is_current AND (embedding IS NULL));
 
+CREATE INDEX rag_document_versions_metadata_idx ON public.rag_document_versions USING gin (metadata jsonb_path_ops);
+
 CREATE INDEX rag_documents_current_version_id_id_idx ON public.rag_documents USING btree (current_version_id, id);
 
 CREATE INDEX rag_documents_deleted_at_idx ON public.rag_documents USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
@@ -1812,7 +1827,7 @@ CREATE TRIGGER rag_chunks_moved AFTER UPDATE OF version_id ON public.rag_chunks 
 
 CREATE TRIGGER rag_chunks_shown AFTER UPDATE OF is_current ON public.rag_chunks FOR EACH ROW WHEN ((new.is_current AND (NOT old.is_current))) EXECUTE FUNCTION public.rag_chunk_shown();
 
-CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN (((to_jsonb(new.*) - '{title,url}'::text[]) IS DISTINCT FROM (to_jsonb(old.*) - '{title,url}'::text[]))) EXECUTE FUNCTION public.rag_refuse_version_change();
+CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN (((to_jsonb(new.*) - '{title,url,metadata}'::text[]) IS DISTINCT FROM (to_jsonb(old.*) - '{title,url,metadata}'::text[]))) EXECUTE FUNCTION public.rag_refuse_version_change();
 
 CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDATE OF current_version_id, text_config, deleted_at ON public.rag_documents DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.rag_documents_changed();
 

@@ -157,7 +157,8 @@ def test_the_way_back_of_a_changed_routine_is_the_version_before(
     assert f'create_function("rag_jobs_claim", {NEWEST["rag_jobs_claim"].version - 1})' in downgrade
     back = lines_of(downgrade)
     at = back.index('drop_trigger("rag_document_versions_immutable", "rag_document_versions")')
-    assert back[at + 1] == 'create_trigger("rag_document_versions_immutable", 1)'
+    before = NEWEST["rag_document_versions_immutable"].version - 1
+    assert back[at + 1] == f'create_trigger("rag_document_versions_immutable", {before})'
 
 
 def test_a_function_with_other_arguments_is_dropped_first(
@@ -562,7 +563,7 @@ def test_a_downgrade_that_would_forget_a_text_configuration_is_refused(old_datab
 
 # Versions and documents.
 
-CORRECTABLE = {"title", "url"}
+CORRECTABLE = {"title", "url", "metadata"}
 OTHER = {UUID: "gen_random_uuid()", int: "7", str: "'other'", datetime: "'2020-01-01'"}
 
 
@@ -580,7 +581,10 @@ def test_a_version_is_immutable(database: Database, column: sa.Column[object]) -
         (document,) = connection.execute("SELECT id FROM rag_documents").fetchone() or (None,)
         diagnosis = raised.value.diag
         assert diagnosis.message_primary == f"version 1 of document {document} is immutable"
-        assert diagnosis.message_detail == f"Version id {version}; only title and url may be corrected."
+        assert (
+            diagnosis.message_detail
+            == f"Version id {version}; only title, url and metadata may be corrected."
+        )
         assert diagnosis.message_hint == "Publish a new version of the document."
         assert diagnosis.table_name == "rag_document_versions"
 
@@ -607,12 +611,12 @@ def test_a_column_that_a_later_revision_adds_to_versions_is_immutable(
         assert execute(connection, corrected).rowcount == 1
 
 
-def test_title_and_url_of_a_version_may_be_corrected(database: Database) -> None:
+def test_title_url_and_metadata_of_a_version_may_be_corrected(database: Database) -> None:
     with connect(database) as connection:
         write_document(connection)
         updated = connection.execute(
-            "UPDATE rag_document_versions SET title = 'A', url = 'https://a', source_hash = source_hash,"
-            " version_number = 1, document_id = document_id"
+            "UPDATE rag_document_versions SET title = 'A', url = 'https://a', metadata = '{\"a\": 1}',"
+            " source_hash = source_hash, version_number = 1, document_id = document_id"
         )
         assert updated.rowcount == 1
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Enum,
     ForeignKey,
@@ -87,9 +88,9 @@ class Document(Base):
 class DocumentVersion(Base):
     """One immutable state of a document: what it was cut from, and by which chunker and embedder.
 
-    A trigger refuses every UPDATE but of title and url. The content of a version is its manifest: the chunks of
-    its events other than ``deleted``, in the order of their ordinals; a version that has no events at all
-    consists of the chunks whose ``version_id`` it is.
+    A trigger refuses every UPDATE but of title, url and metadata. The content of a version is its manifest: the
+    chunks of its events other than ``deleted``, in the order of their ordinals; a version that has no events at
+    all consists of the chunks whose ``version_id`` it is.
     """
 
     __tablename__ = "rag_document_versions"
@@ -97,6 +98,14 @@ class DocumentVersion(Base):
         UniqueConstraint("document_id", "version_number"),
         UniqueConstraint("document_id", "id"),  # what fk_current_version refers to
         CheckConstraint("version_number > 0", name="version_number"),
+        CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata"),
+        CheckConstraint("byte_size >= 0", name="byte_size"),
+        Index(
+            None,
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+        ),
     )
 
     id: Mapped[Id]
@@ -110,6 +119,18 @@ class DocumentVersion(Base):
     created_at: Mapped[Timestamp]
     title: Mapped[str | None]
     url: Mapped[str | None]
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    """Column ``metadata``, a name that SQLAlchemy keeps for itself: an object of whatever searches filter by."""
+    file_name: Mapped[str | None]
+    """Of the source: what it was called."""
+    mime_type: Mapped[str | None]
+    """Of the source, such as ``application/pdf``."""
+    byte_size: Mapped[int | None] = mapped_column(BigInteger())
+    """Of the source: how many bytes it had."""
+    content_hash: Mapped[str | None]
+    """Of the source: hash of its bytes, where `source_hash` is of the text that was read from it."""
+    language: Mapped[str | None]
+    """Of the source: tag of the language it is written in, such as ``nl`` or ``pt-BR``."""
 
     document: Mapped[Document] = relationship(
         back_populates="versions",
@@ -140,6 +161,7 @@ class Chunk(Base):
         UniqueConstraint("id", "is_current"),  # what rag_chunk_embeddings refers to
         CheckConstraint("ordinal >= 0", name="ordinal"),
         CheckConstraint("vector_norm(embedding) > 0", name="embedding"),
+        CheckConstraint("token_count >= 0", name="token_count"),
         Index(
             "rag_chunks_current_embedding_idx",
             "embedding",
@@ -182,6 +204,8 @@ class Chunk(Base):
     """Its document's, once it is current."""
     embedding_error: Mapped[str | None]
     """Why it will not be embedded, where it has no embedding: then it waits for none."""
+    token_count: Mapped[int | None]
+    """How many tokens a model counts in it; None where nobody said."""
 
     version: Mapped[DocumentVersion] = relationship(back_populates="chunks")
     events: Mapped[list[ChunkEvent]] = relationship(back_populates="chunk", passive_deletes="all")
@@ -197,6 +221,10 @@ class ChunkEvent(Base):
     __table_args__ = (
         CheckConstraint("ordinal >= 0", name="ordinal"),
         CheckConstraint("event_type = 'deleted' OR chunk_id IS NOT NULL", name="chunk_id"),
+        CheckConstraint(
+            "(start_offset IS NULL) = (end_offset IS NULL) AND start_offset >= 0 AND start_offset <= end_offset",
+            name="offsets",
+        ),
         Index(None, "version_id"),
         Index(None, "chunk_id"),
         Index(
@@ -216,8 +244,12 @@ class ChunkEvent(Base):
     """Place of the chunk within this version, from 0; of a deleted one, within the version before."""
     event_type: Mapped[ChunkEventType] = mapped_column(Enum(ChunkEventType, name="chunk_event_type"))
     details: Mapped[dict[str, Any] | None] = mapped_column("metadata")
-    """Column ``metadata``, a name that SQLAlchemy keeps for itself."""
+    """Column ``metadata``, a name that SQLAlchemy keeps for itself: the page and headings it stands under, ..."""
     created_at: Mapped[Timestamp]
+    start_offset: Mapped[int | None]
+    """Where the chunk begins within the text that this version was cut from, in characters from 0."""
+    end_offset: Mapped[int | None]
+    """Where it ends: before the character of this offset."""
 
     version: Mapped[DocumentVersion] = relationship(back_populates="events")
     chunk: Mapped[Chunk | None] = relationship(back_populates="events")
