@@ -38,6 +38,7 @@ from ragschema import (
 )
 from ragschema.publishing import VersionPlan
 from ragschema.publishing.plans import plan_versions
+from ragschema.publishing.texts import CheckedContents
 from ragschema.schema.row_rules import broken_documents
 
 
@@ -277,7 +278,10 @@ def _waiting(session: Session) -> list[UUID]:
 
 
 def _plan_many(session: Session, texts: list[str]) -> None:
-    plan_versions(session, [(VersionPlan("target", "new", "chunker", "model", None, None, None), texts)])
+    plan_versions(
+        session,
+        [(VersionPlan("target", "new", "chunker", "model", None, None, None), CheckedContents(texts))],
+    )
 
 
 def _publish_many(session: Session, texts: list[str]) -> None:

@@ -56,6 +56,7 @@ from ragschema.publishing import (
 )
 from ragschema.publishing.document_locks import lock_as_planned, lock_document
 from ragschema.publishing.plans import plan_versions
+from ragschema.publishing.texts import CheckedContents
 from ragschema.queries import pending_embeddings
 from test_publishing_concurrency import start_waiting
 
@@ -266,7 +267,7 @@ def yesterday(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_unaware(session: Session | sa.Connection, article: str, texts: list[str]) -> VersionPlan:
     asked = VersionPlan(article, repr(texts), "c1", "e1", None, None, None)
-    return plan_versions(session, [(asked, texts)])[0]
+    return plan_versions(session, [(asked, CheckedContents(texts))])[0]
 
 
 @pytest.mark.usefixtures("yesterday")

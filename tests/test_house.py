@@ -27,7 +27,7 @@ embedded
 revisions
 sql
 operations_v2
-operations_v1 values
+operations_v1 values json_text
 errors words
 """
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}

@@ -118,9 +118,9 @@ def test_the_nearest_come_with_where_they_stand_now(
         distances = dict(zip(truth.ids, truth.distances(question), strict=True))
         for hit in hits:
             row = truth.rows[hit.chunk_id]
-            *place, distance = tuple(hit)
-            assert place == [getattr(row, name) for name in hit._fields[:-1]]
-            assert distance == pytest.approx(distances[hit.chunk_id], abs=1e-5)
+            assert hit._fields[9:] == ("distance", "start_offset", "end_offset", "details")
+            assert list(hit[:9]) == [getattr(row, name) for name in hit._fields[:9]]
+            assert hit.distance == pytest.approx(distances[hit.chunk_id], abs=1e-5)
         assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
         assert len(hits) == 10
         recalls.append(recall([hit.chunk_id for hit in hits], truth.nearest(question, 10)))

@@ -52,9 +52,11 @@ def one_by_one(connection: sa.Connection, document: BulkDocument) -> None:
         embedder_version=document.embedder_version,
         title=document.title,
         url=document.url,
+        metadata=document.metadata,
+        source=document.source,
     )
     vectors = [None] * len(document.contents) if document.embeddings is None else document.embeddings
-    publish(connection, plan, dict(zip(document.contents, vectors, strict=True)))
+    publish(connection, plan, dict(zip(plan.contents, vectors, strict=True)))
     connection.commit()
 
 

@@ -31,6 +31,7 @@ from ragschema.models import Job as Job
 from ragschema.models import JobStatus as JobStatus
 from ragschema.publishing import BulkDocument as BulkDocument
 from ragschema.publishing import BulkLoad as BulkLoad
+from ragschema.publishing import ChunkText as ChunkText
 from ragschema.publishing import ContentError as ContentError
 from ragschema.publishing import Deletion as Deletion
 from ragschema.publishing import DocumentDeleted as DocumentDeleted
@@ -38,6 +39,7 @@ from ragschema.publishing import Erase as Erase
 from ragschema.publishing import PublishedVersion as PublishedVersion
 from ragschema.publishing import PublishingError as PublishingError
 from ragschema.publishing import PurgedDocuments as PurgedDocuments
+from ragschema.publishing import Source as Source
 from ragschema.publishing import StalePlan as StalePlan
 from ragschema.publishing import UndeletedDocument as UndeletedDocument
 from ragschema.publishing import UnknownDocument as UnknownDocument
@@ -57,6 +59,7 @@ from ragschema.publishing import purge_deleted as purge_deleted
 from ragschema.publishing import purge_document as purge_document
 from ragschema.publishing import purge_documents as purge_documents
 from ragschema.publishing import retire_document as retire_document
+from ragschema.publishing import set_metadata as set_metadata
 from ragschema.publishing import skip_embeddings as skip_embeddings
 from ragschema.publishing import store_embeddings as store_embeddings
 from ragschema.publishing import undelete_document as undelete_document

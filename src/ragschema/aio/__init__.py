@@ -27,6 +27,7 @@ purge_deleted = awaited(publishing.purge_deleted)
 purge_document = awaited(publishing.purge_document)
 purge_documents = awaited(publishing.purge_documents)
 retire_document = awaited(publishing.retire_document)
+set_metadata = awaited(publishing.set_metadata)
 skip_embeddings = awaited(publishing.skip_embeddings)
 store_embeddings = awaited(publishing.store_embeddings)
 undelete_document = awaited(publishing.undelete_document)
@@ -50,6 +51,7 @@ __all__ = [
     "purge_documents",
     "retire_document",
     "search_settings",
+    "set_metadata",
     "skip_embeddings",
     "store_embeddings",
     "undelete_document",

@@ -21,7 +21,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from ragschema.jobs.isolation import begin_read_committed
-from ragschema.jobs.payloads import Default, write_json
+from ragschema.jobs.payloads import write_json
 from ragschema.jobs.records import (
     ClaimedJob,
     JobError,
@@ -31,6 +31,7 @@ from ragschema.jobs.records import (
     check_duration,
     check_integer,
 )
+from ragschema.json_text import Default
 from ragschema.models import JobStatus
 from ragschema.schema.base import Executor
 from ragschema.values import check_text, several

@@ -18,10 +18,11 @@ from sqlalchemy import RowMapping, text
 
 from ragschema.database.atomicity import refuse_autocommit
 from ragschema.jobs.isolation import begin_read_committed
-from ragschema.jobs.payloads import Default, write_json
+from ragschema.jobs.payloads import write_json
 from ragschema.jobs.queue import enqueue_written
 from ragschema.jobs.records import JobError, NewJob, Schedule
 from ragschema.jobs.timing import check_timing, find_next
+from ragschema.json_text import Default
 from ragschema.schema.base import Executor
 from ragschema.values import check_text
 

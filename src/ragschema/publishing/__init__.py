@@ -28,6 +28,7 @@ from ragschema.publishing.errors import (
 from ragschema.publishing.ingesting import ingest, ingest_async
 from ragschema.publishing.ingesting_many import Ingestion, ingest_many
 from ragschema.publishing.lifecycle import ActivatedVersion, activate_version, retire_document
+from ragschema.publishing.metadata import DescribedVersion, set_metadata
 from ragschema.publishing.pending import StoredEmbeddings, skip_embeddings, store_embeddings
 from ragschema.publishing.plans import plan_version
 from ragschema.publishing.pruning import Pruning, prune_versions
@@ -38,6 +39,7 @@ from ragschema.publishing.purging import (
     purge_document,
     purge_documents,
 )
+from ragschema.publishing.sources import ChunkText, Location, Source
 from ragschema.publishing.version_plan import Gone, Place, VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 
@@ -45,19 +47,23 @@ __all__ = [
     "ActivatedVersion",
     "BulkDocument",
     "BulkLoad",
+    "ChunkText",
     "ContentError",
     "Deletion",
+    "DescribedVersion",
     "DocumentDeleted",
     "Erase",
     "Failure",
     "Gone",
     "Ingestion",
+    "Location",
     "Place",
     "Pruning",
     "PublishedVersion",
     "PublishingError",
     "Purge",
     "PurgedDocuments",
+    "Source",
     "StalePlan",
     "StoredEmbeddings",
     "UndeletedDocument",
@@ -78,6 +84,7 @@ __all__ = [
     "purge_document",
     "purge_documents",
     "retire_document",
+    "set_metadata",
     "skip_embeddings",
     "store_embeddings",
     "undelete_document",

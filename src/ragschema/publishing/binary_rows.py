@@ -14,8 +14,6 @@ from ragschema.schema.ids import IdBytes
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
-CHUNK_COLUMNS = "id, version_id, ordinal, is_current, embedding, text_config, content"
-EVENT_COLUMNS = "id, version_id, chunk_id, ordinal, event_type"
 EMBEDDING_COLUMNS = "chunk_id, model_id, is_current, embedding"
 
 _ID = [("length", ">i4"), ("value", "u1", 16)]
@@ -23,7 +21,7 @@ _INTEGER = [("length", ">i4"), ("value", ">i4")]
 _CHUNK = np.dtype(
     [("columns", ">i2"), ("id", _ID), ("version_id", _ID), ("ordinal", _INTEGER), ("is_current", "S5")]
 )
-_NO_EMBEDDING = struct.pack(">i", -1)
+_NULL = struct.pack(">i", -1)
 _EVENT = np.dtype(
     [
         ("columns", ">i2"),
@@ -36,6 +34,18 @@ _EVENT = np.dtype(
 )
 
 
+def chunk_columns(*, is_located: bool) -> str:
+    """Return the columns of `chunk_rows`, with token counts or without."""
+    columns = "id, version_id, ordinal, is_current, embedding, text_config, content"
+    return f"{columns}, token_count" if is_located else columns
+
+
+def event_columns(*, is_located: bool) -> str:
+    """Return the columns of `event_rows`, with locations or without."""
+    columns = "id, version_id, chunk_id, ordinal, event_type"
+    return f"{columns}, start_offset, end_offset, metadata" if is_located else columns
+
+
 def chunk_rows(
     ids: IdBytes,
     version_ids: IdBytes,
@@ -43,8 +53,9 @@ def chunk_rows(
     embeddings: Iterable[bytes],
     text_configs: Iterable[bytes],
     contents: Iterable[bytes],
+    token_counts: Sequence[bytes] = (),
 ) -> bytes:
-    """Return the rows of current chunks, with `CHUNK_COLUMNS`.
+    """Return the rows of current chunks, with `chunk_columns`.
 
     Args:
         ids: Shape ``(n, 16)``, like ``version_ids``.
@@ -53,24 +64,39 @@ def chunk_rows(
         embeddings: By `embedding_fields`.
         text_configs: By `text_field`, like ``contents``.
         contents: Their texts.
+        token_counts: By `integer_field`; none where the rows are without them.
     """
     rows = np.zeros(len(ids), _CHUNK)
-    rows["columns"] = 7
+    rows["columns"] = 8 if token_counts else 7
     _set(rows, id=ids, version_id=version_ids, ordinal=ordinals)
     rows["is_current"] = struct.pack(">i?", 1, True)
-    heads = _split(rows)
-    return b"".join(
-        part for row in zip(heads, embeddings, text_configs, contents, strict=True) for part in row
-    )
+    columns = [_split(rows), embeddings, text_configs, contents, *([token_counts] if token_counts else [])]
+    return b"".join(part for row in zip(*columns, strict=True) for part in row)
 
 
-def event_rows(ids: IdBytes, version_ids: IdBytes, chunk_ids: IdBytes, ordinals: NDArray[np.int32]) -> bytes:
-    """Return the rows of events that say a chunk was added, with `EVENT_COLUMNS`."""
+def event_rows(
+    ids: IdBytes,
+    version_ids: IdBytes,
+    chunk_ids: IdBytes,
+    ordinals: NDArray[np.int32],
+    locations: Sequence[bytes] = (),
+) -> bytes:
+    """Return the rows of events that say a chunk was added, with `event_columns`.
+
+    Args:
+        ids: Shape ``(n, 16)``, like ``version_ids`` and ``chunk_ids``.
+        version_ids: Of their versions.
+        chunk_ids: What was added.
+        ordinals: Shape ``(n,)``.
+        locations: Two offsets by `integer_field` and details by `json_field`; none where the rows are without them.
+    """
     rows = np.zeros(len(ids), _EVENT)
-    rows["columns"] = 5
+    rows["columns"] = 8 if locations else 5
     _set(rows, id=ids, version_id=version_ids, chunk_id=chunk_ids, ordinal=ordinals)
     rows["event_type"] = text_field(b"added")
-    return rows.tobytes()
+    if not locations:
+        return rows.tobytes()
+    return b"".join(part for row in zip(_split(rows), locations, strict=True) for part in row)
 
 
 def embedding_rows(chunk_ids: IdBytes, model_id: int, vectors: Vector) -> bytes:
@@ -106,7 +132,7 @@ def embedding_rows(chunk_ids: IdBytes, model_id: int, vectors: Vector) -> bytes:
 def embedding_fields(vectors: Vector | None, count: int) -> Sequence[bytes]:
     """Return the fields of embeddings, of shape ``(count, dimension)``; None: all are to come."""
     if vectors is None:
-        return [_NO_EMBEDDING] * count
+        return [_NULL] * count
     dimension = vectors.shape[1]
     field = [("length", ">i4"), ("dim", ">i2"), ("unused", ">i2"), ("numbers", ">f4", dimension)]
     fields = np.zeros(count, field)
@@ -119,6 +145,16 @@ def embedding_fields(vectors: Vector | None, count: int) -> Sequence[bytes]:
 def text_field(text: bytes) -> bytes:
     """Return a field of text in the encoding of the connection."""
     return struct.pack(">i", len(text)) + text
+
+
+def integer_field(value: int | None) -> bytes:
+    """Return a field of an integer of four bytes."""
+    return _NULL if value is None else struct.pack(">ii", 4, value)
+
+
+def json_field(text: bytes | None) -> bytes:
+    """Return a field of jsonb, of its text in the encoding of the connection."""
+    return _NULL if text is None else struct.pack(">iB", len(text) + 1, 1) + text
 
 
 def _set(rows: NDArray[Any], **columns: NDArray[Any]) -> None:

@@ -19,12 +19,12 @@ from ragschema.publishing.documents import (
     Failure,
     batches,
     check_document,
-    describe,
 )
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, in_a_transaction
 from ragschema.publishing.live_models import LiveModel, LiveModels, read_live_models
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
+from ragschema.publishing.texts import CheckedContents
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
@@ -155,21 +155,21 @@ def _publish_batch(
     *,
     undelete: bool,
 ) -> BulkLoad:
-    article_ids = [item.document.article_id for item in batch]
+    article_ids = [item.article_id for item in batch]
     known = {*connection.scalars(_KNOWN, {"article_ids": article_ids})}
     plans = _plan(connection, batch, live, known, undelete=undelete)
     absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
-    check_text_configs(connection, {item.document.text_config for item in absent} - {"simple"})
-    document_ids = _add_documents(connection, [item.document for item in absent])
-    added = [item for item in absent if item.document.article_id in document_ids]
+    check_text_configs(connection, {item.plan.text_config or "simple" for item in absent} - {"simple"})
+    document_ids = _add_documents(connection, [item.plan for item in absent])
+    added = [item for item in absent if item.article_id in document_ids]
     if added:
         copy_documents(connection, driver, added, document_ids)
     changed = [
         item
         for item, plan in zip(batch, plans, strict=True)
-        if item.document.article_id not in document_ids
+        if item.article_id not in document_ids
         and not plan.is_withheld
-        and not (item.document.article_id in known and _has_nothing_new(item, plan))
+        and not (item.article_id in known and _has_nothing_new(item, plan))
     ]
     published = _publish_changed(connection, changed, live, undelete=undelete)
     versions = [version for version in published if version is not None]
@@ -183,7 +183,7 @@ def _publish_batch(
         added=done.added + len(added),
         changed=done.changed + len(written) - len(added),
         skipped=done.skipped + len(batch) - len(written) - embedded - shown - deleted,
-        chunks=done.chunks + sum(len(item.document.contents) for item in written),
+        chunks=done.chunks + sum(len(item.texts) for item in written),
         embedded=done.embedded + embedded,
         failures=done.failures,
         deleted=done.deleted + deleted,
@@ -204,8 +204,8 @@ def _plan(
         connection,
         [
             (
-                describe(item.document, undelete=undelete),
-                item.document.contents if item.document.article_id in known else (),
+                replace(item.plan, undelete=undelete),
+                item.contents if item.article_id in known else CheckedContents(),
             )
             for item in items
         ],
@@ -233,7 +233,7 @@ def _publish_changed(
     """Publish the next versions of documents that are there, as they are once they are locked; None: it is deleted."""
     if not items:
         return []
-    article_ids = [item.document.article_id for item in items]
+    article_ids = [item.article_id for item in items]
     connection.execute(_LOCK, {"article_ids": article_ids})
     plans = _plan(connection, items, live, article_ids, undelete=undelete)
     return [
@@ -252,10 +252,10 @@ def _by_model(item: CheckedDocument, live: LiveModels) -> dict[str, dict[str, Em
 
 def _by_text(item: CheckedDocument, model: LiveModel | None) -> dict[str, EmbeddingLike] | None:
     vectors = item.vectors.get(model.id) if model else None
-    return None if vectors is None else dict(zip(item.document.contents, vectors, strict=True))
+    return None if vectors is None else dict(zip(item.texts, vectors, strict=True))
 
 
-def _add_documents(connection: sa.Connection, documents: Sequence[BulkDocument]) -> dict[str, UUID]:
+def _add_documents(connection: sa.Connection, documents: Sequence[VersionPlan]) -> dict[str, UUID]:
     """Insert documents; return the ids of those that nobody else has inserted meanwhile."""
     if not documents:
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sqlalchemy.util import await_only
 
 from ragschema.publishing import binary_rows
 from ragschema.publishing.documents import CheckedDocument
+from ragschema.publishing.sources import Location, Source
 from ragschema.schema.embedding_models import COLUMN_MODEL
 from ragschema.schema.ids import IdBytes, uuid7_bytes
 
@@ -27,25 +29,44 @@ def copy_documents(
     document_ids: Mapping[str, UUID],
 ) -> None:
     """Write the first versions of documents, with their chunks and events, and make them current."""
-    documents = [item.document for item in items]
-    lengths = [len(document.contents) for document in documents]
-    version_ids = uuid7_bytes(len(documents))
+    lengths = [len(item.texts) for item in items]
+    version_ids = uuid7_bytes(len(items))
     versions = {
         "ids": [UUID(bytes=id_.tobytes()) for id_ in version_ids],
-        "document_ids": [document_ids[document.article_id] for document in documents],
+        "document_ids": [document_ids[item.article_id] for item in items],
     }
     described = {
-        f"{name}s": [getattr(document, name) for document in documents]
-        for name in ("source_hash", "chunker_version", "title", "url")
+        f"{name}s": [getattr(item.plan, name) for item in items]
+        for name in ("source_hash", "chunker_version", "title", "url", "metadata")
     } | {"embedder_versions": [item.embedder_version for item in items]}
-    connection.execute(_ADD_VERSIONS, versions | described)
+    sources = [item.plan.source or Source() for item in items]
+    of_sources = {
+        f"{field.name}s": [getattr(source, field.name) for source in sources] for field in fields(Source)
+    }
+    connection.execute(_ADD_VERSIONS, versions | described | of_sources)
     of_chunks = np.repeat(version_ids, lengths, axis=0)
     ordinals = np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
     chunk_ids = uuid7_bytes(len(of_chunks))
-    chunks = binary_rows.chunk_rows(chunk_ids, of_chunks, ordinals, *_text_and_vectors(driver, items))
-    _send(driver, "rag_chunks", binary_rows.CHUNK_COLUMNS, chunks)
-    events = binary_rows.event_rows(uuid7_bytes(len(of_chunks)), of_chunks, chunk_ids, ordinals)
-    _send(driver, "rag_chunk_events", binary_rows.EVENT_COLUMNS, events)
+    encoding = driver.info.encoding
+    encoding = "utf-8" if encoding == "ascii" else encoding  # SQL_ASCII: the server takes any bytes
+    is_located = any(item.contents.locations for item in items)
+    locations = [location for item in items for location in item.locations] if is_located else []
+    chunks = binary_rows.chunk_rows(
+        chunk_ids,
+        of_chunks,
+        ordinals,
+        *_text_and_vectors(encoding, items),
+        token_counts=[binary_rows.integer_field(location.token_count) for location in locations],
+    )
+    _send(driver, "rag_chunks", binary_rows.chunk_columns(is_located=is_located), chunks)
+    events = binary_rows.event_rows(
+        uuid7_bytes(len(of_chunks)),
+        of_chunks,
+        chunk_ids,
+        ordinals,
+        locations=[_location_fields(location, encoding) for location in locations],
+    )
+    _send(driver, "rag_chunk_events", binary_rows.event_columns(is_located=is_located), events)
     for model_id in sorted({id_ for item in items for id_ in item.vectors} - {COLUMN_MODEL}):
         _send(
             driver,
@@ -62,26 +83,35 @@ def _embeddings(model_id: int, items: Sequence[CheckedDocument], chunk_ids: IdBy
     has_some = []
     for item in items:
         found = item.vectors.get(model_id)
-        has_some += [found is not None] * len(item.document.contents)
+        has_some += [found is not None] * len(item.texts)
         if found is not None:
             vectors.append(found)
     return binary_rows.embedding_rows(chunk_ids[has_some], model_id, np.concatenate(vectors))
 
 
+def _location_fields(location: Location, encoding: str) -> bytes:
+    details = None if location.details is None else location.details.encode(encoding)
+    return b"".join(
+        (
+            binary_rows.integer_field(location.start),
+            binary_rows.integer_field(location.end),
+            binary_rows.json_field(details),
+        )
+    )
+
+
 def _text_and_vectors(
-    driver: Driver, items: Sequence[CheckedDocument]
+    encoding: str, items: Sequence[CheckedDocument]
 ) -> tuple[list[bytes], list[bytes], list[bytes]]:
     """Return the fields of embeddings, text configurations and contents of all chunks."""
-    encoding = driver.info.encoding
-    encoding = "utf-8" if encoding == "ascii" else encoding  # SQL_ASCII: the server takes any bytes
     embeddings: list[bytes] = []
     configs: list[bytes] = []
     contents: list[bytes] = []
     for item in items:
-        count = len(item.document.contents)
+        count = len(item.texts)
         embeddings += binary_rows.embedding_fields(item.vectors.get(COLUMN_MODEL), count)
-        configs += [binary_rows.text_field(item.document.text_config.encode(encoding))] * count
-        contents += [binary_rows.text_field(content.encode(encoding)) for content in item.document.contents]
+        configs += [binary_rows.text_field((item.plan.text_config or "simple").encode(encoding))] * count
+        contents += [binary_rows.text_field(content.encode(encoding)) for content in item.texts]
     return embeddings, configs, contents
 
 
@@ -106,13 +136,17 @@ async def _send_async(
 
 _ADD_VERSIONS = sa.text("""
 INSERT INTO rag_document_versions
-    (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url)
-SELECT id, document_id, 1, source_hash, chunker_version, embedder_version, title, url
+    (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
+    file_name, mime_type, byte_size, content_hash, language)
+SELECT id, document_id, 1, source_hash, chunker_version, embedder_version, title, url,
+    coalesce(CAST(metadata AS jsonb), '{}'), file_name, mime_type, byte_size, content_hash, language
 FROM unnest(
     CAST(:ids AS uuid[]), CAST(:document_ids AS uuid[]), CAST(:source_hashs AS text[]),
     CAST(:chunker_versions AS text[]), CAST(:embedder_versions AS text[]), CAST(:titles AS text[]),
-    CAST(:urls AS text[])
-) AS t (id, document_id, source_hash, chunker_version, embedder_version, title, url)
+    CAST(:urls AS text[]), CAST(:metadatas AS text[]), CAST(:file_names AS text[]), CAST(:mime_types AS text[]),
+    CAST(:byte_sizes AS bigint[]), CAST(:content_hashs AS text[]), CAST(:languages AS text[])
+) AS t (id, document_id, source_hash, chunker_version, embedder_version, title, url, metadata, file_name, mime_type,
+    byte_size, content_hash, language)
 """)
 _POINT = sa.text("""
 UPDATE rag_documents d SET current_version_id = t.id, updated_at = now()

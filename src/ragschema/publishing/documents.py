@@ -15,7 +15,8 @@ from ragschema.errors import RagSchemaError
 from ragschema.publishing.errors import PublishingError
 from ragschema.publishing.given_embeddings import checked_keys
 from ragschema.publishing.live_models import LiveModel, LiveModels
-from ragschema.publishing.texts import check_names, check_texts
+from ragschema.publishing.sources import NOWHERE, ChunkText, Location, Source
+from ragschema.publishing.texts import CheckedContents, Refuse, check_contents, check_names, say
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.values import several
 from ragschema.words import counted
@@ -27,7 +28,7 @@ class BulkDocument:
 
     Attributes:
         article_id: The caller's key.
-        contents: The chunks' texts in order.
+        contents: The chunks' texts in order, each a str, or a `ChunkText` that says where it stands.
         embeddings: By the active model, of shape ``(len(contents), dimension)``; or None where they are to come.
         source_hash: Hash of the text before chunking.
         chunker_version: What cut it.
@@ -36,10 +37,12 @@ class BulkDocument:
         url: Likewise.
         text_config: Text search configuration of a document that does not exist yet.
         model_embeddings: By any live model, by its key, in the same form as ``embeddings``.
+        metadata: What searches filter by, as in `plan_version`.
+        source: The file that the text was read from.
     """
 
     article_id: str
-    contents: Sequence[str]
+    contents: Sequence[str | ChunkText]
     embeddings: Sequence[EmbeddingLike] | NDArray[Any] | None
     source_hash: str
     chunker_version: str
@@ -48,6 +51,8 @@ class BulkDocument:
     url: str | None = None
     text_config: str = "simple"
     model_embeddings: Mapping[str, Sequence[EmbeddingLike] | NDArray[Any] | None] | None = None
+    metadata: Mapping[str, Any] | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,29 @@ class CheckedDocument:
     """A document that can be stored, with its embeddings as float32.
 
     Attributes:
-        document: The document.
+        plan: What it says of its version, for `plan_versions` to complete.
+        contents: Its texts.
         embedder_version: What its version says of its embedder.
         vectors: By the id of their model, of shape ``(len(contents), dimensions)``.
     """
 
-    document: BulkDocument
+    plan: VersionPlan
+    contents: CheckedContents
     embedder_version: str
     vectors: Mapping[int, Vector]
+
+    @property
+    def article_id(self) -> str:
+        return self.plan.article_id
+
+    @property
+    def texts(self) -> Sequence[str]:
+        return self.contents.texts
+
+    @property
+    def locations(self) -> Sequence[Location]:
+        """What is said of each text."""
+        return self.contents.locations or [NOWHERE] * len(self.texts)
 
 
 def batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[BulkDocument]]:
@@ -94,9 +114,16 @@ def batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list
         yield [*batch.values()]
 
 
-def describe(document: BulkDocument, *, undelete: bool) -> VersionPlan:
-    """Return what a document says of its version, for `plan_versions` to complete."""
-    return VersionPlan(
+def describe(
+    document: BulkDocument, refuse: Refuse | None = None, *, undelete: bool = False
+) -> tuple[VersionPlan, CheckedContents]:
+    """Return what a document says of its version, for `plan_versions` to complete, and its texts.
+
+    Raises:
+        ContentError: Something of it cannot be stored, or a text is refused.
+    """
+    contents = check_contents(document.article_id, document.contents, refuse)
+    plan = VersionPlan(
         document.article_id,
         document.source_hash,
         document.chunker_version,
@@ -106,6 +133,8 @@ def describe(document: BulkDocument, *, undelete: bool) -> VersionPlan:
         document.text_config,
         undelete=undelete,
     )
+    check_names(plan)
+    return say(plan, document.metadata, document.source), contents
 
 
 def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
@@ -116,16 +145,7 @@ def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
         EmbeddingError: The embeddings of a model are not one for each chunk, or cannot be stored; or a model is not
             live.
     """
-    check_texts(document.article_id, document.contents)
-    check_names(
-        document.article_id,
-        document.source_hash,
-        document.chunker_version,
-        document.embedder_version,
-        document.title,
-        document.url,
-        document.text_config,
-    )
+    plan, contents = describe(document)
     given = [(live.find(key), each) for key, each in checked_keys(document.model_embeddings).items()]
     if document.embeddings is not None:
         given.append((live.find(None), document.embeddings))
@@ -138,27 +158,30 @@ def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
                 "Pass them as embeddings, or by the key of their model.",
             )
         if embeddings is not None:
-            vectors[model.id] = _check_embeddings(document, model, embeddings)
+            vectors[model.id] = _check_embeddings(document.article_id, contents.texts, model, embeddings)
     label = live.label(document.article_id, document.embedder_version)
-    return CheckedDocument(document, label, vectors)
+    return CheckedDocument(plan, contents, label, vectors)
 
 
 def _check_embeddings(
-    document: BulkDocument, model: LiveModel, embeddings: Sequence[EmbeddingLike] | NDArray[Any]
+    article_id: str,
+    texts: Sequence[str],
+    model: LiveModel,
+    embeddings: Sequence[EmbeddingLike] | NDArray[Any],
 ) -> Vector:
     if not isinstance(embeddings, np.ndarray):
         several("embeddings", embeddings, EmbeddingError, is_ordered=True)
-    if len(embeddings) != len(document.contents):
+    if len(embeddings) != len(texts):
         of_model = f" of {model.key!r}" if model.is_registered else ""
         raise EmbeddingError(
-            f"Article {document.article_id!r} has {counted(len(document.contents), 'chunk')}"
+            f"Article {article_id!r} has {counted(len(texts), 'chunk')}"
             f" and {counted(len(embeddings), 'embedding')}{of_model}.",
             "Pass one embedding for each chunk, or None for embeddings to come.",
         )
     try:
         return model.check_all(embeddings)
     except EmbeddingError:
-        check_vectors(document.article_id, document.contents, dict(enumerate(embeddings)), model)
+        check_vectors(article_id, texts, dict(enumerate(embeddings)), model)
         raise
 
 

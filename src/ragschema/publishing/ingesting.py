@@ -25,7 +25,8 @@ from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.publishing.errors import StalePlan
 from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.plans import plan_version
-from ragschema.publishing.texts import Refuse
+from ragschema.publishing.sources import ChunkText
+from ragschema.publishing.texts import Refuse, given_contents
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.base import Executor
@@ -49,7 +50,7 @@ _BACKOFF = wait_random_exponential(multiplier=0.02, max=2)
 def ingest(
     sessions: sessionmaker[Session],
     article_id: str,
-    contents: Sequence[str],
+    contents: Sequence[str | ChunkText],
     embed: Embed | None,
     *,
     model_embed: Mapping[str, Embed] | None = None,
@@ -64,15 +65,15 @@ def ingest(
     Args:
         sessions: A factory of sessions: `session_factory`.
         article_id: The caller's key of the document.
-        contents: The chunks' texts in order.
+        contents: The chunks' texts in order, as in `plan_version`.
         embed: The active model: called with the texts that have no embedding yet, each once; not at all where there
             are none.
         model_embed: Models by their key, of those that are live; the active one's is called rather than ``embed``,
             which may be None. What no function embeds stays pending for its model. A service that gives all its
             models here goes on as before when another one becomes active.
         refuse: As in `plan_version`.
-        version: source_hash, chunker_version, embedder_version, title, url, text_config and undelete, as in
-            `plan_version`.
+        version: source_hash, chunker_version, embedder_version, title, url, metadata, source, text_config and undelete,
+            as in `plan_version`.
 
     Raises:
         ContentError: A text or name cannot be stored; nothing was embedded.
@@ -80,11 +81,12 @@ def ingest(
         EmbeddingError: ``embed`` did not return an embedding for each text.
         StalePlan: Others were faster 50 times.
     """
+    given = given_contents(article_id, contents)  # for every attempt
     vectors: Vectors = defaultdict(dict)
     for attempt in Retrying(**_retries()):
         with attempt:
             with sessions() as session:
-                plan = plan_version(session, article_id, contents, refuse=refuse, **version)
+                plan = plan_version(session, article_id, given, refuse=refuse, **version)
             for model, name, function in choose(plan.live, embed, model_embed):
                 if texts := _missing(plan, model, vectors[model.id]):
                     vectors[model.id] |= pair(article_id, texts, function(texts), name)
@@ -96,7 +98,7 @@ def ingest(
 async def ingest_async(
     sessions: async_sessionmaker[AsyncSession],
     article_id: str,
-    contents: Sequence[str],
+    contents: Sequence[str | ChunkText],
     embed: EmbedAsync | None,
     *,
     model_embed: Mapping[str, EmbedAsync] | None = None,
@@ -104,12 +106,13 @@ async def ingest_async(
     **version: Any,
 ) -> PublishedVersion:
     """Publish a document's text, see `ingest`; ``embed`` is awaited, while no connection is held."""
+    given = given_contents(article_id, contents)  # for every attempt
     vectors: Vectors = defaultdict(dict)
     async for attempt in AsyncRetrying(**_retries()):
         with attempt:
             async with sessions() as session:
                 plan = await session.run_sync(
-                    lambda s: plan_version(s, article_id, contents, refuse=refuse, **version)
+                    lambda s: plan_version(s, article_id, given, refuse=refuse, **version)
                 )
             for model, name, function in choose(plan.live, embed, model_embed):
                 if texts := _missing(plan, model, vectors[model.id]):

@@ -16,7 +16,7 @@ from ragschema.publishing.errors import DocumentDeleted, PublishingError, StaleP
 from ragschema.publishing.ingesting import Embed, Embedded, Vectors, choose, ingest, pair, publish_embedded
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
-from ragschema.publishing.texts import Refuse, check_names, check_texts
+from ragschema.publishing.texts import CheckedContents, Refuse, given_contents
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion
 from ragschema.values import check_choice, refuse_one
@@ -122,15 +122,16 @@ def _ingest_batch(
         failures.append(Failure(article_id, error))
 
     with sessions() as session:
-        good = []
+        good: list[BulkDocument] = []
+        asked: list[tuple[VersionPlan, CheckedContents]] = []
         for document in batch:
             try:
-                _check(session, document, refuse)
+                read = replace(document, contents=given_contents(document.article_id, document.contents))
+                asked.append(_check(session, read, refuse, undelete=undelete))
             except PublishingError as exc:
                 fail(document.article_id, exc)
             else:
-                good.append(document)
-        asked = [(describe(document, undelete=undelete), document.contents) for document in good]
+                good.append(read)
         plans = plan_versions(session, asked) if asked else []
     embedded = _embed([plan for plan in plans if not plan.is_withheld], embed, model_embed)
     published = up_to_date = deleted = undeleted = 0
@@ -165,20 +166,13 @@ def _ingest_batch(
     )
 
 
-def _check(session: Session, document: BulkDocument, refuse: Refuse | None) -> None:
-    plan = describe(document, undelete=False)
-    check_texts(plan.article_id, document.contents, refuse)
-    check_names(
-        plan.article_id,
-        plan.source_hash,
-        plan.chunker_version,
-        plan.embedder_version,
-        plan.title,
-        plan.url,
-        plan.text_config,
-    )
+def _check(
+    session: Session, document: BulkDocument, refuse: Refuse | None, *, undelete: bool
+) -> tuple[VersionPlan, CheckedContents]:
+    described = describe(document, refuse, undelete=undelete)
     if document.text_config != "simple":
         check_text_configs(session, [document.text_config])
+    return described
 
 
 def _embed(
@@ -244,6 +238,8 @@ def _publish(
             embedder_version=document.embedder_version,
             title=document.title,
             url=document.url,
+            metadata=document.metadata,
+            source=document.source,
             text_config=document.text_config,
             undelete=plan.undelete,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,11 +15,17 @@ from ragschema.models import ChunkEventType
 from ragschema.publishing.diff import match_contents, pair_left_over
 from ragschema.publishing.document_rows import SeenRows
 from ragschema.publishing.live_models import LiveModel
+from ragschema.publishing.sources import NOWHERE, Location
 from ragschema.publishing.version_plan import Gone, ModelNeeds, Place, VersionPlan
 
 
 def complete(
-    plan: VersionPlan, contents: Sequence[str], seen: SeenRows, *, include_pending: bool = False
+    plan: VersionPlan,
+    contents: Sequence[str],
+    seen: SeenRows,
+    locations: Sequence[Location] | None = None,
+    *,
+    include_pending: bool = False,
 ) -> VersionPlan:
     """Complete a plan by what was seen of its document.
 
@@ -25,6 +33,7 @@ def complete(
         plan: What is said of the version.
         contents: Its texts in order.
         seen: By `read_rows`.
+        locations: What is said of each text; None where that is nothing.
         include_pending: Whether texts of reused rows that wait for their embedding are to be embedded too.
 
     Raises:
@@ -66,7 +75,7 @@ def complete(
         deleted_at=first and first.deleted_at,
         base_version_id=first and first.current_version_id,
         base_version_number=(first and first.current_version_number) or 0,
-        places=_places(contents, event_types, reused, active, chunks),
+        places=_places(contents, locations, event_types, reused, active, chunks),
         gone=tuple(Gone(previous[place].id, previous[place].place) for place in gone),
         hidden=tuple(
             row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
@@ -74,7 +83,11 @@ def complete(
         texts_to_embed=active.texts_to_embed if active else (),
         is_up_to_date=first is not None
         and _says_the_same(plan, first)
-        and [row.content for row in previous] == list(contents),
+        and [row.content for row in previous] == list(contents)
+        and (
+            locations is None
+            or not any(_stands_elsewhere(*each) for each in zip(locations, previous, strict=True))
+        ),
         needs=needs,
     )
 
@@ -87,11 +100,31 @@ def _says_the_same(plan: VersionPlan, seen: sa.Row[Any]) -> bool:
         and (plan.live.is_registered or plan.embedder_version == seen.current_embedder_version)
         and plan.title == seen.current_title
         and plan.url == seen.current_url
+        and not seen.is_described_otherwise
     )
+
+
+def _stands_elsewhere(location: Location, seen: sa.Row[Any]) -> bool:
+    """Whether something is said of a chunk's place, and other than is known."""
+    if location.start is not None and (location.start, location.end) != (seen.start_offset, seen.end_offset):
+        return True
+    if location.details is None or location.details == seen.details:
+        return False
+    return _compared(location.details) != _compared(seen.details or "null")
+
+
+def _compared(text: str) -> object:
+    """Return JSON as PostgreSQL compares it: 1.0 and 1 are one number, and true is none."""
+    return json.loads(text, parse_int=_number, parse_float=_number)
+
+
+def _number(digits: str) -> tuple[Decimal]:
+    return (Decimal(digits),)
 
 
 def _places(
     contents: Sequence[str],
+    locations: Sequence[Location] | None,
     event_types: Sequence[ChunkEventType],
     reused: Sequence[sa.Row[Any] | None],
     active: ModelNeeds | None,
@@ -111,6 +144,7 @@ def _places(
                 embedding_from=source,
                 version_number=version_numbers.get(chunk_id or source),
                 is_pending=active is not None and active.is_pending[ordinal],
+                location=locations[ordinal] if locations else NOWHERE,
             )
         )
     return tuple(places)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from ragschema.publishing.errors import ContentError
+from ragschema.publishing.sources import (
+    ChunkText,
+    Location,
+    Source,
+    check_locations,
+    check_source,
+    write_metadata,
+)
+from ragschema.publishing.version_plan import VersionPlan
 from ragschema.values import check_text, find_problem, several
 
 ARTICLE_ID_BYTES = 2_600
@@ -15,48 +25,74 @@ Refuse: TypeAlias = Callable[[str], str | None]
 """Says why a text is not to be embedded, such as ``is longer than the model reads``; None where it is."""
 
 
-def check_texts(article_id: str, contents: Sequence[str], refuse: Refuse | None = None) -> None:
-    """Refuse texts that cannot be stored, and those that the caller's rule refuses.
+@dataclass(frozen=True)
+class CheckedContents:
+    """Texts that can be stored.
+
+    Attributes:
+        texts: In order.
+        locations: What is said of each beside its text; None where that is nothing.
+    """
+
+    texts: Sequence[str] = ()
+    locations: Sequence[Location] | None = None
+
+
+def given_contents(article_id: str, contents: Iterable[str | ChunkText]) -> list[str | ChunkText]:
+    """Return the contents of a version, each read once.
+
+    Raises:
+        ContentError: They are one text, or have no order.
+    """
+    return several(
+        f"The argument contents of article {article_id!r}", contents, ContentError, is_ordered=True
+    )
+
+
+def check_contents(
+    article_id: str, contents: Sequence[str | ChunkText], refuse: Refuse | None = None
+) -> CheckedContents:
+    """Return texts, refusing those that cannot be stored, and those that the caller's rule refuses.
 
     Raises:
         ContentError: The message names the chunk by its place, from 0.
     """
-    several(f"The argument contents of article {article_id!r}", contents, ContentError, is_ordered=True)
-    for place, content in enumerate(contents):
+    given = given_contents(article_id, contents)
+    texts: list[str] = [each.content if isinstance(each, ChunkText) else each for each in given]
+    for place, content in enumerate(texts):
         problem = find_problem(content)
         remedy = "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000."
         if problem is None and refuse is not None:
             problem, remedy = refuse(content), "Leave the chunk out, or cut the text in another way."
         if problem:
             raise ContentError(f"The text of chunk {place} of article {article_id!r} {problem}.", remedy)
+    return CheckedContents(texts, check_locations(article_id, given))
 
 
-def check_names(
-    article_id: str,
-    source_hash: str,
-    chunker_version: str,
-    embedder_version: str | None,
-    title: str | None,
-    url: str | None,
-    text_config: str | None,
-) -> None:
-    """Refuse an article id, title or the like that cannot be stored.
+def check_names(plan: VersionPlan) -> None:
+    """Refuse an article id, title or the like of a version that cannot be stored.
 
     Raises:
         ContentError: The message says which it is.
     """
-    check_article_id(article_id)
-    values = {
-        "source_hash": source_hash,
-        "chunker_version": chunker_version,
-        "embedder_version": embedder_version,
-        "title": title,
-        "url": url,
-        "text_config": text_config,
-    }
-    for name, value in values.items():
-        if value is not None or name not in ("embedder_version", "title", "url", "text_config"):
-            check_text(f"The {name} of article {article_id!r}", value, ContentError)
+    check_article_id(plan.article_id)
+    for name in ("source_hash", "chunker_version", "embedder_version", "title", "url", "text_config"):
+        value = getattr(plan, name)
+        if value is not None or name in ("source_hash", "chunker_version"):
+            check_text(f"The {name} of article {plan.article_id!r}", value, ContentError)
+
+
+def say(plan: VersionPlan, metadata: Mapping[str, Any] | None, source: Source | None) -> VersionPlan:
+    """Return a plan with what is said of metadata and source.
+
+    Raises:
+        ContentError: It cannot be stored.
+    """
+    return replace(
+        plan,
+        metadata=None if metadata is None else write_metadata(plan.article_id, metadata),
+        source=None if source is None else check_source(plan.article_id, source),
+    )
 
 
 def check_article_id(article_id: str) -> None:

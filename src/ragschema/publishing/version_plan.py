@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ragschema.models import ChunkEventType
 from ragschema.publishing.live_models import NONE_REGISTERED, LiveModel, LiveModels
+from ragschema.publishing.sources import NOWHERE, Location, Source
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Place:
         embedding_from: The row whose embedding it gets without being embedded again, where that is not its own.
         version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
         is_pending: Whether the row that is reused waits for its embedding, and no other row has it.
+        location: What was said of it beside its text.
 
     The embedding is the active model's.
     """
@@ -33,6 +35,7 @@ class Place:
     embedding_from: UUID | None = None
     version_number: int | None = None
     is_pending: bool = False
+    location: Location = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class VersionPlan:
         base_version_id: The version that was current, or None.
         base_version_number: Its number, 0 where there was none.
         text_config: Of a document that is yet to be made.
+        metadata: As JSON; None: that of the current version.
+        source: None: that of the current version where its source_hash is the same, and none otherwise.
         places: The new version's content, in order.
         gone: What it deletes.
         hidden: Rows that cease to be current; `gone` and the rows that are replaced.
@@ -91,6 +96,8 @@ class VersionPlan:
     title: str | None
     url: str | None
     text_config: str | None
+    metadata: str | None = None
+    source: Source | None = None
     document_id: UUID | None = None
     base_version_id: UUID | None = None
     base_version_number: int = 0
@@ -131,6 +138,11 @@ class VersionPlan:
     def contents(self) -> tuple[str, ...]:
         """The texts of the new version, in order."""
         return tuple(place.content for place in self.places)
+
+    @property
+    def is_located(self) -> bool:
+        """Whether anything was said of a chunk beside its text."""
+        return any(place.location != NOWHERE for place in self.places)
 
     def count(self, event_type: ChunkEventType) -> int:
         """Return how many chunks become this."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -70,6 +70,25 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
         "event_chunk_ids": [chunk_id for chunk_id, _, _ in events],
         "event_ordinals": [ordinal for _, ordinal, _ in events],
         "event_types": [event_type.value for _, _, event_type in events],
+    }
+
+
+def location_rows(plan: VersionPlan, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was said of chunks beside their texts, column by column.
+
+    Args:
+        plan: What is written.
+        rows: By `version_rows`: what these columns stand beside.
+    """
+    places = [plan.places[ordinal] for ordinal in rows["new_ordinals"]]
+    nothing = [None] * len(plan.gone)
+    locations = [place.location for place in plan.places]
+    return {
+        "new_token_counts": [place.location.token_count for place in places],
+        "new_alike": [place.chunk_id or place.embedding_from for place in places],
+        "event_starts": [location.start for location in locations] + nothing,
+        "event_ends": [location.end for location in locations] + nothing,
+        "event_details": [location.details for location in locations] + nothing,
     }
 
 

@@ -10,7 +10,19 @@ from sqlalchemy import CTE, BindParameter, Label, Select, Uuid, and_, bindparam,
 from ragschema.queries.arguments import built_once
 from ragschema.queries.versions import manifest
 
-Difference: TypeAlias = Select[str, int | None, int | None, UUID | None, UUID | None, str | None, str | None]
+Difference: TypeAlias = Select[
+    str,
+    int | None,
+    int | None,
+    UUID | None,
+    UUID | None,
+    str | None,
+    str | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+]
 
 _OLD: BindParameter[UUID] = bindparam("rag_old_version_id", type_=Uuid())
 _NEW: BindParameter[UUID] = bindparam("rag_new_version_id", type_=Uuid())
@@ -26,7 +38,8 @@ def version_diff(old_version_id: UUID, new_version_id: UUID) -> Difference:
 
     Returns:
         A statement of rows ``(change, old_ordinal, new_ordinal, old_chunk_id, new_chunk_id, old_content,
-        new_content)`` in the order of the new version, deleted chunks where they were.
+        new_content, old_start_offset, new_start_offset, old_end_offset, new_end_offset)`` in the order of the new
+        version, deleted chunks where they were. The offsets are those of each version's own source.
     """
     return _version_diff().params({_OLD.key: old_version_id, _NEW.key: new_version_id})
 
@@ -58,6 +71,10 @@ def _version_diff() -> Difference:
             after.c.chunk_id.label("new_chunk_id"),
             before.c.content.label("old_content"),
             after.c.content.label("new_content"),
+            before.c.start_offset.label("old_start_offset"),
+            after.c.start_offset.label("new_start_offset"),
+            before.c.end_offset.label("old_end_offset"),
+            after.c.end_offset.label("new_end_offset"),
         )
         .select_from(before.join(after, slot, full=True))
         .order_by(
@@ -66,7 +83,8 @@ def _version_diff() -> Difference:
     )
 
 
-_COLUMNS = ("place", "ordinal", "chunk_id", "content")
+_LISTED = ("ordinal", "chunk_id", "content", "start_offset", "end_offset")
+_COLUMNS = ("place", *_LISTED)
 
 
 def _named(version: str, listed: CTE) -> list[Label[Any]]:
@@ -79,7 +97,7 @@ def _numbered(version: BindParameter[UUID], name: str) -> CTE:
     listed = manifest(version)
     order = (listed.c.ordinal, listed.c.chunk_id)
     return select(
-        listed,
+        *(listed.c[name] for name in _LISTED),
         func.row_number().over(order_by=order).label("place"),
         func.row_number().over(partition_by=listed.c.content, order_by=order).label("copy"),
     ).cte(name)

@@ -94,28 +94,38 @@ def filter_values(
     return values
 
 
-def located(hits: FromClause) -> tuple[list[SQLColumnExpression[Any]], FromClause]:
+def located(hits: FromClause, measures: Collection[str]) -> tuple[list[SQLColumnExpression[Any]], FromClause]:
     """Return what a row of a search says about a hit, and the joins that it takes.
 
-    The version is the document's current one, which may be newer than the one the chunk was written with; so is
-    the ordinal. A version without events has its chunks where they were written.
+    The version is the document's current one, which may be newer than the one the chunk was written with; so are the
+    ordinal, and where it stands in the source. A version without events has its chunks where they were written.
 
     Args:
-        hits: Has the columns id, version_id, ordinal and content of `Chunk`.
+        hits: Has the columns id, version_id, ordinal and content of `Chunk`, and the measures.
+        measures: What a search says of how well a hit fits, by column.
     """
     # by the chunk: its events are as many as versions list it, where the events of a version may be any number
     events = (
-        select(ChunkEvent.ordinal, ChunkEvent.version_id, ChunkEvent.event_type)
+        select(
+            ChunkEvent.ordinal,
+            ChunkEvent.version_id,
+            ChunkEvent.event_type,
+            ChunkEvent.start_offset,
+            ChunkEvent.end_offset,
+            ChunkEvent.details.label("details"),
+        )
         .where(ChunkEvent.chunk_id == hits.c.id)
         .correlate(hits)
         .offset(ONE_BY_ONE)
         .subquery("events")
     )
-    ordinal = (
-        select(func.min(events.c.ordinal))
+    event = (
+        select(events.c.ordinal, events.c.start_offset, events.c.end_offset, events.c.details)
         .where(events.c.version_id == DocumentVersion.id, events.c.event_type != literal_column("'deleted'"))
+        .order_by(events.c.ordinal)
+        .limit(literal_column("1"))
         .correlate(DocumentVersion, hits)
-        .scalar_subquery()
+        .lateral("event")
     )
     place = (
         select(
@@ -123,17 +133,27 @@ def located(hits: FromClause) -> tuple[list[SQLColumnExpression[Any]], FromClaus
             Document.article_id,
             DocumentVersion.id.label("version_id"),
             DocumentVersion.version_number,
-            func.coalesce(ordinal, hits.c.ordinal).label("ordinal"),
+            func.coalesce(event.c.ordinal, hits.c.ordinal).label("ordinal"),
             DocumentVersion.title,
             DocumentVersion.url,
+            event.c.start_offset,
+            event.c.end_offset,
+            event.c.details,
         )
         .select_from(Origin)
         .join(Document, Document.id == Origin.document_id)
         .join(DocumentVersion, DocumentVersion.id == Document.current_version_id)
+        .outerjoin(event, true())
         .where(Origin.id == hits.c.version_id)
         .correlate(hits)
         .offset(ONE_BY_ONE)
         .lateral("place")
     )
-    columns: list[SQLColumnExpression[Any]] = [hits.c.id.label("chunk_id"), *place.c, hits.c.content]
+    columns: list[SQLColumnExpression[Any]] = [
+        hits.c.id.label("chunk_id"),
+        *list(place.c)[:-3],
+        hits.c.content,
+        *(hits.c[name] for name in measures),
+        *list(place.c)[-3:],
+    ]
     return columns, hits.join(place, true())

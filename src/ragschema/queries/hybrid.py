@@ -60,6 +60,9 @@ HybridHit: TypeAlias = Select[
     float | None,
     int | None,
     float,
+    int | None,
+    int | None,
+    dict[str, Any] | None,
 ]
 
 WORDS = 32
@@ -116,7 +119,8 @@ def hybrid_search(
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
-        content, distance, distance_rank, text_score, text_rank, score)``. The distance and its rank are None
+        content, distance, distance_rank, text_score, text_rank, score, start_offset, end_offset, details)``, the last
+        three as in `nearest_chunks`. The distance and its rank are None
         where the chunk was not found by embedding, text score and rank where it was not found by words.
 
     Raises:
@@ -165,9 +169,8 @@ def _built(
         .join(fused, fused.c.id == Chunk.id)
         .subquery("hits")
     )
-    columns, joined = located(hits)
-    found = select(*columns, *(hits.c[name] for name in names)).select_from(joined)
-    return found.order_by(hits.c.score.desc(), hits.c.id)
+    columns, joined = located(hits, names)
+    return select(*columns).select_from(joined).order_by(hits.c.score.desc(), hits.c.id)
 
 
 _statement = built_once(_built)

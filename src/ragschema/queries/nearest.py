@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, select
@@ -16,8 +16,23 @@ from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
 from ragschema.schema.embedding_models import EmbeddingModel
 
-Hit: TypeAlias = Select[UUID, UUID, str, UUID, int, int, str | None, str | None, str, float]
-"""chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url, content, distance."""
+Hit: TypeAlias = Select[
+    UUID,
+    UUID,
+    str,
+    UUID,
+    int,
+    int,
+    str | None,
+    str | None,
+    str,
+    float,
+    int | None,
+    int | None,
+    dict[str, Any] | None,
+]
+"""chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url, content, distance,
+start_offset, end_offset, details."""
 
 
 def nearest_chunks(
@@ -54,9 +69,11 @@ def nearest_chunks(
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
-        content, distance)``. Version and ordinal are those of the document's current version. The distance is the
-        model's: by cosine, from 0 (same direction) to 2; by l2, the Euclidean one, from 0, in the unit of the
-        embeddings; by inner_product, the inner product times -1, so that the nearest is the least there too.
+        content, distance, start_offset, end_offset, details)``. Version and ordinal are those of the document's
+        current version, and so is where the chunk stands in its source: offsets in characters, and details such as
+        its page; None where nobody said. The distance is the model's: by cosine, from 0 (same direction) to 2; by l2,
+        the Euclidean one, from 0, in the unit of the embeddings; by inner_product, the inner product times -1, so that
+        the nearest is the least there too.
 
         Executed, it raises SQLAlchemy's `DBAPIError` where the query is of no model that can be searched, or of
         several: unknown, retired, of another dimension or distance. `is_model_refused` tells such an error from others.
@@ -74,8 +91,8 @@ def nearest_chunks(
 
 def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:
     hits = vector_hits(limit, filters, space, is_near=is_near)
-    columns, joined = located(hits)
-    return select(*columns, hits.c.distance).select_from(joined).order_by(hits.c.distance + ZERO, hits.c.id)
+    columns, joined = located(hits, ["distance"])
+    return select(*columns).select_from(joined).order_by(hits.c.distance + ZERO, hits.c.id)
 
 
 _statement = built_once(_built)

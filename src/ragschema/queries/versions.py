@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
@@ -35,11 +36,13 @@ from ragschema.queries.filters import IS_LISTED
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
 from ragschema.schema.embedding_models import COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
 
+VersionChunk: TypeAlias = Select[UUID, int, str, int | None, int | None, dict[str, Any] | None]
+
 VERSION_ID: BindParameter[UUID] = bindparam("rag_version_id", type_=Uuid())
 
 
 def manifest(version: BindParameter[UUID]) -> Subquery:
-    """Return what a version consists of: chunk_id, ordinal and content.
+    """Return what a version consists of: chunk_id, ordinal and content, start_offset, end_offset and details.
 
     These are its events other than ``deleted``; for a version without any event, the chunks that were written
     with it.
@@ -55,6 +58,9 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
             chunk.c.id.label("chunk_id"),
             func.coalesce(ChunkEvent.ordinal, chunk.c.ordinal).label("ordinal"),
             chunk.c.content,
+            ChunkEvent.start_offset,
+            ChunkEvent.end_offset,
+            ChunkEvent.details.label("details"),
         )
         .join(chunk, true())
         .where(is_one(ChunkEvent.version_id, version), IS_LISTED)
@@ -67,28 +73,27 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
         .correlate(None)
         .scalar_subquery()
     )
-    written = select(Chunk.id, Chunk.ordinal, Chunk.content).where(
-        is_one(Chunk.version_id, version),
-        first.is_(None),
-    )
+    unknown = (null().cast(column.type) for column in (ChunkEvent.start_offset, ChunkEvent.end_offset))
+    written = select(
+        Chunk.id, Chunk.ordinal, Chunk.content, *unknown, null().cast(ChunkEvent.details.type)
+    ).where(is_one(Chunk.version_id, version), first.is_(None))
     return union_all(listed, written).subquery("manifest")
 
 
-def version_chunks(version_id: UUID) -> Select[UUID, int, str]:
+def version_chunks(version_id: UUID) -> VersionChunk:
     """Select the chunks of a version in order, those that it shares with older versions included.
 
     Returns:
-        A statement of rows ``(chunk_id, ordinal, content)``.
+        A statement of rows ``(chunk_id, ordinal, content, start_offset, end_offset, details)``: where the chunk stands
+        in this version's source, the offsets in characters; None where nobody said.
     """
     return _version_chunks().params({VERSION_ID.key: version_id})
 
 
 @built_once
-def _version_chunks() -> Select[UUID, int, str]:
+def _version_chunks() -> VersionChunk:
     listed = manifest(VERSION_ID)
-    return select(listed.c.chunk_id, listed.c.ordinal, listed.c.content).order_by(
-        listed.c.ordinal, listed.c.chunk_id
-    )
+    return select(*listed.c).order_by(listed.c.ordinal, listed.c.chunk_id)
 
 
 def chunk_history(

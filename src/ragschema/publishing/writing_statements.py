@@ -1,0 +1,158 @@
+"""Statements that write a version, and give rows the embeddings that they wait for."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ragschema.embeddings.column_type import EmbeddingArray
+from ragschema.embeddings.half_column_type import HalfEmbeddingArray
+from ragschema.publishing.live_models import GONE_MODELS
+
+_GIVEN = (
+    "CAST((CAST(:embeddings AS real[]))"
+    "[n.slot * CAST(:dimension AS integer) + 1 : (n.slot + 1) * CAST(:dimension AS integer)] AS vector)"
+)
+# Row by row, by its key, as the rows to update are found by the array of their ids besides the join: a join alone
+# reads all chunks where averages let many be expected.
+_KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
+_SOURCE = [
+    f"CASE WHEN :has_source OR base.source_hash IS DISTINCT FROM :source_hash THEN CAST(:{name} AS {kind})"
+    f" ELSE base.{name} END"
+    for name, kind in (
+        ("file_name", "text"),
+        ("mime_type", "text"),
+        ("byte_size", "bigint"),
+        ("content_hash", "text"),
+        ("language", "text"),
+    )
+]
+# The document's row is locked before: this statement sees all that the lock had to wait for. The document is
+# pointed at the version in a statement after it, or its triggers would look at each version twice.
+_WRITE = f"""
+WITH version AS (
+    INSERT INTO rag_document_versions
+        (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
+        file_name, mime_type, byte_size, content_hash, language)
+    SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
+        (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
+        CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
+        CAST(:title AS text), CAST(:url AS text),
+        coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
+        {", ".join(_SOURCE)}
+    FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
+    WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
+        = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
+    ON CONFLICT (document_id, version_number) DO NOTHING
+    RETURNING id, version_number
+), chunks AS (
+    INSERT INTO rag_chunks (id, version_id, ordinal, content, embedding, is_current, text_config{{token_count}})
+    SELECT n.id, version.id, n.ordinal, n.content,
+        CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
+        true, CAST(:text_config AS text){{counted}}
+    FROM version, unnest(
+        CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
+        CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
+    ) AS n (id, ordinal, content, slot, source{{token_count_column}})
+), marked AS (
+    -- not with the next: to assign an embedding, even its own, is to write it anew
+    UPDATE rag_chunks c
+    SET is_current = n.is_current,
+        text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
+    FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
+    WHERE c.id = n.id AND c.id = ANY(CAST(:marked_ids AS uuid[]))
+    AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
+), filled AS (
+    UPDATE rag_chunks c
+    SET is_current = true,
+        text_config = :text_config,
+        embedding = coalesce(c.embedding, x.embedding)
+    FROM (
+        SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
+            (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
+        FROM version, unnest(
+            CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
+        ) AS n (id, slot, source)
+        ) x
+    WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
+        NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
+    )
+    RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
+), events AS (
+    INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{{location}})
+    SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type{{located}}
+    FROM version, unnest(
+        CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
+        CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){{locations}}  -- a prepared enum is one schema's
+    ) AS e (id, chunk_id, ordinal, event_type{{location_columns}})
+)
+SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded) FROM version
+"""
+_UNLOCATED = dict.fromkeys(
+    (
+        "token_count",
+        "counted",
+        "token_counts",
+        "token_count_column",
+        "location",
+        "located",
+        "locations",
+        "location_columns",
+    ),
+    "",
+)
+_LOCATED = {
+    "token_count": ", token_count",
+    "counted": ", coalesce(n.token_count, (SELECT s.token_count FROM rag_chunks s WHERE s.id = n.alike))",
+    "token_counts": ", CAST(:new_token_counts AS integer[]), CAST(:new_alike AS uuid[])",
+    "token_count_column": ", token_count, alike",
+    "location": ", start_offset, end_offset, metadata",
+    "located": ", e.start_offset, e.end_offset, CAST(e.details AS jsonb)",
+    "locations": ", CAST(:event_starts AS integer[]), CAST(:event_ends AS integer[]), CAST(:event_details AS text[])",
+    "location_columns": ", start_offset, end_offset, details",
+}
+WRITE, WRITE_LOCATED = (
+    sa.text(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+    for located in (_UNLOCATED, _LOCATED)
+)
+COUNT_TOKENS = sa.text("""
+UPDATE rag_chunks c SET token_count = n.token_count
+FROM unnest(CAST(:ids AS uuid[]), CAST(:token_counts AS integer[])) AS n (id, token_count)
+WHERE c.id = n.id AND c.id = ANY(CAST(:ids AS uuid[])) AND c.token_count IS NULL
+""")
+FILL = sa.text(f"""
+UPDATE rag_chunks c SET embedding = x.embedding
+FROM (
+    SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding
+    FROM unnest(
+        CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
+    ) AS n (id, slot, source)
+) x
+WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND c.embedding IS NULL AND x.embedding IS NOT NULL
+AND NOT EXISTS (SELECT FROM rag_embedding_models WHERE id = 1 AND state = 'retired')
+""").bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+# The chunks' rows have been locked and marked before, and these are written in the order of their keys, as workers
+# write theirs: whoever waits here for another one's row is not waited for.
+EMBED = sa.text("""
+WITH stored AS (
+    INSERT INTO rag_chunk_embeddings AS e (chunk_id, model_id, embedding, is_current)
+    SELECT n.chunk_id, n.model_id, n.embedding, (SELECT c.is_current FROM rag_chunks c WHERE c.id = n.chunk_id)
+    FROM (
+        SELECT * FROM unnest(
+            CAST(:sent_ids AS uuid[]), CAST(:sent_models AS smallint[]), :embeddings
+        ) AS s (chunk_id, model_id, embedding)
+        UNION ALL
+        SELECT k.chunk_id, k.model_id, (
+            SELECT s.embedding FROM rag_chunk_embeddings s WHERE s.chunk_id = k.source AND s.model_id = k.model_id
+        )
+        FROM unnest(
+            CAST(:kept_ids AS uuid[]), CAST(:kept_models AS smallint[]), CAST(:kept_sources AS uuid[])
+        ) AS k (chunk_id, model_id, source)
+    ) n
+    WHERE n.embedding IS NOT NULL
+    ORDER BY n.model_id, n.chunk_id
+    ON CONFLICT (chunk_id, model_id) DO UPDATE SET embedding = excluded.embedding, embedding_error = NULL
+    WHERE e.embedding IS NULL
+    RETURNING e.chunk_id
+)
+SELECT count(*) FROM stored WHERE chunk_id = ANY(CAST(:reused_ids AS uuid[]))
+""").bindparams(sa.bindparam("embeddings", type_=HalfEmbeddingArray()))
