@@ -1,6 +1,6 @@
 """Index metadata of versions
 
-By jsonb_path_ops: for containment and paths, which is what searches filter by; a third of the size of the default.
+By jsonb_path_ops: for containment and paths, which is what searches filter by; about half the size of the default.
 
 Locks: SHARE UPDATE EXCLUSIVE on rag_document_versions while the index is built concurrently.
 Data: reads rag_document_versions.
