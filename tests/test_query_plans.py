@@ -89,10 +89,6 @@ SEARCHES: dict[str, tuple[Callable[[], sa.Select[*tuple[Any, ...]]], set[str]]] 
         lambda: nearest_chunks(EMBEDDING, article_ids=[f"article-{number}" for number in range(1000)]),
         {"rag_chunks_current_embedding_idx"},
     ),
-    "nearest under a wide condition": (
-        lambda: nearest_chunks(EMBEDDING, where=DocumentVersion.version_number == 2),
-        {"rag_chunks_current_embedding_idx"},
-    ),
     "nearest under a condition on the chunk": (
         lambda: nearest_chunks(EMBEDDING, where=Chunk.ordinal < 4),
         {"rag_chunks_current_embedding_idx"},
@@ -133,6 +129,21 @@ def test_each_search_reads_the_index_made_for_it(
 def test_each_search_reads_it_by_a_generic_plan_too(session: Session, name: str) -> None:
     build, expected = SEARCHES[name]
     assert_reads(generic_scans(session, build()), expected)
+
+
+@pytest.mark.parametrize("read", [scans, generic_scans])
+def test_a_condition_on_documents_reads_the_index_of_vectors_only_where_many_pass(
+    session: Session, read: Callable[[Session, Any], list[Scan]]
+) -> None:
+    """The documents are read to count them, as far as the plan likes."""
+    vectors = "rag_chunks_current_embedding_idx"
+    for condition, reads_vectors in (
+        (DocumentVersion.version_number == 2, True),
+        (DocumentVersion.title == "Title 7", False),
+    ):
+        found = read(session, nearest_chunks(EMBEDDING, where=condition))
+        assert (vectors in indexes_read(found)) == reads_vectors
+        assert tables_read_whole(found) <= {"rag_embedding_models", "rag_documents", "rag_document_versions"}
 
 
 @pytest.mark.parametrize(("documents", "is_generic"), [(1, False), (20, False), (1000, True)])

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     ColumnElement,
     FromClause,
     Select,
     SQLColumnExpression,
     any_,
+    cast,
     func,
     literal_column,
     or_,
     select,
     true,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
+from ragschema.json_text import write_object
 from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
-from ragschema.queries.arguments import ARTICLE_IDS, DOCUMENT_IDS, MAX_DISTANCE, QueryError
+from ragschema.queries.arguments import (
+    ARTICLE_IDS,
+    DOCUMENT_IDS,
+    MAX_DISTANCE,
+    METADATA,
+    QueryError,
+)
+from ragschema.queries.conditions import Condition
 from ragschema.queries.planner_hints import ONE_BY_ONE
 from ragschema.values import several
 
@@ -37,17 +48,39 @@ IS_LISTED: ColumnElement[bool] = ChunkEvent.event_type != literal_column("'delet
 """The predicate of the manifest's index: in a parameter, a generic plan could not tell."""
 
 
+_METADATA_BYTES = 1_000_000  # many times what a version may have
+_IS_CURRENT: ColumnElement[bool] = DocumentVersion.id == Document.current_version_id
+_HAS_METADATA: ColumnElement[bool] = DocumentVersion.details.op("@>", return_type=Boolean())(
+    cast(METADATA, JSONB)
+)
+
+
 @dataclass(frozen=True)
 class Filters:
-    """Which conditions a search has; their values are parameters."""
+    """Which conditions a search has; their values are parameters.
+
+    Attributes:
+        by_article: Whether it is of documents by their ``article_id``.
+        by_document: Whether it is of documents by their id.
+        by_metadata: Whether it is of documents whose current version has some metadata.
+        where: A condition of the caller's.
+        falls_back: Whether something that the search is not told of may take rows away, so that the place of each
+            chunk is read with it, and the exact search follows where rows are missing.
+    """
 
     by_article: bool
     by_document: bool
-    where: ColumnElement[bool] | None
+    by_metadata: bool
+    where: Condition | None
+    falls_back: bool
 
     @property
     def are_given(self) -> bool:
-        return self.by_article or self.by_document or self.where is not None
+        return self.by_article or self.by_document or self._are_of_versions
+
+    @property
+    def _are_of_versions(self) -> bool:
+        return self.by_metadata or self.where is not None or self.falls_back
 
     def apply(self, statement: Rows) -> Rows:
         """Add to a statement over `Chunk` the conditions, and the joins that they need and no others."""
@@ -56,15 +89,59 @@ class Filters:
         statement = statement.join(Origin, Origin.id == Chunk.version_id)
         if self.by_document:
             statement = statement.where(_is_any(Origin.document_id, DOCUMENT_IDS))
-        if not self.by_article and self.where is None:
+        if not self.by_article and not self._are_of_versions:
             return statement
         statement = statement.join(Document, Document.id == Origin.document_id)
         if self.by_article:
             statement = statement.where(_is_any(Document.article_id, ARTICLE_IDS))
-        if self.where is None:
+        if not self._are_of_versions:
             return statement
-        current = DocumentVersion.id == Document.current_version_id
-        return statement.join(DocumentVersion, current).where(self.where)
+        statement = statement.join(DocumentVersion, _IS_CURRENT)
+        if self.by_metadata:
+            statement = statement.where(_HAS_METADATA)
+        return statement if self.where is None else statement.where(*self.where.parts)
+
+    def passing_versions(self) -> Rows | None:
+        """Return the current versions of the documents that pass; None where PostgreSQL's estimates are good enough.
+
+        Of conditions by keys they are. What another condition lets through it guesses.
+        """
+        if not self._of_versions():
+            return None
+        versions = select(DocumentVersion.id.label("id")).join_from(Document, DocumentVersion, _IS_CURRENT)
+        return versions.where(*self._of_versions(), *self._by_key())
+
+    def origins(self) -> Rows | None:
+        """Return the versions of the documents that pass, in which their chunks were written; None where all pass."""
+        if not self._of_versions() and not self._by_key():
+            return None
+        versions = select(Origin.id.label("id")).join_from(
+            Document, Origin, Origin.document_id == Document.id
+        )
+        if self._of_versions():
+            versions = versions.join(DocumentVersion, _IS_CURRENT)
+        return versions.where(*self._of_versions(), *self._by_key())
+
+    def _of_versions(self) -> list[ColumnElement[bool]]:
+        conditions = [] if self.where is None else self.where.of_documents()
+        return [*conditions, _HAS_METADATA] if self.by_metadata else conditions
+
+    def _by_key(self) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if self.by_article:
+            conditions.append(Document.article_id == any_(ARTICLE_IDS))
+        if self.by_document:
+            conditions.append(Document.id == any_(DOCUMENT_IDS))
+        return conditions
+
+    def apply_to_chunks(self, statement: Rows) -> Rows:
+        """Add to a statement over chunks of documents that pass what else the caller's condition asks of chunks."""
+        conditions = [] if self.where is None else self.where.of_chunks()
+        if not conditions:
+            return statement
+        statement = statement.join(Origin, Origin.id == Chunk.version_id)
+        statement = statement.join(Document, Document.id == Origin.document_id)
+        return statement.join(DocumentVersion, _IS_CURRENT).where(*conditions)
 
 
 def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> ColumnElement[bool]:
@@ -79,7 +156,10 @@ def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> Col
 
 
 def filter_values(
-    article_ids: Collection[str] | None, document_ids: Collection[UUID] | None, max_distance: float | None
+    article_ids: Collection[str] | None,
+    document_ids: Collection[UUID] | None,
+    metadata: Mapping[str, Any] | None,
+    max_distance: float | None,
 ) -> dict[str, Any]:
     """Return the values of the parameters that stand in a statement: those that are given."""
     values: dict[str, Any] = {}
@@ -87,6 +167,8 @@ def filter_values(
         values[ARTICLE_IDS.key] = several("article_ids", article_ids, QueryError, each=str)
     if document_ids is not None:
         values[DOCUMENT_IDS.key] = several("document_ids", document_ids, QueryError, each=UUID)
+    if metadata is not None:
+        values[METADATA.key] = write_object(metadata, "metadata", QueryError, _METADATA_BYTES)
     if max_distance is not None:
         if math.isnan(max_distance):
             raise QueryError("max_distance is not a number.", "Pass one, or None for any distance.")

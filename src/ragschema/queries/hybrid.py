@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Subquery,
     Text,
     Uuid,
+    any_,
     cast,
     column,
     false,
@@ -38,8 +39,10 @@ from ragschema.queries.arguments import (
     checked_count,
     row_count,
 )
+from ragschema.queries.conditions import Where, filled, find_condition
 from ragschema.queries.filters import Filters, filter_values, located
-from ragschema.queries.planner_hints import ZERO
+from ragschema.queries.narrow import versions_of_many_chunks
+from ragschema.queries.planner_hints import READING_COSTS, ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
 from ragschema.schema.embedding_models import EmbeddingModel
@@ -84,8 +87,10 @@ def hybrid_search(
     text_configs: Collection[str] = ("simple",),
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
-    where: ColumnElement[bool] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    where: Where | None = None,
     max_distance: float | None = None,
+    exact_fallback: bool = False,
 ) -> HybridHit:
     """Select the current chunks that are nearest to an embedding or share words with a text, best first.
 
@@ -114,8 +119,10 @@ def hybrid_search(
             that ``text_config``, by the stems that it makes of the words.
         article_ids: As in `nearest_chunks`, for both searches.
         document_ids: The same.
+        metadata: The same.
         where: The same.
         max_distance: What is farther is not found by its embedding.
+        exact_fallback: As in `nearest_chunks`.
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
@@ -125,17 +132,23 @@ def hybrid_search(
 
     Raises:
         EmbeddingError: The embedding is none.
-        QueryError: There is neither embedding nor text, or a number is out of range.
+        QueryError: There is neither embedding nor text, a number is out of range, or the metadata no dict of JSON.
     """
     if embedding is None and text is None:
         raise QueryError("There is nothing to search for.", "Pass an embedding, a text or both.")
     if rrf_k < 0:
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
     configs = several("text_configs", text_configs, QueryError, each=str)
-    filters = Filters(article_ids is not None, document_ids is not None, where)
+    condition = find_condition(where)
+    filters = Filters(
+        by_article=article_ids is not None,
+        by_document=document_ids is not None,
+        by_metadata=metadata is not None,
+        where=condition,
+        falls_back=exact_fallback,
+    )
     space, values = (None, {}) if embedding is None else find_space(embedding, model)
-    build = _statement if where is None else _built
-    statement = build(
+    statement = _statement(
         checked_count("limit", limit),
         max(checked_count("candidates", candidates), limit),
         rrf_k,
@@ -144,10 +157,10 @@ def hybrid_search(
         space,
         is_near=max_distance is not None,
     )
-    values |= filter_values(article_ids, document_ids, None if embedding is None else max_distance)
+    values |= filter_values(article_ids, document_ids, metadata, None if embedding is None else max_distance)
     if text is not None:
         values[SEARCHED.key] = _searchable(text)
-    return statement.params(values)
+    return filled(statement, condition, values)
 
 
 def _built(
@@ -269,11 +282,20 @@ def _matches(words: CTE, filters: Filters) -> CTE:
         or_(words.c.config == _EXACT, Chunk.text_config == words.c.config),
         held.bool_op("@>")(words.c.lexemes),
     )
-    holder = filters.apply(holders).limit(row_count(COMMON + 1)).correlate(words).lateral("holder")
-    frequency = func.count().over(partition_by=words.c.term)
-    matches = select(holder.c.id, words.c.word, frequency.label("frequency"))
-    joined = matches.select_from(words.join(holder, literal(True)))
-    return joined.cte("matches").prefix_with("MATERIALIZED")
+    many = versions_of_many_chunks(filters)
+    each = [filters.apply(holders)]
+    if many is not None:
+        together = holders.where(many.is_not(None), Chunk.version_id == any_(many), READING_COSTS)
+        each = [each[0].where(many.is_(None)), filters.apply_to_chunks(together)]
+    parts = []
+    for number, rows in enumerate(each):
+        holder = rows.limit(row_count(COMMON + 1)).correlate(words).lateral(f"holder_{number}")
+        part = select(holder.c.id, words.c.word, words.c.term)
+        parts.append(part.select_from(words.join(holder, literal(True))))
+    found = union_all(*parts).subquery("found")
+    frequency = func.count().over(partition_by=found.c.term)
+    matches = select(found.c.id, found.c.word, frequency.label("frequency"))
+    return matches.cte("matches").prefix_with("MATERIALIZED")
 
 
 def _fused(near: FromClause, worded: FromClause, rrf_k: int, limit: int) -> Subquery:

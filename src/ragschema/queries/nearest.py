@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Select, select
 
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.queries.arguments import built_once, checked_count
+from ragschema.queries.conditions import Where, filled, find_condition
 from ragschema.queries.filters import Filters, filter_values, located
 from ragschema.queries.planner_hints import ZERO
 from ragschema.queries.spaces import Space, find_space
@@ -42,17 +43,21 @@ def nearest_chunks(
     limit: int = 10,
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
-    where: ColumnElement[bool] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    where: Where | None = None,
     max_distance: float | None = None,
+    exact_fallback: bool = False,
 ) -> Hit:
     """Select the current chunks nearest to an embedding, nearest first.
 
-    A chunk that has no embedding yet is left out. Filters are applied while the index is read, which goes on
-    until enough chunks have passed; where it gives up (``hnsw.max_scan_tuples``, 20,000 by default), the same
-    statement looks at every chunk that passes, so that ``limit`` rows come whenever they exist. To do that the
-    statement turns ``hnsw.iterative_scan`` on for the rest of the transaction, unless it is on already. It keeps 80
-    candidates (``hnsw.ef_search``), or ``limit`` if that is more, unless the session has chosen: by `search_settings`,
-    or by a ``SET`` to another number than pgvector's default of 40.
+    A chunk that has no embedding yet is left out. Where ``metadata`` or ``where`` lets few documents through, of few
+    chunks, all of these are compared with the embedding, and no index of vectors is read. Other filters are applied
+    while the index is read, which goes on until enough chunks have passed; where it gives up
+    (``hnsw.max_scan_tuples``, 20,000 by default), the same statement looks at every chunk that passes, so that
+    ``limit`` rows come whenever they exist. To do that the statement turns ``hnsw.iterative_scan`` on for the rest of
+    the transaction, unless it is on already. It keeps 80 candidates (``hnsw.ef_search``), or ``limit`` if that is
+    more, unless the session has chosen: by `search_settings`, or by a ``SET`` to another number than pgvector's
+    default of 40.
 
     Args:
         embedding: Shape ``(dimensions,)``, not zero; of 1 to 16,000 dimensions, whatever the model has.
@@ -64,8 +69,12 @@ def nearest_chunks(
         limit: Rows to return at most.
         article_ids: Only chunks of these documents. An empty sequence lets nothing through.
         document_ids: Only chunks of these documents.
-        where: A condition on `Document`, on `DocumentVersion` (the current one) and on `Chunk`.
+        metadata: What the metadata of the document's current version contains, in objects and lists inside it too.
+        where: A condition on `Document`, on `DocumentVersion` (the current one) and on `Chunk`, or a function without
+            arguments that returns one. A statement is built once for each shape of it; its values are parameters.
         max_distance: Leave out what is farther, in the distance of the rows; does not keep the index from being used.
+        exact_fallback: Look at every chunk that passes where the index gives fewer than ``limit``, without filters
+            too, and read each one's document meanwhile: for row security, or views, that take rows away unseen.
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
@@ -80,13 +89,22 @@ def nearest_chunks(
 
     Raises:
         EmbeddingError: The embedding is none, or not one of the `EmbeddingModel`.
-        QueryError: The limit is below 1, or the model is neither a key nor was it read from the database.
+        QueryError: The limit is below 1, the metadata no dict of JSON, or the model neither a key nor read from the
+            database.
     """
-    filters = Filters(article_ids is not None, document_ids is not None, where)
-    build = _statement if where is None else _built
+    condition = find_condition(where)
+    filters = Filters(
+        by_article=article_ids is not None,
+        by_document=document_ids is not None,
+        by_metadata=metadata is not None,
+        where=condition,
+        falls_back=exact_fallback,
+    )
     space, values = find_space(embedding, model)
-    statement = build(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
-    return statement.params({**values, **filter_values(article_ids, document_ids, max_distance)})
+    statement = _statement(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
+    return filled(
+        statement, condition, {**values, **filter_values(article_ids, document_ids, metadata, max_distance)}
+    )
 
 
 def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from pgvector.sqlalchemy import BIT, HALFVEC, VECTOR
 from sqlalchemy import (
@@ -13,10 +14,13 @@ from sqlalchemy import (
     FromClause,
     Select,
     SmallInteger,
+    SQLColumnExpression,
+    any_,
     bindparam,
     cast,
     func,
     literal_column,
+    not_,
     select,
     true,
     union_all,
@@ -27,6 +31,7 @@ from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.models import Chunk, ChunkEmbedding
 from ragschema.queries.arguments import EMBEDDING, MAX_DISTANCE, MODEL, row_count
 from ragschema.queries.filters import Filters, Rows
+from ragschema.queries.narrow import Narrow, narrowed
 from ragschema.queries.planner_hints import (
     ONE_BY_ONE,
     READING_COSTS,
@@ -63,25 +68,34 @@ def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) ->
     the rows to be sorted by ``distance`` already.
     """
     wanted = row_count(limit)
+    narrow = narrowed(filters)
     source = _Sources(space, filters)
+    wide = [] if narrow is None else [not_(narrow.holds)]
+    parts: list[Rows] = []
+    examined = 1
+    if narrow is not None:
+        parts.append(select(source.few(wanted, narrow)))
     if space.index_type == "none":
-        hits: FromClause = source.exact(wanted)
+        parts.append(select(source.exact(wanted, *wide)))
     else:
         examined = _examined(filters, space)
-        hits = indexed = source.indexed(limit, examined)
+        indexed = source.indexed(limit, examined, *wide)
         if filters.are_given:
             found = select(func.count()).select_from(indexed).scalar_subquery()
-            exact = source.exact(wanted, found < wanted)
-            hits = union_all(select(indexed).where(found >= wanted), select(exact)).subquery("every")
-        if examined > 1:
-            hits = select(hits).order_by(hits.c.distance + ZERO, hits.c.id).limit(wanted).subquery("nearest")
+            parts.append(select(indexed).where(found >= wanted))
+            parts.append(select(source.exact(wanted, found < wanted, *wide)))
+        else:
+            parts.append(select(indexed))
+    hits: FromClause = (parts[0] if len(parts) == 1 else union_all(*parts)).subquery("every")
+    if examined > 1 or narrow is not None:
+        hits = select(hits).order_by(hits.c.distance + ZERO, hits.c.id).limit(wanted).subquery("nearest")
     if "content" not in hits.c:
         hits = _with_chunks(hits).subquery("whole")
     # a search of no model is an error, also where no table is left to look at
     hits_of_a_model = select(hits).where(source.model_id > literal_column("0"))
     if is_near:  # after the limit: the nearest are the same, and the index is read no farther
         hits_of_a_model = hits_of_a_model.where(hits.c.distance <= MAX_DISTANCE)
-    return hits_of_a_model.subquery("hits") if filters.where is not None else worded(hits_of_a_model, "hits")
+    return worded(hits_of_a_model, "hits")
 
 
 def _examined(filters: Filters, space: Space) -> int:
@@ -91,8 +105,13 @@ def _examined(filters: Filters, space: Space) -> int:
 
 
 class _Source(NamedTuple):
-    """Embeddings of a table: those that may be hits, their distance, and what the index is in the order of."""
+    """Embeddings of a table: those that may be hits, their distance, and what the index is in the order of.
 
+    ``current`` are all that may be hits without filters, with no hint of what reading them costs.
+    """
+
+    chunk_id: SQLColumnExpression[UUID]
+    current: Rows
     passing: Rows
     distance: ColumnElement[float]
     order: ColumnElement[float]
@@ -116,12 +135,22 @@ class _Sources:
         """The model that the search is of: a plan is made for any, and it is read before the plan's scans begin."""
         return select(self.gate.c.id).scalar_subquery()
 
-    def indexed(self, limit: int, examined: int) -> CTE:
+    def few(self, wanted: ColumnElement[int], narrow: Narrow) -> CTE:
+        """Return the nearest of all that pass, where these are known to be few."""
+        rows = []
+        for each in self.each:
+            found = each.current.where(each.chunk_id == any_(narrow.chunk_ids))
+            rows.append(self.filters.apply_to_chunks(found).order_by(each.distance + ZERO).limit(wanted))
+        return _materialized("few", rows)
+
+    def indexed(self, limit: int, examined: int, *conditions: ColumnElement[bool]) -> CTE:
         """Return what the index hands over first: so many times as many rows as are wanted."""
         # of bits all of them are compared: the tenth nearest by signs may be the nearest
         settings = scan_settings(limit * examined if self.space.index_type == "bit" else limit)
         taken = row_count(limit * examined)
-        rows = [each.passing.where(settings).order_by(each.order).limit(taken) for each in self.each]
+        rows = [
+            each.passing.where(settings, *conditions).order_by(each.order).limit(taken) for each in self.each
+        ]
         return _materialized("indexed", rows)
 
     def exact(self, wanted: ColumnElement[int], *conditions: ColumnElement[bool]) -> CTE:
@@ -135,10 +164,10 @@ class _Sources:
         distance: ColumnElement[float] = Chunk.embedding.cosine_distance(EMBEDDING)
         rows = select(
             Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance")
-        ).where(Chunk.is_current, Chunk.embedding.is_not(None), READING_COSTS)
+        ).where(Chunk.is_current, Chunk.embedding.is_not(None))
         if self.space.has_partition:
             rows = rows.where(self.model_id == literal_column(str(COLUMN_MODEL)))
-        self.each.append(_Source(self.filters.apply(rows), distance, distance))
+        self._add(Chunk.id, rows, READING_COSTS, distance, distance)
 
     def _add_partition(self) -> None:
         space, query = self.space, self._query()
@@ -153,9 +182,7 @@ class _Sources:
             rows = rows.join_from(ChunkEmbedding, Chunk, Chunk.id == ChunkEmbedding.chunk_id)
         else:
             rows = select(ChunkEmbedding.chunk_id.label("id"), distance.label("distance"))
-        rows = rows.where(
-            ChunkEmbedding.is_current, ChunkEmbedding.embedding.is_not(None), READING_PARTITION_COSTS
-        )
+        rows = rows.where(ChunkEmbedding.is_current, ChunkEmbedding.embedding.is_not(None))
         if space.model_id is None:
             rows = rows.where(ChunkEmbedding.model_id == self.model_id, of_dimensions(space.dimensions))
             if space.has_column:  # once: where one partition is left, each of its rows would be asked
@@ -166,7 +193,18 @@ class _Sources:
         if space.index_type == "bit":
             signs = [cast(func.binary_quantize(each), BIT(space.dimensions)) for each in (stored, query)]
             order = signs[0].op("<~>", return_type=Double())(signs[1])
-        self.each.append(_Source(self.filters.apply(rows), distance, order))
+        self._add(ChunkEmbedding.chunk_id, rows, READING_PARTITION_COSTS, distance, order)
+
+    def _add(
+        self,
+        chunk_id: SQLColumnExpression[UUID],
+        current: Rows,
+        costs: ColumnElement[bool],
+        distance: ColumnElement[float],
+        order: ColumnElement[float],
+    ) -> None:
+        passing = self.filters.apply(current.where(costs))
+        self.each.append(_Source(chunk_id, current, passing, distance, order))
 
     def _query(self) -> ColumnElement[Any]:
         """Return the query as it is compared with a partition's embeddings."""

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Dialect, Select, Subquery, column, text
+from sqlalchemy import BindParameter, Select, Subquery, column, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.engine.interfaces import BindTyping
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
-_DIALECT: Dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
-_CAST = re.compile(r"(:\w+)::\w+(?:\(\d+\))?(?:\[\])?")
+
+class _Dialect(PGDialect):
+    """PostgreSQL as each driver has it, but for the casts of parameters, which each makes in its own way."""
+
+    bind_typing = BindTyping.NONE
+
+
+_DIALECT = _Dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+_TOKEN = re.compile(r"%%|:|%\((\w+)\)s|(\(?)__\[POSTCOMPILE_(\w+)\](\)?)")
 
 
 def worded(statement: Select[*tuple[Any, ...]], name: str) -> Subquery:
@@ -19,14 +28,47 @@ def worded(statement: Select[*tuple[Any, ...]], name: str) -> Subquery:
     the search in both tables it takes 0.16 ms as a tree, and 0.02 ms as text.
 
     Args:
-        statement: One without a condition of a caller's. Parameters that have a value become part of the text.
+        statement: One whose parameters have no value yet, but for numbers of rows: these become part of the text.
         name: Of the subquery.
     """
-    asked = [bind for bind in statement.compile(dialect=_DIALECT).binds.values() if bind.required]
-    nothing = dict.fromkeys(bind.key for bind in asked)
-    compiled = statement.params(nothing).compile(
-        dialect=_DIALECT, compile_kwargs={"render_postcompile": True}
-    )
-    wording = text(_CAST.sub(r"\1", compiled.string)).bindparams(*asked)  # each driver casts in its own way
+    compiled = statement.compile(dialect=_DIALECT)
+    binds = {written: bind for bind, written in compiled.bind_names.items()}
+    if not all(_can_be_worded(bind, written) for written, bind in binds.items()):
+        return statement.subquery(name)
+    asked: dict[str, BindParameter[Any]] = {}
+
+    def reword(found: re.Match[str]) -> str:
+        simple, opened, kept_apart, closed = found.groups()
+        if simple is None and kept_apart is None:
+            return "%" if found[0] == "%%" else "\\:"
+        bind = binds[simple or kept_apart]
+        if _is_row_count(bind):
+            return f"{opened}{bind.value}{closed}"
+        asked[bind.key] = bind
+        return f":{bind.key}" if simple or bind.expanding else f"{opened}:{bind.key}{closed}"
+
+    wording = text(_TOKEN.sub(reword, compiled.string)).bindparams(*asked.values())
     columns = [column(str(each.key), each.type) for each in statement.selected_columns]
     return wording.columns(*columns).subquery(name)
+
+
+def _can_be_worded(bind: BindParameter[Any], written: str) -> bool:
+    """Say whether a parameter stands in the text as it would in the tree: under its name, and in nothing else."""
+    if _is_row_count(bind):
+        return True
+    has_value = bind.value is not None or bind.callable is not None
+    return bind.key == written and not has_value and not _is_wrapped(bind.type)
+
+
+def _is_row_count(bind: BindParameter[Any]) -> bool:
+    return bind.literal_execute and type(bind.value) is int
+
+
+def _is_wrapped(type_: TypeEngine[Any]) -> bool:
+    """Say whether a type puts SQL around its parameters: the text has that already, and would get it twice."""
+    own = type_.dialect_impl(_DIALECT)
+    if isinstance(own, TypeDecorator):
+        return type(own).bind_expression is not TypeDecorator.bind_expression or _is_wrapped(
+            own.impl_instance
+        )
+    return type(own).bind_expression is not TypeEngine.bind_expression

@@ -1,0 +1,139 @@
+"""Narrow filters: the chunks of the few documents that pass, found before any embedding is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    CTE,
+    ColumnElement,
+    Integer,
+    Subquery,
+    Uuid,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
+
+from ragschema.models import Chunk, ChunkEvent
+from ragschema.queries.filters import IS_LISTED, Filters, Rows
+from ragschema.queries.planner_hints import ONE_BY_ONE, is_one
+
+DOCUMENTS = 300
+"""Documents that pass a narrow filter at most."""
+CHUNKS = 3000
+"""Chunks in the manifests of these at most: as many embeddings are compared in 25 ms."""
+SQUARE = 150
+"""The square of so many chunks is at most this many times all chunks.
+
+To compare a chunk takes 8 us. An index hands over 40 chunks that pass, out of 40 divided by their share, and to follow
+it to one takes 30 us: the two take as long where the chunks that pass, times their share, are 150.
+"""
+
+_IDS = ARRAY(Uuid())
+# as many as there were when statistics were made; without them, and of a view, the other bounds are enough
+_ALL: ColumnElement[float] = literal_column(
+    "(SELECT CASE WHEN reltuples < 0 THEN 1e9 ELSE reltuples END FROM pg_catalog.pg_class"
+    f" WHERE oid = '{Chunk.__tablename__}'::regclass)"
+)
+
+
+VERSIONS = 100
+"""Versions of the documents of a search by words at most, for its two indexes to be read together."""
+CHUNKS_ONE_BY_ONE = 500
+"""Chunks of these whose words are worked out one by one at most, which takes 75 us each."""
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """What a statement knows, when it runs, of the documents that pass.
+
+    Attributes:
+        holds: Whether they and their chunks are few enough to look at all of them; never NULL.
+        chunk_ids: The ids of their chunks, an array; NULL where they are not few enough.
+    """
+
+    holds: ColumnElement[bool]
+    chunk_ids: ColumnElement[Any]
+
+
+def narrowed(filters: Filters) -> Narrow | None:
+    """Return the parts of a statement that find out how many documents pass; None where the filters need none.
+
+    How many rows a caller's condition lets through PostgreSQL can only guess, and where documents are few it reads an
+    index of vectors through, or every chunk. So they are counted, no farther than to the bounds.
+
+    A version's chunks are those of its manifest, or, where it has no events, those that were written with it. They
+    are read version by version: a join would be planned by the average version, and read a table from end to end.
+    """
+    versions = filters.passing_versions()
+    if versions is None:
+        return None
+    passing = _gathered(versions, literal_column(str(DOCUMENTS))).cte("passing").prefix_with("MATERIALIZED")
+    ids = _array(passing)
+    version = _each(ids)
+    manifest = select(ChunkEvent.chunk_id.label("id")).where(
+        is_one(ChunkEvent.version_id, version.c.id), IS_LISTED
+    )
+    event = (
+        select(ChunkEvent.id).where(is_one(ChunkEvent.version_id, version.c.id)).limit(literal_column("1"))
+    )
+    has_no_events = event.correlate(version).scalar_subquery().is_(None)
+    written = select(Chunk.id).where(is_one(Chunk.version_id, version.c.id), has_no_events)
+    of_version = union_all(manifest.correlate(version), written.correlate(version)).subquery("of_version")
+    each = select(of_version.c.id).correlate(version).offset(ONE_BY_ONE).lateral("each_chunk")
+    most = cast(
+        func.least(literal_column(str(CHUNKS)), func.sqrt(literal_column(str(SQUARE)) * _ALL)), Integer()
+    )
+    chunks = _gathered(select(each.c.id).select_from(version.join(each, true())), most, ids.is_not(None))
+    listed = _array(chunks.cte("listed").prefix_with("MATERIALIZED"))
+    return Narrow(listed.is_not(None), listed)
+
+
+def versions_of_many_chunks(filters: Filters) -> ColumnElement[Any] | None:
+    """Return an array of the versions of few documents of many chunks; NULL where the documents are others.
+
+    Averages let PostgreSQL expect few chunks of a document, and work their words out one by one: 300 ms of 4,000
+    chunks. It expects more of an array, and reads the index of words with that of versions, in 2 ms. Of a document of
+    few chunks the former is better: the index has every chunk of any document that holds a common word.
+    """
+    versions = filters.origins()
+    if versions is None:
+        return None
+    origins = _array(
+        _gathered(versions, literal_column(str(VERSIONS))).cte("origins").prefix_with("MATERIALIZED")
+    )
+    most: ColumnElement[int] = literal_column(str(CHUNKS_ONE_BY_ONE))
+    version = _each(origins)
+    of_version = select(Chunk.id).where(is_one(Chunk.version_id, version.c.id)).correlate(version)
+    each = of_version.offset(ONE_BY_ONE).lateral("each_chunk")
+    taken = select(each.c.id).select_from(version.join(each, true())).limit(most + literal_column("1"))
+    chunks = taken.subquery("written")
+    are_many = func.count() > most
+    many = select(case((are_many, origins)).label("ids")).select_from(chunks)
+    return _array(many.cte("many").prefix_with("MATERIALIZED"))
+
+
+def _gathered(rows: Any, most: ColumnElement[int], *conditions: ColumnElement[bool]) -> Rows:
+    """Return the ids of rows as an array, of up to so many; NULL where there are more."""
+    taken = select(rows.subquery("each").c.id).limit(most + literal_column("1")).subquery("taken")
+    are_few = and_(func.count() <= most, *conditions)
+    ids = func.coalesce(func.array_agg(taken.c.id), literal_column("'{}'"), type_=_IDS)
+    return select(case((are_few, ids)).label("ids")).select_from(taken)
+
+
+def _each(ids: ColumnElement[Any]) -> Subquery:
+    return select(func.unnest(ids, type_=Uuid()).label("id")).subquery("version")
+
+
+def _array(gathered: CTE) -> ColumnElement[Any]:
+    return cast(
+        select(gathered.c.ids).scalar_subquery(), _IDS
+    )  # as it is, ANY would take its rows one by one
