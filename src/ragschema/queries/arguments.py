@@ -27,6 +27,7 @@ SEARCHED: BindParameter[str] = bindparam("rag_text", type_=Text())
 # One array parameter each, so that the statement is the same however many there are.
 ARTICLE_IDS: BindParameter[Any] = bindparam("rag_article_ids", type_=ARRAY(Text()))
 DOCUMENT_IDS: BindParameter[Any] = bindparam("rag_document_ids", type_=ARRAY(Uuid()))
+COLLECTION_IDS: BindParameter[Any] = bindparam("rag_collection_ids", type_=ARRAY(Uuid()))
 
 
 _MOST = 2_147_483_647

@@ -25,6 +25,7 @@ from sqlalchemy.orm import aliased
 
 from ragschema.models import Chunk, ChunkEvent, Document, DocumentVersion
 from ragschema.queries.arguments import ARTICLE_IDS, DOCUMENT_IDS, MAX_DISTANCE, QueryError
+from ragschema.queries.collections import collection_values, is_collected
 from ragschema.queries.planner_hints import ONE_BY_ONE
 from ragschema.values import several
 
@@ -44,10 +45,11 @@ class Filters:
     by_article: bool
     by_document: bool
     where: ColumnElement[bool] | None
+    by_collection: bool = False
 
     @property
     def are_given(self) -> bool:
-        return self.by_article or self.by_document or self.where is not None
+        return self.by_article or self.by_document or self.by_collection or self.where is not None
 
     def apply(self, statement: Rows) -> Rows:
         """Add to a statement over `Chunk` the conditions, and the joins that they need and no others."""
@@ -56,6 +58,8 @@ class Filters:
         statement = statement.join(Origin, Origin.id == Chunk.version_id)
         if self.by_document:
             statement = statement.where(_is_any(Origin.document_id, DOCUMENT_IDS))
+        if self.by_collection:
+            statement = statement.where(is_collected(Origin.document_id))
         if not self.by_article and self.where is None:
             return statement
         statement = statement.join(Document, Document.id == Origin.document_id)
@@ -79,10 +83,13 @@ def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> Col
 
 
 def filter_values(
-    article_ids: Collection[str] | None, document_ids: Collection[UUID] | None, max_distance: float | None
+    article_ids: Collection[str] | None,
+    document_ids: Collection[UUID] | None,
+    max_distance: float | None,
+    collection_ids: Collection[UUID] | None = None,
 ) -> dict[str, Any]:
     """Return the values of the parameters that stand in a statement: those that are given."""
-    values: dict[str, Any] = {}
+    values = collection_values(collection_ids)
     if article_ids is not None:
         values[ARTICLE_IDS.key] = several("article_ids", article_ids, QueryError, each=str)
     if document_ids is not None:

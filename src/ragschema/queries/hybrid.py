@@ -84,6 +84,7 @@ def hybrid_search(
     text_configs: Collection[str] = ("simple",),
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
+    collection_ids: Collection[UUID] | None = None,
     where: ColumnElement[bool] | None = None,
     max_distance: float | None = None,
 ) -> HybridHit:
@@ -114,6 +115,7 @@ def hybrid_search(
             that ``text_config``, by the stems that it makes of the words.
         article_ids: As in `nearest_chunks`, for both searches.
         document_ids: The same.
+        collection_ids: The same.
         where: The same.
         max_distance: What is farther is not found by its embedding.
 
@@ -132,7 +134,9 @@ def hybrid_search(
     if rrf_k < 0:
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
     configs = several("text_configs", text_configs, QueryError, each=str)
-    filters = Filters(article_ids is not None, document_ids is not None, where)
+    filters = Filters(
+        article_ids is not None, document_ids is not None, where, by_collection=collection_ids is not None
+    )
     space, values = (None, {}) if embedding is None else find_space(embedding, model)
     build = _statement if where is None else _built
     statement = build(
@@ -144,7 +148,8 @@ def hybrid_search(
         space,
         is_near=max_distance is not None,
     )
-    values |= filter_values(article_ids, document_ids, None if embedding is None else max_distance)
+    near = None if embedding is None else max_distance
+    values |= filter_values(article_ids, document_ids, near, collection_ids)
     if text is not None:
         values[SEARCHED.key] = _searchable(text)
     return statement.params(values)

@@ -42,6 +42,7 @@ def nearest_chunks(
     limit: int = 10,
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
+    collection_ids: Collection[UUID] | None = None,
     where: ColumnElement[bool] | None = None,
     max_distance: float | None = None,
 ) -> Hit:
@@ -64,6 +65,7 @@ def nearest_chunks(
         limit: Rows to return at most.
         article_ids: Only chunks of these documents. An empty sequence lets nothing through.
         document_ids: Only chunks of these documents.
+        collection_ids: Only chunks of documents in one of these collections.
         where: A condition on `Document`, on `DocumentVersion` (the current one) and on `Chunk`.
         max_distance: Leave out what is farther, in the distance of the rows; does not keep the index from being used.
 
@@ -82,11 +84,15 @@ def nearest_chunks(
         EmbeddingError: The embedding is none, or not one of the `EmbeddingModel`.
         QueryError: The limit is below 1, or the model is neither a key nor was it read from the database.
     """
-    filters = Filters(article_ids is not None, document_ids is not None, where)
+    filters = Filters(
+        article_ids is not None, document_ids is not None, where, by_collection=collection_ids is not None
+    )
     build = _statement if where is None else _built
     space, values = find_space(embedding, model)
     statement = build(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
-    return statement.params({**values, **filter_values(article_ids, document_ids, max_distance)})
+    return statement.params(
+        {**values, **filter_values(article_ids, document_ids, max_distance, collection_ids)}
+    )
 
 
 def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:
