@@ -1574,6 +1574,37 @@ CREATE TABLE public.rag_chunks (
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.1', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_limit='2000');
 
+CREATE TABLE public.rag_collection_documents (
+    collection_id uuid NOT NULL,
+    document_id uuid NOT NULL,
+    added_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL
+);
+
+CREATE TABLE public.rag_collections (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    description text NOT NULL,
+    text_config text DEFAULT 'simple'::text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    updated_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_collections_description_check CHECK ((description ~ '\S'::text)),
+    CONSTRAINT rag_collections_metadata_check CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT rag_collections_name_check CHECK (((name ~ '\S'::text) AND (octet_length(name) <= 500)))
+);
+
+COMMENT ON COLUMN public.rag_collections.id IS 'What searches are limited by; people use its name';
+
+COMMENT ON COLUMN public.rag_collections.name IS 'What people call it';
+
+COMMENT ON COLUMN public.rag_collections.description IS 'What is in it, for those who choose where to search';
+
+COMMENT ON COLUMN public.rag_collections.text_config IS 'Text search configuration of documents that are first published into it';
+
+COMMENT ON COLUMN public.rag_collections.metadata IS 'What a service keeps about it, an object';
+
+COMMENT ON COLUMN public.rag_collections.updated_at IS 'When anything of it last changed, its documents apart';
+
 CREATE TABLE public.rag_document_versions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     document_id uuid NOT NULL,
@@ -1741,6 +1772,15 @@ ALTER TABLE ONLY public.rag_chunks
 ALTER TABLE ONLY public.rag_chunks
     ADD CONSTRAINT rag_chunks_version_id_ordinal_key UNIQUE (version_id, ordinal);
 
+ALTER TABLE ONLY public.rag_collection_documents
+    ADD CONSTRAINT rag_collection_documents_pkey PRIMARY KEY (collection_id, document_id);
+
+ALTER TABLE ONLY public.rag_collections
+    ADD CONSTRAINT rag_collections_name_key UNIQUE (name);
+
+ALTER TABLE ONLY public.rag_collections
+    ADD CONSTRAINT rag_collections_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.rag_document_versions
     ADD CONSTRAINT rag_document_versions_document_id_id_key UNIQUE (document_id, id);
 
@@ -1793,6 +1833,8 @@ CREATE INDEX rag_chunks_current_words_idx ON public.rag_chunks USING gin (public
 
 CREATE INDEX rag_chunks_pending_idx ON public.rag_chunks USING btree (created_at, id) WHERE (is_current AND (embedding IS NULL));
 
+CREATE INDEX rag_collection_documents_document_id_collection_id_idx ON public.rag_collection_documents USING btree (document_id, collection_id);
+
 CREATE INDEX rag_document_versions_metadata_idx ON public.rag_document_versions USING gin (metadata jsonb_path_ops);
 
 CREATE INDEX rag_documents_current_version_id_id_idx ON public.rag_documents USING btree (current_version_id, id);
@@ -1826,6 +1868,8 @@ CREATE TRIGGER rag_chunks_inserted AFTER INSERT ON public.rag_chunks FOR EACH RO
 CREATE TRIGGER rag_chunks_moved AFTER UPDATE OF version_id ON public.rag_chunks FOR EACH ROW WHEN ((old.version_id <> new.version_id)) EXECUTE FUNCTION public.rag_chunk_moved();
 
 CREATE TRIGGER rag_chunks_shown AFTER UPDATE OF is_current ON public.rag_chunks FOR EACH ROW WHEN ((new.is_current AND (NOT old.is_current))) EXECUTE FUNCTION public.rag_chunk_shown();
+
+CREATE TRIGGER rag_collections_touch_updated_at BEFORE UPDATE ON public.rag_collections FOR EACH ROW WHEN ((NOT (new.updated_at IS DISTINCT FROM old.updated_at))) EXECUTE FUNCTION public.rag_touch_updated_at();
 
 CREATE TRIGGER rag_document_versions_immutable BEFORE UPDATE ON public.rag_document_versions FOR EACH ROW WHEN (((to_jsonb(new.*) - '{title,url,metadata}'::text[]) IS DISTINCT FROM (to_jsonb(old.*) - '{title,url,metadata}'::text[]))) EXECUTE FUNCTION public.rag_refuse_version_change();
 
@@ -1865,6 +1909,12 @@ ALTER TABLE ONLY public.rag_chunk_events
 
 ALTER TABLE ONLY public.rag_chunks
     ADD CONSTRAINT rag_chunks_version_id_fkey FOREIGN KEY (version_id) REFERENCES public.rag_document_versions(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_collection_documents
+    ADD CONSTRAINT rag_collection_documents_collection_id_fkey FOREIGN KEY (collection_id) REFERENCES public.rag_collections(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_collection_documents
+    ADD CONSTRAINT rag_collection_documents_document_id_fkey FOREIGN KEY (document_id) REFERENCES public.rag_documents(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.rag_document_versions
     ADD CONSTRAINT rag_document_versions_document_id_fkey FOREIGN KEY (document_id) REFERENCES public.rag_documents(id) ON DELETE CASCADE;

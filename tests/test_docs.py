@@ -32,8 +32,8 @@ from ragschema.database.settings import Database
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 IN_ORDER = (
-    *("ingest.md", "search.md", "roll-back.md", "prune.md", "delete.md", "chat.md", "bulk-load.md"),
-    "moving-in.md",
+    *("ingest.md", "search.md", "roll-back.md", "prune.md", "delete.md", "chat.md", "collections.md"),
+    *("bulk-load.md", "moving-in.md"),
 )
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a');
@@ -108,6 +108,10 @@ def test_a_page_says_how_to_run_it(page: str) -> None:
 
 def test_the_page_on_adoption_prints_what_it_says(made_by_hand: Database, tmp_path: Path) -> None:
     run_page("adopt.md", made_by_hand, tmp_path)
+
+
+def test_the_page_on_access_prints_what_it_says(database: Database, tmp_path: Path) -> None:
+    run_page("access.md", database, tmp_path)
 
 
 def test_the_page_on_deploys_prints_what_it_says(database_at: DatabaseAt, tmp_path: Path) -> None:

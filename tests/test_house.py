@@ -16,6 +16,7 @@ importing
 embedding_models index_health
 migrations
 aio
+collections
 chat publishing queries
 planning
 state
@@ -90,6 +91,7 @@ def test_nobody_takes_the_metadata_before_the_models_are_in_it() -> None:
     assert takers == {
         "models.py",
         "schema/chat.py",
+        "schema/collections.py",
         "schema/documents.py",
         "schema/embedding_models.py",
         "schema/jobs.py",

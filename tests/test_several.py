@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 import ragschema
 from ragschema import chat, embedding_models, jobs, migrations, publishing, queries
+from ragschema import collections as collections_of_documents
 from ragschema.errors import RagSchemaError
 from ragschema.publishing import BulkDocument, VersionPlan
 from ragschema.publishing.document_rows import SeenRows
@@ -79,6 +80,10 @@ OTHERS: dict[str, Any] = {
     "plan": complete(VersionPlan("a", "h", "c", "e", None, None, None), ["a"], SeenRows(NONE_REGISTERED, [])),
     "text": "words",
     "worker": "w",
+    "version_id": UUID(int=1),
+    "old_version_id": UUID(int=1),
+    "new_version_id": UUID(int=2),
+    "collection_id": UUID(int=1),
     "keep": 1,
     "lease": timedelta(minutes=1),
 }
@@ -87,7 +92,8 @@ OTHERS: dict[str, Any] = {
 def find_arguments() -> Iterator[Any]:
     """Yield the function, name and type of each public argument that takes several values, dataclasses' fields too."""
     seen = set()
-    for module in (ragschema, chat, embedding_models, jobs, publishing, queries, migrations):
+    rooms = (chat, collections_of_documents, embedding_models, jobs, publishing, queries, migrations)
+    for module in (ragschema, *rooms):
         for name in module.__all__:
             function = getattr(module, name)
             if function in seen or not callable(function):

@@ -14,7 +14,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "20261128160000"
-down_revision = "20261128141100"
+down_revision = "20261128142000"
 branch_labels = None
 depends_on = None
 

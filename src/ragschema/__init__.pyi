@@ -1,5 +1,8 @@
 """The public names, each with the module it is loaded from on first use; see ``__init__.py``."""
 
+from ragschema.collections import CollectionError as CollectionError
+from ragschema.collections import CollectionRecord as CollectionRecord
+from ragschema.collections import UnknownCollection as UnknownCollection
 from ragschema.database.engines import async_session_factory as async_session_factory
 from ragschema.database.engines import create_async_engine as create_async_engine
 from ragschema.database.engines import create_engine as create_engine
@@ -24,6 +27,8 @@ from ragschema.models import Chunk as Chunk
 from ragschema.models import ChunkEmbedding as ChunkEmbedding
 from ragschema.models import ChunkEvent as ChunkEvent
 from ragschema.models import ChunkEventType as ChunkEventType
+from ragschema.models import Collection as Collection
+from ragschema.models import CollectionDocument as CollectionDocument
 from ragschema.models import Document as Document
 from ragschema.models import DocumentVersion as DocumentVersion
 from ragschema.models import EmbeddingModel as EmbeddingModel

@@ -36,6 +36,10 @@ class UnknownModel(UsageError):
     """No embedding model of that key is registered."""
 
 
+class UnknownCollection(UsageError):
+    """There is no collection of that id or name."""
+
+
 class ModelRefused(RagSchemaError):
     """An embedding model is not in a state for what was asked; nothing was changed."""
 

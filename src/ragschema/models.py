@@ -1,4 +1,4 @@
-"""The models: documents, versions, chunks, events between versions, embedding models, jobs, schedules, conversations.
+"""The models: documents, versions, chunks, events between versions, collections, embedding models, jobs, chats.
 
 Every default is the database's, so rows written in SQL and rows written here are alike. Functions and triggers
 that belong to the tables stand in ``alembic/routines``; `ragschema.schema.routines` declares them. Relationships
@@ -10,6 +10,7 @@ assigned; a change inside the dict is not noticed.
 from ragschema.schema import routines
 from ragschema.schema.base import Base
 from ragschema.schema.chat import ChatCitation, ChatFeedback, ChatMessage, ChatSession
+from ragschema.schema.collections import Collection, CollectionDocument
 from ragschema.schema.documents import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.schema.embedding_models import ChunkEmbedding, EmbeddingModel
 from ragschema.schema.jobs import Job, JobStatus
@@ -25,6 +26,8 @@ __all__ = [
     "ChunkEmbedding",
     "ChunkEvent",
     "ChunkEventType",
+    "Collection",
+    "CollectionDocument",
     "Document",
     "DocumentVersion",
     "EmbeddingModel",

@@ -4,14 +4,14 @@
         await aio.publish(session, plan, embeddings)
 
 Arguments, results and errors are those of the functions of the same name in `ragschema.publishing`; those of the
-queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`. Statement builders need no such form:
-a session of either kind executes them.
+queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`, those of collections in
+`ragschema.aio.collections`. Statement builders need no such form: a session of either kind executes them.
 """
 
 from __future__ import annotations
 
 from ragschema import publishing, queries
-from ragschema.aio import chat, jobs
+from ragschema.aio import chat, collections, jobs
 from ragschema.aio.calls import AsyncExecutor, awaited
 from ragschema.database.tenants import use_schema as _use_schema
 from ragschema.publishing import ingest_async as ingest
@@ -38,6 +38,7 @@ __all__ = [
     "AsyncExecutor",
     "activate_version",
     "chat",
+    "collections",
     "delete_document",
     "delete_documents",
     "ingest",

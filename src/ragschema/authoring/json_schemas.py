@@ -20,6 +20,7 @@ from pydantic_core import core_schema
 
 from ragschema.authoring.lint import Finding
 from ragschema.chat import ChatPruning
+from ragschema.collections import AddedDocuments, CollectionRecord, DeletedCollection, RemovedDocuments
 from ragschema.embedding_models import (
     AddedModel,
     DroppedModel,
@@ -34,6 +35,7 @@ from ragschema.index_health import IndexHealth, Maintenance, Rebuild
 from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
 from ragschema.migrations.adoption import Adoption
+from ragschema.migrations.grants import Grants
 from ragschema.migrations.health import Check
 from ragschema.migrations.inspection import HistoryEntry
 from ragschema.migrations.preparation import Preparation
@@ -113,6 +115,12 @@ DOCUMENTS: dict[str, Any] = {
     "index health": _object("IndexesHealth", indexes=list[IndexHealth]),
     "index rebuild": Rebuild,
     "index maintain": Maintenance,
+    "grants": Grants,
+    "collections list": _object("Collections", collections=list[CollectionRecord]),
+    "collections create": CollectionRecord,
+    "collections add": AddedDocuments,
+    "collections remove": RemovedDocuments,
+    "collections delete": DeletedCollection,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),
     "jobs schedule add": Schedule,

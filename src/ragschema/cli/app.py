@@ -10,8 +10,10 @@ import typer
 from ragschema.cli import (  # noqa: F401  they fill migrate.app
     author,
     chat,
+    collections,
     db,
     documents,
+    grants,
     index,
     inspect,
     jobs,
@@ -30,7 +32,8 @@ from ragschema.errors import RagSchemaError
 app = typer.Typer(
     name="rag",
     help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue,"
-    " change its embedding models, keep its vector indexes good, delete documents, prune conversations.",
+    " change its embedding models, keep its vector indexes good, delete documents, prune conversations, divide the"
+    " corpus, grant rights.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     cls=Group,
@@ -39,7 +42,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 jobs.app.add_typer(schedules.app, name="schedule")
-show_alike(migrate.app, db.app, jobs.app, schedules.app, models.app, index.app, documents.app, chat.app)
+show_alike(
+    migrate.app,
+    db.app,
+    jobs.app,
+    schedules.app,
+    models.app,
+    index.app,
+    documents.app,
+    chat.app,
+    collections.app,
+)
 app.command("import", cls=Command, epilog=EXIT_CODES)(import_)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
 app.add_typer(db.app, name="db", epilog=EXIT_CODES)
@@ -48,6 +61,8 @@ app.add_typer(models.app, name="models", epilog=EXIT_CODES)
 app.add_typer(index.app, name="index", epilog=EXIT_CODES)
 app.add_typer(documents.app, name="documents", epilog=EXIT_CODES)
 app.add_typer(chat.app, name="chat", epilog=EXIT_CODES)
+app.add_typer(collections.app, name="collections", epilog=EXIT_CODES)
+app.command("grants", cls=Command, epilog=EXIT_CODES)(grants.grants)
 
 
 def _print_version(wanted: bool) -> None:

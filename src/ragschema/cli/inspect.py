@@ -143,14 +143,22 @@ def _show_broken(broken: Sequence[BrokenDocument]) -> None:
 
 @app.command(rich_help_panel=LOOK)
 @takes_target
-def health(target: Target, json: Json = False, debug: Debug = False) -> None:
+def health(
+    target: Target,
+    service: Annotated[
+        str | None,
+        typer.Option("--app", metavar="ROLE", help="Look at what this role of a service may do, too."),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Look at everything a migration needs: server, pgvector, rights, pooler, pending, drift, indexes.
 
     Exit 69 where the server cannot be reached, 78 where something refuses a migration.
     """
     from ragschema.migrations.health import check_health
 
-    checks = check_health(target.options())
+    checks = check_health(target.options(), app=service)
     if json:
         print_json({"checks": checks})
     else:

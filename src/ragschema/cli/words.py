@@ -73,6 +73,13 @@ _DOCUMENTS = {
 _CHAT = {
     "rag chat prune --before 90d": "delete clean cleanup purge rm remove clear vacuum",
 }
+_COLLECTIONS = {
+    "rag collections list": "ls show status info count counts",
+    "rag collections create NAME --description TEXT": "new make register",
+    "rag collections add NAME ARTICLE_ID": "insert put join append fill",
+    "rag collections remove NAME ARTICLE_ID": "rm take leave unlink exclude",
+    "rag collections delete NAME": "drop destroy purge",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
     for group, table in {
@@ -83,6 +90,7 @@ _GROUPS = {
         "index": _INDEX,
         "documents": _DOCUMENTS,
         "chat": _CHAT,
+        "collections": _COLLECTIONS,
     }.items()
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,24 @@ def check_schema_name(name: str, source: str) -> None:
     Raises:
         ConfigurationError: It is one.
     """
-    remedy = "Name another schema, or leave it out."
+    check_name(name, source, "schema", ("information_schema", "$user"))
+
+
+def check_name(name: str, source: str, kind: str, reserved: Collection[str]) -> None:
+    """Refuse a name that the server cannot give, or would cut.
+
+    Args:
+        name: The name.
+        source: Where it comes from, the subject of the message.
+        kind: Of what it is the name.
+        reserved: Names that PostgreSQL keeps for itself, besides those that begin with ``pg_``.
+
+    Raises:
+        ConfigurationError: It is one.
+    """
+    remedy = f"Name another {kind}, or leave it out."
     if not name.strip():
-        raise ConfigurationError(f"{source} is empty.", "Name a schema, or unset it.")
+        raise ConfigurationError(f"{source} is empty.", f"Name a {kind}, or unset it.")
     if re.search("[\0\ud800-\udfff]", name):  # Python reads bytes that are not UTF-8 as surrogates
         raise ConfigurationError(f"{source} holds a character that no name can hold: {name!r}.", remedy)
     if (length := len(name.encode())) > LONGEST_NAME:
@@ -69,7 +84,7 @@ def check_schema_name(name: str, source: str) -> None:
             f"{source} is {length} bytes long, and PostgreSQL cuts names at {LONGEST_NAME}: {name}.",
             "Name a shorter one.",
         )
-    if name.startswith("pg_") or name in ("information_schema", "$user"):
+    if name.startswith("pg_") or name in reserved:
         raise ConfigurationError(f"{source} is {name}, which PostgreSQL keeps for itself.", remedy)
 
 

@@ -13,6 +13,7 @@ from ragschema.migrations.commands import (
     upgrade,
     upgrade_sql,
 )
+from ragschema.migrations.grants import Grants, apply_grants, find_grants
 from ragschema.migrations.inspection import (
     HistoryEntry,
     assert_current,
@@ -25,11 +26,14 @@ from ragschema.migrations.inspection import (
 from ragschema.migrations.request import Result
 
 __all__ = [
+    "Grants",
     "HistoryEntry",
     "Result",
     "adopt",
+    "apply_grants",
     "assert_current",
     "downgrade",
+    "find_grants",
     "foresee_rollback",
     "history",
     "plan",

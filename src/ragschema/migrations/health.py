@@ -23,6 +23,7 @@ from ragschema.database.settings import find_database
 from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
 from ragschema.migrations.exposure import find_exposures
+from ragschema.migrations.service_rights import find_excess, find_service_role
 from ragschema.revisions.manifest import ahead, describe_ids, read_manifest
 from ragschema.state.drift import find_drift
 from ragschema.state.elsewhere import describe
@@ -63,12 +64,17 @@ class Check:
     remedy: str = ""
 
 
-def check_health(options: Options) -> list[Check]:
+def check_health(options: Options, *, app: str | None = None) -> list[Check]:
     """Look at everything a migration needs, and at what a service finds there; changes nothing.
+
+    Args:
+        options: The database.
+        app: The role of a service, to look at what it may do; this session's, where it is not the tables' owner.
 
     Raises:
         DatabaseUnreachable: The server does not answer.
         ConfigurationError: It refuses this login, database or encryption, or the role may not be set.
+        UsageError: There is no role ``app``.
     """
     with reachable(options.database) as reached, explained(), ExitStack() as stack:
         begun = begin(options, reached)
@@ -94,6 +100,7 @@ def check_health(options: Options) -> list[Check]:
         checks.extend(_check_rights(connection, schemas))
         checks.append(_check_row_security(connection, schemas.target))
         checks.extend(_check_others(connection, schemas))
+        checks.extend(_check_service(connection, schemas.target, app))
         checks.extend(_check_standing(Opened(connection, database, options, schemas, access)))
         return checks
 
@@ -234,6 +241,19 @@ def _check_others(connection: Connection, schemas: Schemas) -> Iterator[Check]:
         yield Check("others", "warning", each.finding, each.remedy)
     if not exposures:
         yield Check("others", "ok", "may neither create in the schema nor set triggers on our tables")
+
+
+def _check_service(connection: Connection, schema: str, app: str | None) -> Iterator[Check]:
+    role = app or find_service_role(connection, schema)
+    if role is None:
+        return
+    excesses = find_excess(connection, schema, role)
+    for each in excesses:
+        yield Check("application", "warning", f"the role {role} {each.finding}", each.remedy)
+    if not excesses:
+        yield Check(
+            "application", "ok", f"the role {role} owns nothing of ours, and can neither drop nor define"
+        )
 
 
 def _check_standing(at: Opened) -> Iterator[Check]:

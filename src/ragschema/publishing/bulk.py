@@ -19,9 +19,11 @@ from ragschema.publishing.documents import (
     Failure,
     batches,
     check_document,
+    memberships,
 )
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, in_a_transaction
 from ragschema.publishing.live_models import LiveModel, LiveModels, read_live_models
+from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import CheckedContents
@@ -96,6 +98,7 @@ def publish_many(
         EmbeddingError: The embeddings of a document are not one for each of its chunks, or cannot be stored; or are
             of a model that is not live.
         PublishingError: The connection is in a transaction, or is of another driver.
+        UnknownCollection: A collection of a document is not there; the batches before it stay.
         StalePlan: Embedding models were added, activated or dropped while a batch was written: run it again.
     """
     refuse_one("documents", documents, PublishingError, is_ordered=True)
@@ -109,6 +112,8 @@ def publish_many(
         with connection.begin():
             live, _ = read_live_models(connection)
             checked = [item for item in (_check(document, live, fail) for document in batch) if item]
+            settled = settle_text_configs(connection, [item.plan for item in checked])
+            checked = [replace(item, plan=plan) for item, plan in zip(checked, settled, strict=True)]
             done = _publish_batch(connection, driver, checked, live, done, undelete=undelete)
             if checkpoint is not None:
                 checkpoint(connection, batch)
@@ -176,6 +181,7 @@ def _publish_batch(
         and not (item.article_id in known and _has_nothing_new(item, plan))
     ]
     published = _publish_changed(connection, changed, live, undelete=undelete)
+    join_collections(connection, memberships(batch, plans, changed, published))
     versions = [version for version in published if version is not None]
     written = added + [
         item for item, version in zip(changed, published, strict=True) if version and version.is_new
@@ -208,7 +214,8 @@ def _plan(
         connection,
         [
             (
-                replace(item.plan, undelete=undelete),
+                # without its collections: all that the batch has are joined at once
+                replace(item.plan, undelete=undelete, collection_ids=()),
                 item.contents if item.article_id in known else CheckedContents(),
             )
             for item in items
@@ -259,18 +266,18 @@ def _by_text(item: CheckedDocument, model: LiveModel | None) -> dict[str, Embedd
     return None if vectors is None else dict(zip(item.texts, vectors, strict=True))
 
 
-def _add_documents(connection: sa.Connection, documents: Sequence[CheckedDocument]) -> dict[str, UUID]:
+def _add_documents(connection: sa.Connection, items: Sequence[CheckedDocument]) -> dict[str, UUID]:
     """Insert documents; return the ids of those that nobody else has inserted meanwhile."""
-    if not documents:
+    if not items:
         return {}
-    documents = sorted(documents, key=lambda document: document.article_id)  # two loaders wait, not deadlock
+    items = sorted(items, key=lambda item: item.article_id)  # two loaders wait, not deadlock
     rows = connection.execute(
         _ADD_DOCUMENTS,
         {
-            "ids": uuid7s(len(documents)),
-            "article_ids": [document.article_id for document in documents],
-            "text_configs": [document.plan.text_config for document in documents],
-            "created_ats": [document.created_at for document in documents],
+            "ids": uuid7s(len(items)),
+            "article_ids": [item.article_id for item in items],
+            "text_configs": [item.plan.text_config for item in items],
+            "created_ats": [item.created_at for item in items],
         },
     )
     return {row.article_id: row.id for row in rows}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from ragschema.errors import RagSchemaError
 from ragschema.publishing.errors import ContentError, PublishingError
 from ragschema.publishing.given_embeddings import checked_keys
 from ragschema.publishing.live_models import LiveModel, LiveModels
+from ragschema.publishing.memberships import checked_collections
 from ragschema.publishing.sources import NOWHERE, ChunkText, Location, Source
 from ragschema.publishing.texts import CheckedContents, Refuse, check_contents, check_names, say
 from ragschema.publishing.version_plan import VersionPlan
@@ -36,12 +38,14 @@ class BulkDocument:
         embedder_version: What embedded it; by default the active model's key, where models are registered.
         title: Shown in citations.
         url: Likewise.
-        text_config: Text search configuration of a document that does not exist yet.
+        text_config: Text search configuration of a document that does not exist yet; by default the first of its
+            collections', else ``simple``.
         model_embeddings: By any live model, by its key, in the same form as ``embeddings``.
         metadata: What searches filter by, as in `plan_version`.
         source: The file that the text was read from.
         created_at: When the document, its first version and their chunks were made, with a time zone; where it does
             not exist yet, `publish_many` only. Now by default.
+        collection_ids: Collections that it joins, also where it is up to date.
     """
 
     article_id: str
@@ -52,11 +56,12 @@ class BulkDocument:
     embedder_version: str | None = None
     title: str | None = None
     url: str | None = None
-    text_config: str = "simple"
+    text_config: str | None = None
     model_embeddings: Mapping[str, Sequence[EmbeddingLike] | NDArray[Any] | None] | None = None
     metadata: Mapping[str, Any] | None = None
     source: Source | None = None
     created_at: datetime | None = None
+    collection_ids: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True)
@@ -138,9 +143,35 @@ def describe(
         document.url,
         document.text_config,
         undelete=undelete,
+        collection_ids=checked_collections(document.collection_ids),
     )
     check_names(plan)
     return say(plan, document.metadata, document.source), contents
+
+
+def memberships(
+    batch: Sequence[CheckedDocument],
+    plans: Sequence[VersionPlan],
+    changed: Sequence[CheckedDocument],
+    published: Sequence[object | None],
+) -> list[tuple[UUID, str]]:
+    """Return the collections that documents join, each with an article; of those that are deleted, none.
+
+    Args:
+        batch: The documents.
+        plans: Their plans.
+        changed: Those of them that were to get another version.
+        published: What they got; None: they are deleted.
+    """
+    withheld = {plan.article_id for plan in plans if plan.is_withheld}
+    pairs = zip(changed, published, strict=True)
+    withheld |= {item.article_id for item, version in pairs if version is None}
+    return [
+        (id_, item.article_id)
+        for item in batch
+        if item.article_id not in withheld
+        for id_ in item.plan.collection_ids
+    ]
 
 
 def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:

@@ -72,8 +72,8 @@ def ingest(
             which may be None. What no function embeds stays pending for its model. A service that gives all its
             models here goes on as before when another one becomes active.
         refuse: As in `plan_version`.
-        version: source_hash, chunker_version, embedder_version, title, url, metadata, source, text_config and undelete,
-            as in `plan_version`.
+        version: source_hash, chunker_version, embedder_version, title, url, metadata, source, text_config,
+            collection_ids and undelete, as in `plan_version`.
 
     Raises:
         ContentError: A text or name cannot be stored; nothing was embedded.

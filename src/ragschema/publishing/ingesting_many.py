@@ -11,9 +11,16 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.errors import RagSchemaError
-from ragschema.publishing.documents import BulkDocument, Failure, batches, check_vectors, describe
+from ragschema.publishing.documents import (
+    BulkDocument,
+    Failure,
+    batches,
+    check_vectors,
+    describe,
+)
 from ragschema.publishing.errors import DocumentDeleted, PublishingError, StalePlan
 from ragschema.publishing.ingesting import Embed, Embedded, Vectors, choose, ingest, pair, publish_embedded
+from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import CheckedContents, Refuse, given_contents
@@ -83,6 +90,7 @@ def ingest_many(
     Raises:
         ContentError: A text cannot be stored, with ``on_error="raise"``; the documents before it stay.
         EmbeddingError: ``embed`` did not return an embedding for each text, or one that cannot be stored.
+        UnknownCollection: A collection of a document is not there; the batches before it stay.
     """
     refuse_one("documents", documents, PublishingError, is_ordered=True)
     check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
@@ -132,9 +140,12 @@ def _ingest_batch(
                 fail(document.article_id, exc)
             else:
                 good.append(read)
+        settled = settle_text_configs(session, [plan for plan, _ in asked])
+        asked = [(plan, contents) for plan, (_, contents) in zip(settled, asked, strict=True)]
         plans = plan_versions(session, asked) if asked else []
     embedded = _embed([plan for plan in plans if not plan.is_withheld], embed, model_embed)
     published = up_to_date = deleted = undeleted = 0
+    _join_up_to_date(sessions, [plan for plan in plans if not plan.is_withheld])
     for document, plan in zip(good, plans, strict=True):
         if plan.is_withheld:
             deleted += 1
@@ -170,9 +181,17 @@ def _check(
     session: Session, document: BulkDocument, refuse: Refuse | None, *, undelete: bool
 ) -> tuple[VersionPlan, CheckedContents]:
     described = describe(document, refuse, undelete=undelete)
-    if document.text_config != "simple":
+    if document.text_config not in (None, "simple"):
         check_text_configs(session, [document.text_config])
     return described
+
+
+def _join_up_to_date(sessions: sessionmaker[Session], plans: Sequence[VersionPlan]) -> None:
+    """Let the documents that need no version be in their collections; the others join as they are published."""
+    pairs = [(id_, plan.article_id) for plan in plans if plan.is_up_to_date for id_ in plan.collection_ids]
+    if pairs:
+        with sessions.begin() as session:
+            join_collections(session, pairs)
 
 
 def _embed(
@@ -242,4 +261,5 @@ def _publish(
             source=document.source,
             text_config=document.text_config,
             undelete=plan.undelete,
+            collection_ids=document.collection_ids,
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from ragschema.publishing.document_rows import read_rows, read_rows_of_several
 from ragschema.publishing.errors import document_deleted
+from ragschema.publishing.memberships import checked_collections, read_text_configs
 from ragschema.publishing.reuse import complete
 from ragschema.publishing.sources import ChunkText, Source
 from ragschema.publishing.text_configs import check_text_configs
@@ -29,11 +31,13 @@ def plan_version(
     metadata: Mapping[str, Any] | None = None,
     source: Source | None = None,
     text_config: str | None = None,
+    collection_ids: Sequence[UUID] = (),
     include_pending: bool = False,
     undelete: bool = False,
     refuse: Refuse | None = None,
 ) -> VersionPlan:
-    """Plan the next version of a document: what is new, what is reused and from where. One statement, reads only.
+    """Plan the next version of a document: what is new, what is reused and from where. Reads only, in one statement;
+    in two, where it joins collections.
 
     Let the transaction end before you embed `VersionPlan.texts_to_embed`; `publish` checks again.
 
@@ -71,8 +75,10 @@ def plan_version(
         url: Likewise.
         metadata: What searches filter by: a dict of JSON values, its keys texts, of at most 262,144 bytes.
         source: The file that the text was read from.
-        text_config: Text search configuration of a document that does not exist yet, ``simple`` by default; an
-            existing one keeps its own.
+        text_config: Text search configuration of a document that does not exist yet; by default the first of its
+            collections', else ``simple``. An existing one keeps its own.
+        collection_ids: Collections that the document joins in the transaction that publishes it, also where it is
+            up to date. It stays in those that it is in.
         include_pending: Whether the texts of reused rows that wait for their embedding are to be embedded too.
         undelete: Whether search is to find the document again from the publication on, if it is deleted.
         refuse: Says of a text why the model cannot embed it, or None where it can.
@@ -83,10 +89,23 @@ def plan_version(
             model is registered, and no embedder_version given. Whatever `publish` would refuse is refused here,
             before anything is embedded.
         DocumentDeleted: The document is deleted, and ``undelete`` was not asked for.
+        UnknownCollection: One of the collections is not there.
     """
     checked = check_contents(article_id, contents, refuse)
+    joined = checked_collections(collection_ids)
+    configs = read_text_configs(session, joined)
+    if text_config is None and joined:
+        text_config = configs[joined[0]]
     plan = VersionPlan(
-        article_id, source_hash, chunker_version, embedder_version, title, url, text_config, undelete=undelete
+        article_id,
+        source_hash,
+        chunker_version,
+        embedder_version,
+        title,
+        url,
+        text_config,
+        undelete=undelete,
+        collection_ids=joined,
     )
     check_names(plan)
     plan = say(plan, metadata, source)

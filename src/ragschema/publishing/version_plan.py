@@ -87,6 +87,7 @@ class VersionPlan:
         needs: What each of them needs.
         deleted_at: Since when the document is deleted; None: it is not.
         undelete: Whether search is to find it again, if it is.
+        collection_ids: The collections that the document joins as it is published.
     """
 
     article_id: str
@@ -110,6 +111,7 @@ class VersionPlan:
     needs: tuple[ModelNeeds, ...] = field(default=(), repr=False)
     deleted_at: datetime | None = None
     undelete: bool = False
+    collection_ids: tuple[UUID, ...] = ()
 
     @property
     def is_withheld(self) -> bool:

@@ -17,6 +17,7 @@ from ragschema.publishing.document_locks import lock_as_planned, model_gone, poi
 from ragschema.publishing.errors import StalePlan
 from ragschema.publishing.given_embeddings import Embeddings, Given, ModelEmbeddings, collect
 from ragschema.publishing.live_models import has_no_partition
+from ragschema.publishing.memberships import join_planned
 from ragschema.publishing.sources import Source
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.version_plan import VersionPlan
@@ -66,10 +67,11 @@ def publish(
 ) -> PublishedVersion:
     """Write a planned version and make it the current one, in the caller's transaction. Does not commit.
 
-    Takes three statements, one more each where embeddings of another model than the column's are stored, and where
-    reused chunks come with token counts, and locks the document's row until the transaction ends: commit soon. Writes
-    the version, the chunks that are new, one event for each chunk, and is_current; right without the database's
-    triggers. Nothing of the session is flushed, and its objects keep what they had loaded until it commits.
+    Takes three statements, one more each where embeddings of another model than the column's are stored, where reused
+    chunks come with token counts, and where the document joins collections; locks the document's row until the
+    transaction ends: commit soon. Writes the version, the chunks that are new, one event for each chunk, and
+    is_current; right without the database's triggers. Nothing of the session is flushed, and its objects keep what
+    they had loaded until it commits.
 
     Args:
         session: A session or connection. In async code: ``await session.run_sync(publish, plan, embeddings)``.
@@ -90,7 +92,7 @@ def publish(
             not live. Nothing was sent.
         PublishingError: The connection is in autocommit mode.
         StalePlan: Somebody else has published, activated, pruned or purged meanwhile, or has dropped a model that
-            the plan embeds by. Nothing was written.
+            the plan embeds by, or deleted a collection that the document was to join. Nothing was written.
     """
     given = collect(plan, embeddings, model_embeddings)
     check_atomic(session, "publish")
@@ -112,6 +114,7 @@ def _publish(
     document = lock_as_planned(session, plan)
     if undeleted := document.deleted_at is not None:
         unmark_deleted(session, document.id)
+    join_planned(session, plan)
     rows = version_rows(plan, given, copy_unchanged=copy_unchanged and not plan.is_up_to_date)
     vectors = next((each.vectors for each in given if each.needs.model.is_column), NO_VECTORS)
     rows |= {"embeddings": vectors, "dimension": vectors.shape[1]}

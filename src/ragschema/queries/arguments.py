@@ -28,6 +28,7 @@ SEARCHED: BindParameter[str] = bindparam("rag_text", type_=Text())
 ARTICLE_IDS: BindParameter[Any] = bindparam("rag_article_ids", type_=ARRAY(Text()))
 DOCUMENT_IDS: BindParameter[Any] = bindparam("rag_document_ids", type_=ARRAY(Uuid()))
 METADATA: BindParameter[Any] = bindparam("rag_metadata", type_=Text())
+COLLECTION_IDS: BindParameter[Any] = bindparam("rag_collection_ids", type_=ARRAY(Uuid()))
 
 
 _MOST = 2_147_483_647

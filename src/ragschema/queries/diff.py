@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Label, Select, Uuid, and_, bindparam, case, func, select
 
 from ragschema.queries.arguments import built_once
+from ragschema.queries.collections import collection_values, is_version_collected
 from ragschema.queries.versions import manifest
 
 Difference: TypeAlias = Select[
@@ -28,7 +30,9 @@ _OLD: BindParameter[UUID] = bindparam("rag_old_version_id", type_=Uuid())
 _NEW: BindParameter[UUID] = bindparam("rag_new_version_id", type_=Uuid())
 
 
-def version_diff(old_version_id: UUID, new_version_id: UUID) -> Difference:
+def version_diff(
+    old_version_id: UUID, new_version_id: UUID, *, collection_ids: Collection[UUID] | None = None
+) -> Difference:
     """Select what changed from one version to another, whichever of a document's they are.
 
     Chunks of the same content are kept, each paired with one of the other version: the first copy of a repeated
@@ -36,16 +40,25 @@ def version_diff(old_version_id: UUID, new_version_id: UUID) -> Difference:
     place among the kept ones. Of the others, those at the same place between the same two kept chunks are
     ``updated``; what is left is ``added`` or ``deleted``.
 
+    Args:
+        old_version_id: The one version.
+        new_version_id: The other.
+        collection_ids: Nothing where the document of either is in none of these collections.
+
     Returns:
         A statement of rows ``(change, old_ordinal, new_ordinal, old_chunk_id, new_chunk_id, old_content,
         new_content, old_start_offset, new_start_offset, old_end_offset, new_end_offset)`` in the order of the new
         version, deleted chunks where they were. The offsets are those of each version's own source.
+
+    Raises:
+        QueryError: The collections are one value, or no UUIDs.
     """
-    return _version_diff().params({_OLD.key: old_version_id, _NEW.key: new_version_id})
+    values = {_OLD.key: old_version_id, _NEW.key: new_version_id, **collection_values(collection_ids)}
+    return _version_diff(by_collection=collection_ids is not None).params(values)
 
 
 @built_once
-def _version_diff() -> Difference:
+def _version_diff(*, by_collection: bool) -> Difference:
     old, new = _numbered(_OLD, "old_chunks"), _numbered(_NEW, "new_chunks")
     same = and_(old.c.content == new.c.content, old.c.copy == new.c.copy)
     pairs = (
@@ -62,7 +75,7 @@ def _version_diff() -> Difference:
         else_="unchanged",
     )
     slot = and_(*(before.c[name] == after.c[name] for name in ("is_kept", "slot", "number")))
-    return (
+    difference = (
         select(
             change.label("change"),
             before.c.ordinal.label("old_ordinal"),
@@ -81,6 +94,9 @@ def _version_diff() -> Difference:
             func.coalesce(after.c.ordinal, before.c.ordinal), after.c.ordinal.is_not(None), before.c.ordinal
         )
     )
+    if by_collection:
+        difference = difference.where(is_version_collected(_OLD), is_version_collected(_NEW))
+    return difference
 
 
 _LISTED = ("ordinal", "chunk_id", "content", "start_offset", "end_offset")

@@ -35,6 +35,7 @@ from ragschema.queries.arguments import (
     METADATA,
     QueryError,
 )
+from ragschema.queries.collections import collection_values, is_collected
 from ragschema.queries.conditions import Condition
 from ragschema.queries.planner_hints import ONE_BY_ONE
 from ragschema.values import several
@@ -62,6 +63,7 @@ class Filters:
     Attributes:
         by_article: Whether it is of documents by their ``article_id``.
         by_document: Whether it is of documents by their id.
+        by_collection: Whether it is of documents that some collections hold.
         by_metadata: Whether it is of documents whose current version has some metadata.
         where: A condition of the caller's.
         falls_back: Whether something that the search is not told of may take rows away, so that the place of each
@@ -70,13 +72,14 @@ class Filters:
 
     by_article: bool
     by_document: bool
+    by_collection: bool
     by_metadata: bool
     where: Condition | None
     falls_back: bool
 
     @property
     def are_given(self) -> bool:
-        return self.by_article or self.by_document or self._are_of_versions
+        return self.by_article or self.by_document or self.by_collection or self._are_of_versions
 
     @property
     def _are_of_versions(self) -> bool:
@@ -89,6 +92,8 @@ class Filters:
         statement = statement.join(Origin, Origin.id == Chunk.version_id)
         if self.by_document:
             statement = statement.where(_is_any(Origin.document_id, DOCUMENT_IDS))
+        if self.by_collection:
+            statement = statement.where(is_collected(Origin.document_id))
         if not self.by_article and not self._are_of_versions:
             return statement
         statement = statement.join(Document, Document.id == Origin.document_id)
@@ -132,6 +137,8 @@ class Filters:
             conditions.append(Document.article_id == any_(ARTICLE_IDS))
         if self.by_document:
             conditions.append(Document.id == any_(DOCUMENT_IDS))
+        if self.by_collection:
+            conditions.append(is_collected(Document.id))
         return conditions
 
     def apply_to_chunks(self, statement: Rows) -> Rows:
@@ -158,11 +165,12 @@ def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> Col
 def filter_values(
     article_ids: Collection[str] | None,
     document_ids: Collection[UUID] | None,
+    collection_ids: Collection[UUID] | None,
     metadata: Mapping[str, Any] | None,
     max_distance: float | None,
 ) -> dict[str, Any]:
     """Return the values of the parameters that stand in a statement: those that are given."""
-    values: dict[str, Any] = {}
+    values = collection_values(collection_ids)
     if article_ids is not None:
         values[ARTICLE_IDS.key] = several("article_ids", article_ids, QueryError, each=str)
     if document_ids is not None:

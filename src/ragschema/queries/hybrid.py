@@ -87,6 +87,7 @@ def hybrid_search(
     text_configs: Collection[str] = ("simple",),
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
+    collection_ids: Collection[UUID] | None = None,
     metadata: Mapping[str, Any] | None = None,
     where: Where | None = None,
     max_distance: float | None = None,
@@ -119,6 +120,7 @@ def hybrid_search(
             that ``text_config``, by the stems that it makes of the words.
         article_ids: As in `nearest_chunks`, for both searches.
         document_ids: The same.
+        collection_ids: The same.
         metadata: The same.
         where: The same.
         max_distance: What is farther is not found by its embedding.
@@ -143,6 +145,7 @@ def hybrid_search(
     filters = Filters(
         by_article=article_ids is not None,
         by_document=document_ids is not None,
+        by_collection=collection_ids is not None,
         by_metadata=metadata is not None,
         where=condition,
         falls_back=exact_fallback,
@@ -157,7 +160,8 @@ def hybrid_search(
         space,
         is_near=max_distance is not None,
     )
-    values |= filter_values(article_ids, document_ids, metadata, None if embedding is None else max_distance)
+    near = None if embedding is None else max_distance
+    values |= filter_values(article_ids, document_ids, collection_ids, metadata, near)
     if text is not None:
         values[SEARCHED.key] = _searchable(text)
     return filled(statement, condition, values)

@@ -43,6 +43,7 @@ def nearest_chunks(
     limit: int = 10,
     article_ids: Collection[str] | None = None,
     document_ids: Collection[UUID] | None = None,
+    collection_ids: Collection[UUID] | None = None,
     metadata: Mapping[str, Any] | None = None,
     where: Where | None = None,
     max_distance: float | None = None,
@@ -69,6 +70,7 @@ def nearest_chunks(
         limit: Rows to return at most.
         article_ids: Only chunks of these documents. An empty sequence lets nothing through.
         document_ids: Only chunks of these documents.
+        collection_ids: Only chunks of documents in one of these collections.
         metadata: What the metadata of the document's current version contains, in objects and lists inside it too.
         where: A condition on `Document`, on `DocumentVersion` (the current one) and on `Chunk`, or a function without
             arguments that returns one. A statement is built once for each shape of it; its values are parameters.
@@ -96,15 +98,15 @@ def nearest_chunks(
     filters = Filters(
         by_article=article_ids is not None,
         by_document=document_ids is not None,
+        by_collection=collection_ids is not None,
         by_metadata=metadata is not None,
         where=condition,
         falls_back=exact_fallback,
     )
     space, values = find_space(embedding, model)
     statement = _statement(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
-    return filled(
-        statement, condition, {**values, **filter_values(article_ids, document_ids, metadata, max_distance)}
-    )
+    values = {**values, **filter_values(article_ids, document_ids, collection_ids, metadata, max_distance)}
+    return filled(statement, condition, values)
 
 
 def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:

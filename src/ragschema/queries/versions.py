@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -32,6 +33,7 @@ from sqlalchemy.orm import aliased
 
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.queries.arguments import built_once, checked_count, row_count
+from ragschema.queries.collections import collection_values, is_collected, is_version_collected
 from ragschema.queries.filters import IS_LISTED
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
 from ragschema.schema.embedding_models import COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
@@ -80,30 +82,48 @@ def manifest(version: BindParameter[UUID]) -> Subquery:
     return union_all(listed, written).subquery("manifest")
 
 
-def version_chunks(version_id: UUID) -> VersionChunk:
+def version_chunks(version_id: UUID, *, collection_ids: Collection[UUID] | None = None) -> VersionChunk:
     """Select the chunks of a version in order, those that it shares with older versions included.
+
+    Args:
+        version_id: The version.
+        collection_ids: Nothing where its document is in none of these collections.
 
     Returns:
         A statement of rows ``(chunk_id, ordinal, content, start_offset, end_offset, details)``: where the chunk stands
         in this version's source, the offsets in characters; None where nobody said.
+
+    Raises:
+        QueryError: The collections are one value, or no UUIDs.
     """
-    return _version_chunks().params({VERSION_ID.key: version_id})
+    values = {VERSION_ID.key: version_id, **collection_values(collection_ids)}
+    return _version_chunks(by_collection=collection_ids is not None).params(values)
 
 
 @built_once
-def _version_chunks() -> VersionChunk:
+def _version_chunks(*, by_collection: bool) -> VersionChunk:
     listed = manifest(VERSION_ID)
-    return select(*listed.c).order_by(listed.c.ordinal, listed.c.chunk_id)
+    chunks = select(*listed.c)
+    if by_collection:
+        chunks = chunks.where(is_version_collected(VERSION_ID))
+    return chunks.order_by(listed.c.ordinal, listed.c.chunk_id)
 
 
 def chunk_history(
-    article_id: str,
+    article_id: str, *, collection_ids: Collection[UUID] | None = None
 ) -> Select[UUID, int, datetime, ChunkEventType, int | None, UUID | None, str | None]:
     """Select what each version of a document did to its chunks, oldest version first, by ordinal within it.
+
+    Args:
+        article_id: The document.
+        collection_ids: Nothing where it is in none of these collections.
 
     Returns:
         A statement of rows ``(version_id, version_number, created_at, event_type, ordinal, chunk_id, content)``;
         created_at is the version's. A deleted chunk that is gone has neither id nor content.
+
+    Raises:
+        QueryError: The collections are one value, or no UUIDs.
     """
     version = (
         select(DocumentVersion.id, DocumentVersion.version_number, DocumentVersion.created_at)
@@ -117,7 +137,7 @@ def chunk_history(
         .offset(ONE_BY_ONE)
         .lateral("event")
     )
-    return (
+    history = (
         select(
             version.c.id.label("version_id"),
             version.c.version_number,
@@ -134,10 +154,17 @@ def chunk_history(
         .where(Document.article_id == article_id)
         .order_by(version.c.version_number, event.c.ordinal, event.c.event_type.desc(), event.c.id)
     )
+    if collection_ids is not None:
+        history = history.where(is_collected(Document.id)).params(collection_values(collection_ids))
+    return history
 
 
 def pending_embeddings(
-    *, limit: int = 100, after: UUID | None = None, model: str | EmbeddingModel | None = None
+    *,
+    limit: int = 100,
+    after: UUID | None = None,
+    model: str | EmbeddingModel | None = None,
+    collection_ids: Collection[UUID] | None = None,
 ) -> Select[UUID, str, str, str]:
     """Select current chunks that wait for a model's embedding.
 
@@ -149,33 +176,36 @@ def pending_embeddings(
         after: The last chunk of the page before; where that is gone, pages of the column begin anew.
         model: The model: its key, or the model itself; the active one by default, as it is when the statement runs.
             A key that is unknown, or of a model that is retired, is an error of the statement (SQLSTATE RS001).
+        collection_ids: Only chunks of documents in one of these collections.
 
     Returns:
         A statement of rows ``(chunk_id, article_id, embedder_version, content)``.
 
     Raises:
-        QueryError: The limit is below 1.
+        QueryError: The limit is below 1, or the collections are one value, or no UUIDs.
     """
+    collections = collection_values(collection_ids)
+    wanted = is_version_collected(Chunk.version_id) if collections else true()
     rows = row_count(checked_count("limit", limit))
     waiting: SelectBase
     own: ColumnElement[int]
     if isinstance(model, EmbeddingModel):
         own = literal(model.id, SmallInteger())
         waiting = (
-            _waiting_in_column(rows, after)
+            _waiting_in_column(rows, after, wanted)
             if model.id == COLUMN_MODEL
-            else _waiting_in_partition(own, rows, after)
+            else _waiting_in_partition(own, rows, after, wanted)
         )
     else:
         asked = select((_active_model() if model is None else _model_of(model)).label("id")).cte("asked")
         own = select(asked.c.id).scalar_subquery()
         waiting = union_all(
             select(
-                _waiting_in_column(rows, after)
+                _waiting_in_column(rows, after, wanted)
                 .where(own == literal_column(str(COLUMN_MODEL)))
                 .subquery("column_waits")
             ),
-            select(_waiting_in_partition(own, rows, after).subquery("partition_waits")),
+            select(_waiting_in_partition(own, rows, after, wanted).subquery("partition_waits")),
         )
     first = waiting.subquery("first")
     chunk = (
@@ -191,13 +221,22 @@ def pending_embeddings(
         select(first.c.id.label("chunk_id"), chunk.c.article_id, chunk.c.embedder_version, chunk.c.content)
         .join(chunk, true())
         .order_by(first.c.waits_since, first.c.id)
+        .params(collections)
     )
 
 
-def _waiting_in_column(rows: BindParameter[int], after: UUID | None) -> Select[UUID, datetime]:
+def _waiting_in_column(
+    rows: BindParameter[int], after: UUID | None, wanted: ColumnElement[bool]
+) -> Select[UUID, datetime]:
     waiting = (
         select(Chunk.id, Chunk.created_at.label("waits_since"))
-        .where(Chunk.is_current, Chunk.embedding.is_(None), Chunk.embedding_error.is_(None), READING_COSTS)
+        .where(
+            Chunk.is_current,
+            Chunk.embedding.is_(None),
+            Chunk.embedding_error.is_(None),
+            READING_COSTS,
+            wanted,
+        )
         .order_by(Chunk.created_at, Chunk.id)
         .limit(rows)
     )
@@ -211,14 +250,14 @@ def _waiting_in_column(rows: BindParameter[int], after: UUID | None) -> Select[U
 
 
 def _waiting_in_partition(
-    model_id: ColumnElement[int], rows: BindParameter[int], after: UUID | None
+    model_id: ColumnElement[int], rows: BindParameter[int], after: UUID | None, wanted: ColumnElement[bool]
 ) -> Select[UUID, datetime | None]:
     embedded: Select[int] = select(literal_column("1")).where(
         ChunkEmbedding.chunk_id == Chunk.id, ChunkEmbedding.model_id == model_id
     )
     waiting = (
         select(Chunk.id, null().cast(Chunk.created_at.type).label("waits_since"))
-        .where(Chunk.is_current, model_id > literal_column(str(COLUMN_MODEL)))
+        .where(Chunk.is_current, model_id > literal_column(str(COLUMN_MODEL)), wanted)
         .order_by(Chunk.id)
         .limit(rows)
     )
