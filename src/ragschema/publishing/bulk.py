@@ -11,7 +11,6 @@ import psycopg
 import sqlalchemy as sa
 
 from ragschema.embeddings.column_type import EmbeddingError
-from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.publishing.copying import Driver, copy_documents
 from ragschema.publishing.documents import (
     BulkDocument,
@@ -19,10 +18,13 @@ from ragschema.publishing.documents import (
     Failure,
     batches,
     check_document,
+    embeddings_by_model,
+    embeddings_by_text,
+    has_nothing_new,
     memberships,
 )
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, in_a_transaction
-from ragschema.publishing.live_models import LiveModel, LiveModels, read_live_models
+from ragschema.publishing.live_models import LiveModels, read_live_models
 from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
@@ -178,7 +180,7 @@ def _publish_batch(
         for item, plan in zip(batch, plans, strict=True)
         if item.article_id not in document_ids
         and not plan.is_withheld
-        and not (item.article_id in known and _has_nothing_new(item, plan))
+        and not (item.article_id in known and has_nothing_new(item, plan))
     ]
     published = _publish_changed(connection, changed, live, undelete=undelete)
     join_collections(connection, memberships(batch, plans, changed, published))
@@ -229,15 +231,6 @@ def _plan(
     return plans
 
 
-def _has_nothing_new(item: CheckedDocument, plan: VersionPlan) -> bool:
-    """Whether publishing would write nothing: no version, no embedding that a row waits for, nothing to undelete."""
-    return (
-        plan.is_up_to_date
-        and plan.deleted_at is None
-        and not any(any(needs.is_pending) for needs in plan.needs if needs.model.id in item.vectors)
-    )
-
-
 def _publish_changed(
     connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels, *, undelete: bool
 ) -> list[PublishedVersion | None]:
@@ -250,20 +243,14 @@ def _publish_changed(
     return [
         None
         if plan.is_withheld
-        else publish(connection, plan, _by_text(item, live.active), model_embeddings=_by_model(item, live))
+        else publish(
+            connection,
+            plan,
+            embeddings_by_text(item, live.active),
+            model_embeddings=embeddings_by_model(item, live),
+        )
         for item, plan in zip(items, plans, strict=True)
     ]
-
-
-def _by_model(item: CheckedDocument, live: LiveModels) -> dict[str, dict[str, EmbeddingLike]]:
-    others = (model for model in live.all if model != live.active)
-    found = {model.key: _by_text(item, model) for model in others}
-    return {key: embeddings for key, embeddings in found.items() if embeddings is not None}
-
-
-def _by_text(item: CheckedDocument, model: LiveModel | None) -> dict[str, EmbeddingLike] | None:
-    vectors = item.vectors.get(model.id) if model else None
-    return None if vectors is None else dict(zip(item.texts, vectors, strict=True))
 
 
 def _add_documents(connection: sa.Connection, items: Sequence[CheckedDocument]) -> dict[str, UUID]:

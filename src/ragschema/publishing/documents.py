@@ -174,6 +174,28 @@ def memberships(
     ]
 
 
+def has_nothing_new(item: CheckedDocument, plan: VersionPlan) -> bool:
+    """Whether publishing would write nothing: no version, no embedding that a row waits for, nothing to undelete."""
+    return (
+        plan.is_up_to_date
+        and plan.deleted_at is None
+        and not any(any(needs.is_pending) for needs in plan.needs if needs.model.id in item.vectors)
+    )
+
+
+def embeddings_by_model(item: CheckedDocument, live: LiveModels) -> dict[str, dict[str, EmbeddingLike]]:
+    """Return the embeddings that a document has of models that are not active, by key and by text."""
+    others = (model for model in live.all if model != live.active)
+    found = {model.key: embeddings_by_text(item, model) for model in others}
+    return {key: embeddings for key, embeddings in found.items() if embeddings is not None}
+
+
+def embeddings_by_text(item: CheckedDocument, model: LiveModel | None) -> dict[str, EmbeddingLike] | None:
+    """Return the embeddings that a document has of a model, by text; None: none."""
+    vectors = item.vectors.get(model.id) if model else None
+    return None if vectors is None else dict(zip(item.texts, vectors, strict=True))
+
+
 def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
     """Check all texts and embeddings of a document.
 
