@@ -91,6 +91,19 @@ def test_a_document_keeps_its_texts_their_order_embeddings_and_metadata(database
         assert (hit.content, hit.title, round(hit.distance, 5)) == ("B 7", "B.TXT", 0)
 
 
+def collected(database: Database) -> dict[str, list[str]]:
+    """The documents of each collection."""
+    with connect(database) as connection:
+        return dict(
+            connection.execute(
+                "SELECT k.name, array_agg(d.article_id ORDER BY d.article_id) FROM rag_collections k"
+                " JOIN rag_collection_documents c ON c.collection_id = k.id"
+                " JOIN rag_documents d ON d.id = c.document_id"
+                " GROUP BY k.name"
+            ).fetchall()
+        )
+
+
 def test_several_collections_keep_documents_of_one_name_apart(database: Database) -> None:
     run_psql(database, LANGCHAIN)
     write_langchain(database, {"a.txt": ["A"]})
@@ -105,6 +118,9 @@ def test_several_collections_keep_documents_of_one_name_apart(database: Database
     found = import_from(database, "langchain")
     assert any("collection" in note for note in found.notes)
     assert texts(database) == {"mail/a.txt": ["of mail"], "mail/alone": ["no source"], "wiki/a.txt": ["A"]}
+    assert collected(database) == {"mail": ["mail/a.txt", "mail/alone"], "wiki": ["wiki/a.txt"]}
+    import_from(database, "langchain")
+    assert collected(database) == {"mail": ["mail/a.txt", "mail/alone"], "wiki": ["wiki/a.txt"]}
 
 
 def test_tables_of_an_older_langchain_are_read(database: Database) -> None:
@@ -273,23 +289,32 @@ def test_dates_are_kept_where_the_source_has_them(database: Database) -> None:
         assert said == [("/data/a.pdf", 9, {"of": "all"}, 0, 4)] * 2
 
 
-def test_deleted_documents_are_left_out_only_where_that_is_said(database: Database) -> None:
+def test_what_the_source_has_deleted_is_deleted_here_too_or_left_out(database: Database) -> None:
     run_psql(database, RAG_CORP)
     run_psql(
         database,
         "INSERT INTO documents (id, filename, content, deleted_at) VALUES ('1', 'a', '', NULL), ('2', 'b', '', now());"
         f"INSERT INTO chunks SELECT id, id, 'of ' || id, 0, '{literal('x')}' FROM documents",
     )
-    (obstacle,) = import_from(database, "rag-corp", dry_run=True).obstacles
-    assert "deleted 1 document" in obstacle
-    with pytest.raises(ImportRefused, match="deleted 1 document"):
-        import_from(database, "rag-corp")
-    assert texts(database) == {}
-    found = import_from(database, "rag-corp", replace(E5, skip_deleted=True))
-    assert (found.added, found.deleted) == (1, 1)
-    run_psql(database, "UPDATE documents SET deleted_at = now()")
-    found = import_from(database, "rag-corp", replace(E5, skip_deleted=True))
-    assert (found.gone, found.retired) == (1, 0)
+    left_out = import_from(database, "rag-corp", replace(E5, skip_deleted=True))
+    assert (left_out.added, left_out.deleted) == (1, 1)
+    assert texts(database) == {"1": ["of 1"]}
+    found = import_from(database, "rag-corp")
+    assert (found.added, found.unchanged, found.deleted, found.left_alone) == (1, 1, 1, 0)
+
+    def state() -> list[tuple[str, bool, bool]]:
+        with connect(database) as connection:
+            return connection.execute(
+                "SELECT d.article_id, d.deleted_at IS NOT NULL, c.is_current FROM rag_documents d"
+                " JOIN rag_document_versions v ON v.document_id = d.id JOIN rag_chunks c ON c.version_id = v.id"
+                " ORDER BY 1"
+            ).fetchall()
+
+    assert state() == [("1", False, True), ("2", True, False)]
+    run_psql(database, "UPDATE documents SET deleted_at = CASE id WHEN '1' THEN now() END")
+    again = import_from(database, "rag-corp")
+    assert (again.unchanged, again.deleted, again.left_alone) == (1, 1, 1)  # who undeletes is a person
+    assert state() == [("1", True, False), ("2", True, False)]
 
 
 def test_what_cannot_be_stored_is_named_and_left_out_only_where_that_is_said(database: Database) -> None:
@@ -349,6 +374,9 @@ def test_tables_of_each_library_are_read(database: Database) -> None:
     assert chunks["m"][0][2] == {"ref_doc_id": "m", "odd": "\\u0000 ab"}
     assert chunks["v"][0][2] == {"source": "v", "author": "Ann"}
     assert chunks["1"][0][2]["collections"] == ["team"]
+    assert collected(database) == {"team": ["1"]}
+    with connect(database) as connection:
+        assert connection.execute("SELECT description FROM rag_collections").fetchall() == [("Of the team",)]
 
 
 BIG = {f"{number:04}": [f"{number} {place}" for place in range(3)] for number in range(400)}

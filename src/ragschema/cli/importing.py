@@ -167,7 +167,7 @@ def _show(found: Import) -> None:
         (f"{would}changed", found.changed, "document"),
         ("unchanged", found.unchanged, "document"),
         ("left alone, because somebody else has published or retired it", found.left_alone, "document"),
-        ("deleted in the source, left out", found.deleted, "document"),
+        ("deleted in the source", found.deleted, "document"),
         ("without text, left out", found.empty_chunks, "chunk"),
         ("refused, left out", found.refused, "document"),
         ("gone from the source", found.gone, "document"),

@@ -35,9 +35,13 @@ class ImportedDocument(BulkDocument):
 
     Attributes:
         partial: By model, the embeddings of some of the chunks: ordinals, and an array of shape ``(n, dimensions)``.
+        collections: The names of the collections that it is in, each with its description, or None.
+        is_deleted: Whether the source has deleted it.
     """
 
     partial: Mapping[str | None, tuple[list[int], Vector]] = field(default_factory=dict)
+    collections: Mapping[str, str | None] = field(default_factory=dict)
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Tally:
 
 
 def read_documents(
-    source: Source, after: str | None, models: Models, naming: Naming, tally: Tally
+    source: Source, after: str | None, models: Models, naming: Naming, tally: Tally, *, skip_deleted: bool
 ) -> Iterator[ImportedDocument]:
     """Yield the documents of a source in the order of their ids, and count what is read.
 
@@ -79,6 +83,7 @@ def read_documents(
         models: Where embeddings go; those of other dimensions are left out, and counted.
         naming: What versions say.
         tally: Counts.
+        skip_deleted: Whether to leave out what the source has deleted; it is counted either way.
 
     Raises:
         ImportRefused: A document is too large, or rows have no article_id.
@@ -100,7 +105,8 @@ def read_documents(
             )
         if any(row.deleted for row in rows):
             tally.deleted += 1
-            continue
+            if skip_deleted:
+                continue
         yield _document(article_id, rows, read, models, naming, tally)
 
 
@@ -149,6 +155,12 @@ def _document(
         created_at=min((row.created_at for row in rows if row.created_at is not None), default=None),
         text_config=naming.text_config,
         metadata=metadata,
+        collections={
+            name: described
+            for row in rows
+            for name, described in (_read_details(row.collections) or {}).items()
+        },
+        is_deleted=any(row.deleted for row in rows),
         source=Origin(first.file_name, first.mime_type, first.byte_size, first.content_hash, first.language),
         **_embeddings(len(filled), places, found, models),
     )

@@ -24,8 +24,12 @@ SOURCE_COLUMNS = {
     "byte_size": "bigint",
     "content_hash": "text",
     "language": "text",
+    "collections": "jsonb",
 }
-"""The columns that a query of a source may have, with their types; the first three it must have."""
+"""The columns that a query of a source may have, with their types; the first three it must have.
+
+``collections`` is an object of the names of the collections that the document is in, and their descriptions or null.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ _LANGCHAIN = f"""
 SELECT CASE WHEN {{collection}}::text IS NULL THEN coalesce(c.name || '/', '') ELSE '' END
         || coalesce(said.m ->> {{key}}, {{id}}) AS article_id,
     e.document AS content, e.embedding, ROW({_IN_ORDER}, e.ctid) AS place,
-    {_TITLE} AS title, {_URL} AS url, e.cmetadata AS metadata
+    {_TITLE} AS title, {_URL} AS url, e.cmetadata AS metadata,
+    CASE WHEN c.name IS NOT NULL THEN jsonb_build_object(c.name, NULL) END AS collections
 FROM {{table}} AS e LEFT JOIN {{table1}} AS c ON c.uuid = e.collection_id
 {_WITH_METADATA}
 WHERE {{collection}}::text IS NULL OR c.name = {{collection}}::text
@@ -153,7 +158,11 @@ SELECT d.id::text AS article_id, c.content, c.embedding, ROW(c.chunk_index, c.id
             WHERE i.chunk_id = c.id ORDER BY k.name
         )) END AS metadata,
     coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
-    d.filename AS file_name, {byte_size} AS byte_size
+    d.filename AS file_name, {byte_size} AS byte_size,
+    (
+        SELECT jsonb_object_agg(k.name, to_jsonb(k) ->> 'description')
+        FROM {table2} AS i JOIN {table3} AS k ON k.id = i.collection_id WHERE i.chunk_id = c.id
+    ) AS collections
 FROM {table} AS d LEFT JOIN {table1} AS c ON c.source_document_id = d.id
 WHERE {collection}::text IS NULL OR EXISTS (
     SELECT FROM {table2} AS i JOIN {table3} AS k ON k.id = i.collection_id
@@ -248,7 +257,9 @@ _ALL = (
         ),
         left="content updated_at",
         has_collections=True,
-        notes=("the names of a chunk's collections are in the metadata of its event",),
+        notes=(
+            "a document is in each collection that one of its chunks was in; which chunk, the metadata of events says",
+        ),
     ),
 )
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}

@@ -50,7 +50,7 @@ class Import:
         changed: Documents that got another version.
         unchanged: Documents that are up to date.
         left_alone: Documents that are there with a version of somebody else, or were retired: not touched.
-        deleted: Documents that the source has deleted: left out.
+        deleted: Documents that the source has deleted: deleted here too, or left out.
         empty_chunks: Chunks without text: left out.
         refused: Documents that cannot be stored: left out.
         refusals: The first of them, each with the reason.

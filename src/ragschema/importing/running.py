@@ -19,11 +19,13 @@ from ragschema.importing import positions
 from ragschema.importing.documents import ImportedDocument, Models, Naming
 from ragschema.importing.preset_queries import Question
 from ragschema.importing.reports import Dimensions, Import
-from ragschema.importing.runs import Run, Wishes, deleted_obstacle, empty_obstacle, find_obstacles, refusal_of
+from ragschema.importing.runs import Run, Wishes, empty_obstacle, find_obstacles, refusal_of
 from ragschema.importing.sources import Source, answered, open_source
 from ragschema.importing.targets import (
     choose_models,
+    delete,
     fill,
+    join,
     read_own,
 )
 from ragschema.jobs.queue import enqueue_many
@@ -154,17 +156,17 @@ def _publish(
     aside: Opened,
 ) -> int:
     """Publish everything; return how many documents were retired."""
-    retired = 0
+    retired = deleted_before = 0
     wishes = run.wishes
 
     def checkpoint(connection: sa.Connection, batch: Sequence[BulkDocument]) -> None:
-        nonlocal retired
-        if run.tally.deleted and not wishes.skip_deleted:
-            raise refusal_of(deleted_obstacle(run.tally.deleted))
+        nonlocal retired, deleted_before
         if run.tally.empty_chunks and not wishes.skip_refused:
             raise refusal_of(empty_obstacle(run.tally.empty_chunks))
         documents = [each for each in batch if isinstance(each, ImportedDocument)]
         fill(connection, run.naming.chunker, documents)
+        join(connection, run.naming.chunker, documents)
+        deleted_before += delete(connection, documents)
         retired += _retire(run, connection)
         positions.move(connection, position, batch[-1].article_id)
 
@@ -198,9 +200,8 @@ def _publish(
     for failure in load.failures:
         run.refuse(failure.article_id, failure.error)
     run.added, run.changed = load.added, load.changed
-    run.unchanged = load.skipped + load.embedded
-    if run.tally.deleted and not wishes.skip_deleted:
-        raise refusal_of(deleted_obstacle(run.tally.deleted))
+    run.unchanged = load.skipped + load.embedded + deleted_before
+    run.left_alone += load.deleted - deleted_before
     with run.connection.begin():
         if run.tally.documents or position.after is not None:
             retired += _retire(run, run.connection)

@@ -32,7 +32,7 @@ class Wishes:
         embedder: What the versions say of their embedder, where no model is registered.
         text_config: The text search configuration of new documents.
         skip_refused: Whether to leave out what cannot be stored, and say so; otherwise the import ends there.
-        skip_deleted: Whether to leave out documents that the source has deleted; otherwise they are refused.
+        skip_deleted: Whether to leave out documents that the source has deleted; otherwise they are deleted here too.
         retire_gone: Whether to retire documents of an earlier run that the source has no more.
         defer_index: Whether to build the indexes afterwards: search is slow meanwhile.
         batch_size: Chunks of a transaction.
@@ -89,7 +89,9 @@ class Run:
 
     def documents(self, models: Models, after: str | None) -> Generator[ImportedDocument, None, None]:
         """Yield the documents to publish: without those that somebody else has published or retired since."""
-        reading = read_documents(self.source, after, models, self.naming, self.tally)
+        reading = read_documents(
+            self.source, after, models, self.naming, self.tally, skip_deleted=self.wishes.skip_deleted
+        )
         while some := list(islice(reading, _LOOKED_UP)):
             with self.connection.begin():
                 standing = read_standing(self.connection, [each.article_id for each in some])
@@ -111,8 +113,6 @@ class Run:
 
 def find_obstacles(run: Run) -> Iterator[str]:
     """Yield what would end an import that does not leave it out."""
-    if run.tally.deleted and not run.wishes.skip_deleted:
-        yield deleted_obstacle(run.tally.deleted)
     if run.tally.empty_chunks and not run.wishes.skip_refused:
         yield empty_obstacle(run.tally.empty_chunks)
     if run.refused and not run.wishes.skip_refused:
@@ -127,14 +127,6 @@ def empty_obstacle(number: int) -> str:
     return (
         f"The source has {counted(number, 'chunk')} without text."
         " Pass --skip-refused to leave such chunks out."
-    )
-
-
-def deleted_obstacle(number: int) -> str:
-    """Say that the source has deleted documents."""
-    return (
-        f"The source has deleted {counted(number, 'document')}, which have no place here."
-        " Pass --skip-deleted to leave them out."
     )
 
 

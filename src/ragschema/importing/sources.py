@@ -56,6 +56,7 @@ class Row(NamedTuple):
     byte_size: int | None
     content_hash: str | None
     language: str | None
+    collections: str | None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from psycopg import sql
 
+from ragschema.collections import add_documents, create_collection, list_collections
 from ragschema.database.server import Connection
 from ragschema.importing.documents import ImportedDocument, Models
+from ragschema.publishing.deleting import delete_documents
 from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.pending import store_embeddings
 
@@ -111,6 +113,31 @@ def fill(connection: sa.Connection, chunker: str, documents: Sequence[ImportedDo
     for document in documents:
         if document.partial:
             _fill(connection, chunker, document)
+
+
+def join(connection: sa.Connection, chunker: str, documents: Sequence[ImportedDocument]) -> None:
+    """Put documents into their collections, which are made where none has the name; they leave none."""
+    members: dict[str, list[str]] = {}
+    described: dict[str, str | None] = {}
+    for document in documents:
+        for name, description in document.collections.items():
+            members.setdefault(name, []).append(document.article_id)
+            described[name] = description
+    if not members:
+        return
+    known = {collection.name: collection.id for collection in list_collections(connection)}
+    for name, article_ids in members.items():
+        if name not in known:
+            text = described[name]
+            description = text if text and not text.isspace() else f"Came by the {chunker}."
+            known[name] = create_collection(connection, name, description).id
+        add_documents(connection, known[name], article_ids)
+
+
+def delete(connection: sa.Connection, documents: Sequence[ImportedDocument]) -> int:
+    """Delete the documents that the source has deleted; return how many of them were deleted here before."""
+    article_ids = [document.article_id for document in documents if document.is_deleted]
+    return delete_documents(connection, article_ids).already if article_ids else 0
 
 
 def _fill(connection: sa.Connection, chunker: str, document: ImportedDocument) -> None:
