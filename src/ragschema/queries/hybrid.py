@@ -27,6 +27,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     union_all,
 )
 
@@ -42,7 +43,7 @@ from ragschema.queries.arguments import (
 from ragschema.queries.conditions import Where, filled, find_condition
 from ragschema.queries.filters import Filters, filter_values, located
 from ragschema.queries.narrow import versions_of_many_chunks
-from ragschema.queries.planner_hints import READING_COSTS, ZERO
+from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
 from ragschema.schema.embedding_models import EmbeddingModel
@@ -181,9 +182,11 @@ def _built(
     worded = _worded(configs, candidates, filters) if configs else _nothing("text_score")
     fused = _fused(near, worded, rrf_k, limit)
     names = ("distance", "distance_rank", "text_score", "text_rank", "score")
+    by_id = select(Chunk.version_id, Chunk.ordinal, Chunk.content).where(Chunk.id == fused.c.id)
+    chunk = by_id.correlate(fused).offset(ONE_BY_ONE).lateral("chunk")
     hits = (
-        select(Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, *(fused.c[name] for name in names))
-        .join(fused, fused.c.id == Chunk.id)
+        select(fused.c.id, *chunk.c, *(fused.c[name] for name in names))
+        .select_from(fused.join(chunk, true()))
         .subquery("hits")
     )
     columns, joined = located(hits, names)
