@@ -574,11 +574,11 @@ def test_a_search_of_a_collection_is_full_and_finds_the_nearest(
             hits = session.scalars(nearest_chunks(question, limit=10, collection_ids=[collection])).all()
             assert len(hits) == wanted
             recalls.append(len({*hits} & {*nearest}) / wanted)
-            mixed = session.scalars(
-                hybrid_search(question, "common word", limit=10, collection_ids=[collection])
-            ).all()
-            assert len(mixed) == wanted
-            assert {*mixed} <= {row.id for row in rows}
+        mixed = session.scalars(
+            hybrid_search(question, "common word", limit=10, collection_ids=[collection])
+        ).all()
+        assert len(mixed) == wanted
+        assert {*mixed} <= {row.id for row in rows}
     assert np.mean(recalls) >= 0.97
 
 
