@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import Group
+from ragschema.cli.connected import connected
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import PendingRevisions
 from ragschema.words import counted
@@ -53,7 +53,7 @@ def prune(
 
     from ragschema.chat import prune_sessions
 
-    with conversations(target) as connection:
+    with _conversations(target) as connection:
         time = datetime.now(UTC) - timedelta(seconds=min(before, _TOO_LONG))
         found = prune_sessions(connection, before=time, dry_run=True)
         connection.commit()
@@ -87,29 +87,11 @@ def _describe(pruning: ChatPruning) -> str:
     )
 
 
-@contextmanager
-def conversations(target: Target) -> Iterator[Connection]:
-    """Yield a connection to the database's conversations, in a transaction from its first statement.
+def _conversations(target: Target) -> AbstractContextManager[Connection]:
+    """Return a connection to the database's conversations, in no transaction.
 
     Raises:
         PendingRevisions: The database has no tables of conversations.
     """
-    from dataclasses import replace
-
-    from sqlalchemy.exc import DBAPIError
-
-    from ragschema.database.connections import opened
-    from ragschema.database.drivers import engine_on
-    from ragschema.database.sqlstates import is_undefined
-
-    with opened(replace(target.options(), application_name="rag chat")) as at:
-        at.connection.autocommit = False
-        try:
-            with engine_on(at.connection).connect() as connection:
-                yield connection
-        except DBAPIError as exc:
-            if is_undefined(exc):
-                raise PendingRevisions(
-                    "The database has no tables of conversations.", "Run `rag migrate`.", str(exc.orig)
-                ) from exc
-            raise (exc.orig or exc) from exc  # the driver's error is explained as everywhere
+    outdated = PendingRevisions("The database has no tables of conversations.", "Run `rag migrate`.")
+    return connected(target, "rag chat", outdated)

@@ -11,6 +11,7 @@ import typer
 
 from ragschema.cli.arguments import Target, takes_target
 from ragschema.cli.commands import Group
+from ragschema.cli.connected import connected
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, print_table, show_progress
 from ragschema.errors import PendingRevisions, RagSchemaError, UsageError
 from ragschema.words import counted
@@ -168,27 +169,11 @@ def _corpus(target: Target) -> Iterator[Executor]:
     Raises:
         PendingRevisions: The database has no collections yet.
     """
-    from dataclasses import replace
-
-    from sqlalchemy.exc import DBAPIError
-
-    from ragschema.database.connections import opened
-    from ragschema.database.drivers import engine_on
-    from ragschema.database.sqlstates import is_undefined
-
-    with opened(replace(target.options(), application_name="rag collections")) as at:
-        at.connection.autocommit = False  # it is ours, and ends with the block
-        try:
-            with engine_on(at.connection).begin() as connection:
-                yield connection
-        except DBAPIError as exc:
-            if is_undefined(exc):
-                raise PendingRevisions(
-                    "The database does not have the collections of this ragschema.",
-                    "Run `rag migrate`.",
-                    str(exc.orig),
-                ) from exc
-            raise (exc.orig or exc) from exc  # the driver's error is explained as everywhere
+    outdated = PendingRevisions(
+        "The database does not have the collections of this ragschema.", "Run `rag migrate`."
+    )
+    with connected(target, "rag collections", outdated) as connection, connection.begin():
+        yield connection
 
 
 def _read_articles(article_ids: Sequence[str] | None, file: Path | None) -> list[str]:

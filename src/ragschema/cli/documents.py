@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import Group
+from ragschema.cli.connected import connected
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, show_progress
 from ragschema.errors import PendingRevisions, UsageError
 from ragschema.words import counted
@@ -40,7 +40,7 @@ def delete(target: Target, articles: Articles, json: Json = False, debug: Debug 
     """Hide documents from search, whatever is published of them; their rows stay, and `undelete` brings them back."""
     from ragschema.publishing import delete_documents
 
-    with corpus(target) as connection, connection.begin():
+    with _corpus(target) as connection, connection.begin():
         done = delete_documents(connection, articles)
     if json:
         print_json(done)
@@ -60,7 +60,7 @@ def undelete(target: Target, articles: Articles, json: Json = False, debug: Debu
     from ragschema.publishing import UnknownDocument, undelete_document
 
     undeleted, unknown, chunks = [], [], 0
-    with corpus(target) as connection, connection.begin():
+    with _corpus(target) as connection, connection.begin():
         for article in sorted(set(articles)):
             try:
                 done = undelete_document(connection, article)
@@ -110,7 +110,7 @@ def purge(
             "Name them, or write --deleted-before 30d, say.",
         )
     before = None if deleted_before is None else datetime.now(UTC) - timedelta(seconds=deleted_before)
-    with corpus(target) as connection:
+    with _corpus(target) as connection:
         if dry_run or not yes:
             found = _purge(connection, articles, before, batch, erase=erase, dry_run=True)
             if not json or not dry_run:
@@ -168,34 +168,12 @@ def _refuse_unknown(unknown: tuple[str, ...] | list[str]) -> None:
         raise unknown_documents(unknown)
 
 
-@contextmanager
-def corpus(target: Target) -> Iterator[sa.Connection]:
-    """Yield a connection to the documents, in no transaction.
+def _corpus(target: Target) -> AbstractContextManager[sa.Connection]:
+    """Return a connection to the documents, in no transaction.
 
     Raises:
         PendingRevisions: The database cannot delete documents yet.
         RowsHidden: Row security hides rows of our tables from this role.
     """
-    from dataclasses import replace
-
-    from sqlalchemy.exc import DBAPIError
-
-    from ragschema.database.connections import opened
-    from ragschema.database.drivers import engine_on
-    from ragschema.database.row_security import refuse_hidden
-    from ragschema.database.sqlstates import is_undefined
-
-    with opened(replace(target.options(), application_name="rag documents")) as at:
-        refuse_hidden(at.connection, at.schemas.target)
-        at.connection.autocommit = False
-        try:
-            with engine_on(at.connection).connect() as connection:
-                yield connection
-        except DBAPIError as exc:
-            if is_undefined(exc):
-                raise PendingRevisions(
-                    "The database is older than the deletion of documents.",
-                    "Run `rag migrate`.",
-                    str(exc.orig),
-                ) from exc
-            raise (exc.orig or exc) from exc  # the driver's error is explained as everywhere
+    outdated = PendingRevisions("The database is older than the deletion of documents.", "Run `rag migrate`.")
+    return connected(target, "rag documents", outdated, sees_all=True)

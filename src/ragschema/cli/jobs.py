@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -12,6 +12,7 @@ import typer
 
 from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import Group
+from ragschema.cli.connected import connected
 from ragschema.cli.output import Debug, Json, print_json, print_table, show_progress
 from ragschema.errors import PendingRevisions, RagSchemaError
 from ragschema.words import counted
@@ -216,34 +217,16 @@ def _change(
         )
 
 
-@contextmanager
-def queue(target: Target) -> Iterator[Executor]:
-    """Yield a connection to the queue, each statement a transaction of its own.
+def queue(target: Target) -> AbstractContextManager[Executor]:
+    """Return a connection to the queue, each statement a transaction of its own.
 
     Raises:
         PendingRevisions: The database has no queue, or an older one.
     """
-    from dataclasses import replace
-
-    from sqlalchemy.exc import DBAPIError
-
-    from ragschema.database.connections import opened
-    from ragschema.database.drivers import engine_on
-    from ragschema.database.sqlstates import is_undefined
-
-    with opened(replace(target.options(), application_name="rag jobs")) as at:
-        engine = engine_on(at.connection)
-        try:
-            with engine.connect() as connection:
-                yield connection
-        except DBAPIError as exc:
-            if is_undefined(exc):
-                raise PendingRevisions(
-                    "The database does not have the queue of this ragschema.",
-                    "Run `rag migrate`.",
-                    str(exc.orig),
-                ) from exc
-            raise (exc.orig or exc) from exc  # the driver's error is explained as everywhere
+    outdated = PendingRevisions(
+        "The database does not have the queue of this ragschema.", "Run `rag migrate`."
+    )
+    return connected(target, "rag jobs", outdated, is_autocommit=True)
 
 
 def _job_status(status: Status | None) -> JobStatus | None:
