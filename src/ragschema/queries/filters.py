@@ -36,7 +36,7 @@ from ragschema.queries.arguments import (
     QueryError,
 )
 from ragschema.queries.collections import collection_values, is_collected
-from ragschema.queries.conditions import Condition
+from ragschema.queries.conditions import Condition, Where, find_condition
 from ragschema.queries.planner_hints import ONE_BY_ONE
 from ragschema.values import several
 
@@ -162,14 +162,25 @@ def _is_any(column: SQLColumnExpression[Any], values: BindParameter[Any]) -> Col
     return or_(column == any_(values), func.cardinality(values) < literal_column("0"))
 
 
-def filter_values(
+def find_filters(
     article_ids: Collection[str] | None,
     document_ids: Collection[UUID] | None,
     collection_ids: Collection[UUID] | None,
     metadata: Mapping[str, Any] | None,
+    where: Where | None,
     max_distance: float | None,
-) -> dict[str, Any]:
-    """Return the values of the parameters that stand in a statement: those that are given."""
+    *,
+    falls_back: bool,
+) -> tuple[Filters, dict[str, Any]]:
+    """Return the filters that are given, and the values of their parameters and of the distance."""
+    filters = Filters(
+        by_article=article_ids is not None,
+        by_document=document_ids is not None,
+        by_collection=collection_ids is not None,
+        by_metadata=metadata is not None,
+        where=find_condition(where),
+        falls_back=falls_back,
+    )
     values = collection_values(collection_ids)
     if article_ids is not None:
         values[ARTICLE_IDS.key] = several("article_ids", article_ids, QueryError, each=str)
@@ -181,7 +192,7 @@ def filter_values(
         if math.isnan(max_distance):
             raise QueryError("max_distance is not a number.", "Pass one, or None for any distance.")
         values[MAX_DISTANCE.key] = max_distance
-    return values
+    return filters, values
 
 
 def located(hits: FromClause, measures: Collection[str]) -> tuple[list[SQLColumnExpression[Any]], FromClause]:

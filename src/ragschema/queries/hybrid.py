@@ -40,8 +40,8 @@ from ragschema.queries.arguments import (
     checked_count,
     row_count,
 )
-from ragschema.queries.conditions import Where, filled, find_condition
-from ragschema.queries.filters import Filters, filter_values, located
+from ragschema.queries.conditions import Where, filled
+from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.narrow import versions_of_many_chunks
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, ZERO
 from ragschema.queries.spaces import Space, find_space
@@ -142,16 +142,11 @@ def hybrid_search(
     if rrf_k < 0:
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
     configs = several("text_configs", text_configs, QueryError, each=str)
-    condition = find_condition(where)
-    filters = Filters(
-        by_article=article_ids is not None,
-        by_document=document_ids is not None,
-        by_collection=collection_ids is not None,
-        by_metadata=metadata is not None,
-        where=condition,
-        falls_back=exact_fallback,
+    near = None if embedding is None else max_distance
+    filters, values = find_filters(
+        article_ids, document_ids, collection_ids, metadata, where, near, falls_back=exact_fallback
     )
-    space, values = (None, {}) if embedding is None else find_space(embedding, model)
+    space, vector = (None, {}) if embedding is None else find_space(embedding, model)
     statement = _statement(
         checked_count("limit", limit),
         max(checked_count("candidates", candidates), limit),
@@ -161,11 +156,9 @@ def hybrid_search(
         space,
         is_near=max_distance is not None,
     )
-    near = None if embedding is None else max_distance
-    values |= filter_values(article_ids, document_ids, collection_ids, metadata, near)
     if text is not None:
         values[SEARCHED.key] = _searchable(text)
-    return filled(statement, condition, values)
+    return filled(statement, filters.where, values | vector)
 
 
 def _built(

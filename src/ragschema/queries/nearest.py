@@ -10,8 +10,8 @@ from sqlalchemy import Select, select
 
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.queries.arguments import built_once, checked_count
-from ragschema.queries.conditions import Where, filled, find_condition
-from ragschema.queries.filters import Filters, filter_values, located
+from ragschema.queries.conditions import Where, filled
+from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.planner_hints import ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
@@ -94,19 +94,12 @@ def nearest_chunks(
         QueryError: The limit is below 1, the metadata no dict of JSON, or the model neither a key nor read from the
             database.
     """
-    condition = find_condition(where)
-    filters = Filters(
-        by_article=article_ids is not None,
-        by_document=document_ids is not None,
-        by_collection=collection_ids is not None,
-        by_metadata=metadata is not None,
-        where=condition,
-        falls_back=exact_fallback,
+    filters, values = find_filters(
+        article_ids, document_ids, collection_ids, metadata, where, max_distance, falls_back=exact_fallback
     )
-    space, values = find_space(embedding, model)
+    space, vector = find_space(embedding, model)
     statement = _statement(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
-    values = {**values, **filter_values(article_ids, document_ids, collection_ids, metadata, max_distance)}
-    return filled(statement, condition, values)
+    return filled(statement, filters.where, values | vector)
 
 
 def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:
