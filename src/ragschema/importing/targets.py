@@ -10,9 +10,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from psycopg import sql
 
-from ragschema.collections import add_documents, create_collection, list_collections
+from ragschema.collections import add_documents, create_collection
 from ragschema.database.server import Connection
 from ragschema.importing.documents import ImportedDocument, Models
+from ragschema.models import Collection
 from ragschema.publishing.deleting import delete_documents
 from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.pending import store_embeddings
@@ -125,7 +126,9 @@ def join(connection: sa.Connection, chunker: str, documents: Sequence[ImportedDo
             described[name] = description
     if not members:
         return
-    known = {collection.name: collection.id for collection in list_collections(connection)}
+    # not by list_collections, which counts the documents of each
+    found = connection.execute(sa.select(Collection.name, Collection.id).where(Collection.name.in_(members)))
+    known = {row.name: row.id for row in found}
     for name, article_ids in members.items():
         if name not in known:
             text = described[name]
