@@ -43,6 +43,7 @@ from ragschema import (
 )
 from ragschema.database.settings import Database
 from ragschema.embeddings import wire as wire_format
+from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.migrations import autogenerate
 
 NUMBERS = np.random.default_rng(7).standard_normal((6, 768)).astype(np.float32)
@@ -725,6 +726,20 @@ def test_a_length_whose_square_is_no_float32_is_refused(scale: float) -> None:
         Embedding().check(vector)
     with pytest.raises(EmbeddingError, match="Divide it by its length"):
         Embedding().check_all(np.array([FIRST, vector]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_float16_makes_zero_is_refused_and_nothing_else(sign: int) -> None:
+    least = np.float32(2.0**-25)
+    for number in (least, np.nextafter(least, np.float32(0)), np.nextafter(least, np.float32(1))):
+        vectors = np.array([[0, 1], [0, sign * number]], np.float32)
+        if vectors.astype(np.float16).any(axis=-1).all():
+            np.testing.assert_array_equal(HalfEmbedding(2).check_all(vectors), vectors)
+        else:
+            with pytest.raises(EmbeddingError, match="all zeros in float16"):
+                HalfEmbedding(2).check_all(vectors)
+    with pytest.raises(EmbeddingError, match="holds 65520"):
+        HalfEmbedding(2).check(np.array([1, sign * 65520], np.float32))
 
 
 def test_pgvectors_own_values_are_taken() -> None:

@@ -28,6 +28,8 @@ from ragschema.embeddings.wire import (
 )
 
 _LARGEST = float(np.finfo(np.float16).max)
+_VANISHING = float(np.finfo(np.float16).smallest_subnormal) / 2
+"""What becomes zero in float16, and so does all that is smaller: halfway to the least number, rounded to even."""
 
 
 class HalfEmbedding(HALFVEC):
@@ -129,14 +131,15 @@ def check_half(vectors: Vector) -> Vector:
     Raises:
         EmbeddingError: A number is too large, or an embedding would be all zeros.
     """
-    largest = np.abs(vectors).max(axis=-1, initial=0.0)
+    # twice as fast as the maximum of np.abs, and looking for zeros in float16 would convert everything once more
+    largest = np.maximum(vectors.max(axis=-1, initial=0.0), -vectors.min(axis=-1, initial=0.0))
     if (largest > _LARGEST).any():
         raise EmbeddingError(
             f"An embedding of {vectors.shape[-1]} dimensions holds {largest.max():.6g}; halfvec takes numbers up to"
             f" {_LARGEST:,.0f}.",
             "Divide it by its length.",
         )
-    if vectors.size and not vectors.astype(np.float16).any(axis=-1).all():
+    if vectors.size and (largest <= _VANISHING).any():
         raise EmbeddingError(
             f"An embedding of {vectors.shape[-1]} dimensions is all zeros in float16, which is what halfvec keeps.",
             "Divide it by its length.",

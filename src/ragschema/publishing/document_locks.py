@@ -14,6 +14,7 @@ from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
+from ragschema.sql.shortening import named, short
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
@@ -109,22 +110,31 @@ def model_gone(plan: VersionPlan, keys: Sequence[str]) -> StalePlan:
     )
 
 
-_LOCK = sa.text(
+_COLUMNS = ("id", "current_version_id", "text_config", "deleted_at", "half_oid")
+_LOCKED = (
     f"SELECT id, current_version_id, text_config, deleted_at, {HALF_OID} FROM rag_documents"
     " WHERE article_id = :article_id FOR UPDATE"
 )
+_LOCK = named(sa.text(_LOCKED), *_COLUMNS)
 _ONE_PLAN = (
     "current_setting('plan_cache_mode') AS plan_cache_mode,"
     " set_config('plan_cache_mode', 'force_generic_plan', true) AS _"
 )
 # In a statement around it: what waits for a lock works its own columns out twice.
-_LOCK_TO_WRITE = sa.text(f"SELECT d.*, {_ONE_PLAN} FROM ({_LOCK.text}) d")
-_ADD_DOCUMENT = sa.text(f"""
+_LOCK_TO_WRITE = named(
+    sa.text(f"SELECT d.*, {_ONE_PLAN} FROM ({_LOCKED}) d"), *_COLUMNS, "plan_cache_mode", "_"
+)
+_ADD_DOCUMENT = named(
+    short(f"""
 INSERT INTO rag_documents (id, article_id, text_config)
 VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
 ON CONFLICT (article_id) DO NOTHING
 RETURNING id, current_version_id, text_config, deleted_at, {HALF_OID}, {_ONE_PLAN}
-""")
+"""),
+    *_COLUMNS,
+    "plan_cache_mode",
+    "_",
+)
 # The setting tells the deferred trigger that there is nothing left for it to do.
 _POINT = sa.text("""
 UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id

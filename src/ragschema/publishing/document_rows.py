@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -17,6 +18,7 @@ from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import is_one, rows_of
+from ragschema.sql.shortening import named, short
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,15 @@ def _live_models(rows: Iterable[sa.Row[Any]]) -> LiveModels:
     return LiveModels.of_rows(row for row in rows if row.model_id is not None)
 
 
+_COLUMNS = (
+    *("d.article_id", "d.document_id", "d.current_version_id", "d.current_version_number"),
+    *("d.current_source_hash", "d.current_chunker_version", "d.current_embedder_version", "d.current_title"),
+    *("d.current_url", "d.deleted_at", "d.is_described_otherwise"),
+    *("c.id", "c.place", "c.content", "c.is_in_current", "c.is_current", "c.is_embedded", "c.is_refused"),
+    *("c.version_number", "c.embedder_version", "e.embedded_by", "e.refused_by"),
+    *("m.model_id", "m.model_key", "m.dimensions", "m.state"),
+)
+_LOCATION_COLUMNS = ("c.start_offset", "c.end_offset", "CAST(c.details AS text) AS details")
 # No shape here rests on the planner's averages, see index_reads:
 # - A full join is never a nested loop, which took 11 s for 4,000 chunks among documents of one.
 # - The subquery around the contents hides how many there are: more than work_mem's would not be hashed.
@@ -148,12 +159,7 @@ WITH {{said}}documents AS MATERIALIZED (
     SELECT CAST(NULL AS uuid) AS document_id, id AS model_id, key AS model_key, dimensions, state
     FROM rag_embedding_models
 )
-SELECT d.article_id, d.document_id, d.current_version_id, d.current_version_number, d.current_source_hash,
-    d.current_chunker_version, d.current_embedder_version, d.current_title, d.current_url, d.deleted_at,
-    d.is_described_otherwise,
-    c.id, c.place, c.content, c.is_in_current, c.is_current, c.is_embedded, c.is_refused,
-    c.version_number, c.embedder_version, e.embedded_by, e.refused_by,
-    m.model_id, m.model_key, m.dimensions, m.state{{location}}
+SELECT {{columns}}
 FROM documents d FULL JOIN told c ON c.document_id = d.document_id
 FULL JOIN embeddings e ON e.chunk_id = c.id FULL JOIN models m ON m.document_id = d.document_id
 """
@@ -162,11 +168,10 @@ _SEVERAL = {
     "embedder": "ANY(CAST(:embedder_versions AS text[]))",
     "article": "ANY(CAST(:article_ids AS text[]))",
 }
-_UNLOCATED = {"event_location": "", "chunk_location": "", "location": ""}
+_UNLOCATED = {"event_location": "", "chunk_location": ""}
 _LOCATED = {
     "event_location": ", e.start_offset, e.end_offset, e.metadata AS details",
     "chunk_location": ", e.start_offset, e.end_offset, e.details",
-    "location": ", c.start_offset, c.end_offset, CAST(c.details AS text) AS details",
 }
 _UNSAID = {"said": "", "otherwise": "false"}
 _ITS = "((SELECT of_documents FROM said) -> d.article_id)"
@@ -182,12 +187,13 @@ _SAID = {
 
 
 @cache
-def _read(*, is_several: bool, is_said: bool, is_located: bool) -> sa.TextClause:
+def _read(*, is_several: bool, is_said: bool, is_located: bool) -> sa.TextualSelect:
     """Return the statement that reads documents: one or several, and no more of them than is to be compared."""
-    return sa.text(
-        _SEEN.format(
-            **(_SEVERAL if is_several else _ONE),
-            **(_SAID if is_said else _UNSAID),
-            **(_LOCATED if is_located else _UNLOCATED),
-        )
+    columns = _COLUMNS + _LOCATION_COLUMNS * is_located
+    statement = _SEEN.format(
+        columns=", ".join(columns),
+        **(_SEVERAL if is_several else _ONE),
+        **(_SAID if is_said else _UNSAID),
+        **(_LOCATED if is_located else _UNLOCATED),
     )
+    return named(short(statement), *(re.split(r"[. ]", each)[-1] for each in columns))

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from ragschema.embeddings.column_type import EmbeddingArray
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.publishing.live_models import GONE_MODELS
+from ragschema.sql.shortening import named, short
 
 _GIVEN = (
     "CAST((CAST(:embeddings AS real[]))"
@@ -16,8 +17,7 @@ _GIVEN = (
 # reads all chunks where averages let many be expected.
 _KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
 _SOURCE = [
-    f"CASE WHEN :has_source OR base.source_hash IS DISTINCT FROM :source_hash THEN CAST(:{name} AS {kind})"
-    f" ELSE base.{name} END"
+    f"coalesce(CAST(:{name} AS {kind}), its.{name})"
     for name, kind in (
         ("file_name", "text"),
         ("mime_type", "text"),
@@ -40,6 +40,9 @@ WITH version AS (
         coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
         {", ".join(_SOURCE)}
     FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
+    LEFT JOIN LATERAL (
+        SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
+    ) its ON true
     WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
         = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
     ON CONFLICT (document_id, version_number) DO NOTHING
@@ -111,7 +114,11 @@ _LOCATED = {
     "location_columns": ", start_offset, end_offset, details",
 }
 WRITE, WRITE_LOCATED = (
-    sa.text(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+    named(
+        short(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray())),
+        "version_number",
+        "embedded",
+    )
     for located in (_UNLOCATED, _LOCATED)
 )
 COUNT_TOKENS = sa.text("""

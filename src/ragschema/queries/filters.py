@@ -85,11 +85,18 @@ class Filters:
     def _are_of_versions(self) -> bool:
         return self.by_metadata or self.where is not None or self.falls_back
 
-    def apply(self, statement: Rows) -> Rows:
-        """Add to a statement over `Chunk` the conditions, and the joins that they need and no others."""
+    def apply(self, statement: Rows, *, version_id: ColumnElement[UUID] | None = None) -> Rows:
+        """Add to a statement over `Chunk` the conditions, and the joins that they need and no others.
+
+        Args:
+            statement: What they are added to.
+            version_id: What a chunk's version is joined by; None: its column.
+        """
         if not self.are_given:
             return statement
-        statement = statement.join(Origin, Origin.id == Chunk.version_id)
+        statement = statement.join(
+            Origin, Origin.id == (Chunk.version_id if version_id is None else version_id)
+        )
         if self.by_document:
             statement = statement.where(_is_any(Origin.document_id, DOCUMENT_IDS))
         if self.by_collection:

@@ -41,9 +41,9 @@ from ragschema.queries.arguments import (
     row_count,
 )
 from ragschema.queries.conditions import Where, filled
-from ragschema.queries.filters import Filters, find_filters, located
-from ragschema.queries.narrow import versions_of_many_chunks
-from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, ZERO
+from ragschema.queries.filters import Filters, Rows, find_filters, located
+from ragschema.queries.narrow import passing
+from ragschema.queries.planner_hints import ONE_BY_ONE, VERSION_OF_CHUNK, WORDING_COSTS, ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
 from ragschema.schema.embedding_models import EmbeddingModel
@@ -277,25 +277,46 @@ def _matches(words: CTE, filters: Filters) -> CTE:
     in: more than `COMMON` where there are more."""
     # text[], but SQLAlchemy knows a collation of text only
     held = func.rag_words(Chunk.text_config, Chunk.content, type_=Text()).collate("C")
-    holders = select(Chunk.id).where(
-        Chunk.is_current,
+    current = select(Chunk.id).where(Chunk.is_current)
+    holders = current.where(
         or_(words.c.config == _EXACT, Chunk.text_config == words.c.config),
         held.bool_op("@>")(words.c.lexemes),
     )
-    many = versions_of_many_chunks(filters)
-    each = [filters.apply(holders)]
-    if many is not None:
-        together = holders.where(many.is_not(None), Chunk.version_id == any_(many), READING_COSTS)
-        each = [each[0].where(many.is_(None)), filters.apply_to_chunks(together)]
-    parts = []
-    for number, rows in enumerate(each):
-        holder = rows.limit(row_count(COMMON + 1)).correlate(words).lateral(f"holder_{number}")
-        part = select(holder.c.id, words.c.word, words.c.term)
-        parts.append(part.select_from(words.join(holder, literal(True))))
+    narrow = passing(filters)
+    each: list[FromClause]
+    if narrow is None:
+        each = [_first(filters.apply(holders), words, "holder")]
+    else:
+        wide = holders.where(narrow.version_ids.is_(None))
+        asked = filters.apply(wide, version_id=VERSION_OF_CHUNK)
+        met = holders.where(
+            narrow.chunk_ids.is_(None), Chunk.version_id == any_(narrow.version_ids), WORDING_COSTS
+        )
+        few = current.add_columns(Chunk.text_config, held.label("words"))
+        few = filters.apply_to_chunks(few.where(Chunk.id == any_(narrow.chunk_ids)))
+        worked_out = few.cte("worked_out").prefix_with("MATERIALIZED")
+        having = select(worked_out.c.id).where(
+            or_(words.c.config == _EXACT, worked_out.c.text_config == words.c.config),
+            worked_out.c.words.bool_op("@>")(words.c.lexemes),
+        )
+        each = [
+            _first(asked, words, "asked"),
+            _first(filters.apply_to_chunks(met), words, "met"),
+            _first(having, words, "having"),
+        ]
+    parts = [
+        select(holder.c.id, words.c.word, words.c.term).select_from(words.join(holder, literal(True)))
+        for holder in each
+    ]
     found = union_all(*parts).subquery("found")
     frequency = func.count().over(partition_by=found.c.term)
     matches = select(found.c.id, found.c.word, frequency.label("frequency"))
     return matches.cte("matches").prefix_with("MATERIALIZED")
+
+
+def _first(rows: Rows, words: CTE, name: str) -> FromClause:
+    """Return of a word's chunks as many as tell whether it is too common."""
+    return rows.limit(row_count(COMMON + 1)).correlate(words).lateral(name)
 
 
 def _fused(near: FromClause, worded: FromClause, rrf_k: int, limit: int) -> Subquery:

@@ -6,6 +6,7 @@ Each was measured with PostgreSQL 18 and pgvector 0.8.6.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
@@ -71,6 +72,23 @@ An embedding is stored out of line, and reading one takes 5 us that the planner 
 rather read 10,000 chunks one by one (53 ms) than use the index (0.9 ms). The partial index implies the condition
 and is not charged for it; every other way is.
 """
+
+WORDING_COSTS: ColumnElement[bool] = or_(
+    Chunk.is_current,
+    literal_column(
+        f"(SELECT count(*) FROM generate_series(1, 400) WHERE {Chunk.__tablename__}.ordinal >= 0) IS NOT NULL"
+    ),
+)
+"""A condition that is true beside ``is_current``, is never evaluated, and costs 5 a row in the planner's eyes.
+
+To work the words of a chunk out takes 65 us that the planner does not reckon with, so it would rather do so than read
+the index of words with another one. ``COST 3000`` of the function would say so everywhere, and be charged for the rows
+that the index finds too, whose words nobody works out: a search of 100,000 chunks would be thought to cost enough to be
+compiled (``jit_above_cost``).
+"""
+
+VERSION_OF_CHUNK: ColumnElement[UUID] = func.coalesce(Chunk.version_id, Chunk.version_id)
+"""A chunk's version, in a form that no index has: where it is joined, chunks are found by something else."""
 
 _REFUSAL = func.rag_text_vector(
     ChunkEmbedding.embedding_error, ChunkEmbedding.embedding_error, type_=TSVECTOR()
