@@ -39,7 +39,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from forks import ENTRY_POINTS, Fork, Forks
+from forks import ENTRY_POINTS, Fork, Forks, collect_garbage_seldom
 from ragschema import embedded, migrations
 from ragschema.authoring.schema_dump import dump_schema
 from ragschema.database.settings import Database
@@ -101,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     The directories of ``tmp_path`` are in it too: as root, the start of any other run of pytest closes
     ``/tmp/pytest-of-root`` to the servers' user. ``--basetemp`` puts them elsewhere, where they stay.
     """
+    collect_garbage_seldom()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ours would ignore the Ctrl-C of a test too
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -120,6 +121,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if (kept := _kept_compiled(config)).is_dir():
         shutil.copytree(kept, compiled)
     sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(compiled))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three processes for two cores, because tests also wait: for a lock, an end, another process."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pass over the modules that have none of the one mark asked for: importing them all takes seconds."""
+    mark: str = config.option.markexpr
+    if not mark.isidentifier() or not collection_path.match("test_*.py"):
+        return None
+    return f"mark.{mark}" not in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_collection_finish() -> None:
