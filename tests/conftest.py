@@ -114,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Path(directory).chmod(0o711)  # as root the servers run as another user
     tempfile.tempdir = directory
     os.environ |= dict.fromkeys((_DIRECTORY, "PYTEST_DEBUG_TEMPROOT", "TMPDIR"), directory)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while they wait for work
     # Half of what a short command takes is compiling, where nothing may be written beside the sources.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
