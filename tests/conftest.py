@@ -124,9 +124,11 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(compiled))
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return three processes for two cores, because tests also wait: for a lock, an end, another process."""
-    return (os.cpu_count() or 1) * 3 // 2
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return one process more than there are cores, because tests also wait: for a lock, an end, another process."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # which xdist reads itself
+        return None
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
