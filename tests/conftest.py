@@ -39,7 +39,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from forks import ENTRY_POINTS, Fork, Forks
+from forks import ENTRY_POINTS, Fork, Forks, collect_garbage_seldom
 from ragschema import embedded, migrations
 from ragschema.authoring.schema_dump import dump_schema
 from ragschema.database.settings import Database
@@ -101,6 +101,7 @@ def pytest_configure(config: pytest.Config) -> None:
     The directories of ``tmp_path`` are in it too: as root, the start of any other run of pytest closes
     ``/tmp/pytest-of-root`` to the servers' user. ``--basetemp`` puts them elsewhere, where they stay.
     """
+    collect_garbage_seldom()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ours would ignore the Ctrl-C of a test too
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -113,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Path(directory).chmod(0o711)  # as root the servers run as another user
     tempfile.tempdir = directory
     os.environ |= dict.fromkeys((_DIRECTORY, "PYTEST_DEBUG_TEMPROOT", "TMPDIR"), directory)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while they wait for work
     # Half of what a short command takes is compiling, where nothing may be written beside the sources.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
@@ -120,6 +122,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if (kept := _kept_compiled(config)).is_dir():
         shutil.copytree(kept, compiled)
     sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(compiled))
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return one process more than there are cores, because tests also wait: for a lock, an end, another process."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # which xdist reads itself
+        return None
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pass over the modules that have none of the one mark asked for: importing them all takes seconds."""
+    mark: str = config.option.markexpr
+    if not mark.isidentifier() or not collection_path.match("test_*.py"):
+        return None
+    return f"mark.{mark}" not in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_collection_finish() -> None:

@@ -164,11 +164,17 @@ class Fork:
                 each.close()
 
 
+def collect_garbage_seldom() -> None:
+    """Let the collector of garbage look at new objects less often: it takes a tenth of a short process's time."""
+    gc.set_threshold(20_000, 20, 20)
+
+
 def main(address: str) -> None:
     """Fork for each request; in the fork, run it as the interpreter would run the script."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
+        collect_garbage_seldom()
         _make_ready()
         gc.freeze()
         an_end, wakeup = os.pipe()

@@ -7,8 +7,6 @@ import sys
 from typing import Any
 
 import pytest
-from langchain_core import messages as lc
-from llama_index.core.base.llms import types as li
 from sqlalchemy.orm import Session
 
 from conftest import make_database, make_engine
@@ -18,44 +16,12 @@ from ragschema.chat import ChatError, NewMessage, langchain, llama_index
 database = pytest.fixture(scope="module")(make_database)
 engine = pytest.fixture(scope="module")(make_engine)
 
-LANGCHAIN: list[lc.BaseMessage] = [
-    lc.SystemMessage("Be brief."),
-    lc.HumanMessage("How much?", name="Ann", id="h-1", additional_kwargs={"x": {"y": [1, None]}}),
-    lc.HumanMessage(
-        [{"type": "text", "text": "What is "}, {"type": "image_url", "image_url": {"url": "a"}}, "this?"]
-    ),
-    lc.AIMessage(
-        "",
-        tool_calls=[{"name": "fare", "args": {"to": "Ulm", "n": 1.5}, "id": "c-1"}],
-        invalid_tool_calls=[
-            {"name": "f", "args": "{", "id": "c-2", "error": "cut", "type": "invalid_tool_call"}
-        ],
-        usage_metadata={"input_tokens": 7, "output_tokens": 3, "total_tokens": 10},
-        response_metadata={"model_name": "m-1", "finish_reason": "tool_calls", "logprobs": None},
-    ),
-    lc.ToolMessage("20", tool_call_id="c-1", artifact={"rows": [1]}, status="error"),
-    lc.FunctionMessage(content="20", name="fare"),
-    lc.ChatMessage(content="Hm.", role="critic"),
-    lc.AIMessageChunk(content="20 eu", id="run-1"),
-    lc.AIMessage([]),
-]
-LLAMA_INDEX = [
-    li.ChatMessage("Be brief.", role="system"),
-    li.ChatMessage("How much?", role="user", additional_kwargs={"name": "Ann", "deep": {"a": [1, None]}}),
-    li.ChatMessage(role="developer", blocks=[]),
-    li.ChatMessage(
-        role="assistant",
-        blocks=[
-            li.ThinkingBlock(content="Hm.", num_tokens=2),
-            li.TextBlock(text="20"),
-            li.TextBlock(text="euros."),
-            li.ToolCallBlock(tool_call_id="c-1", tool_name="fare", tool_kwargs={"to": "Ulm"}),
-            li.ImageBlock(image=b"\x00\xff pixels", image_mimetype="image/png"),
-        ],
-    ),
-    li.ChatMessage("20", role="tool", additional_kwargs={"tool_call_id": "c-1"}),
-    li.ChatMessage("", role="model"),
-]
+# what the tests are called by: the messages are imported by the tests that run
+OF_LANGCHAIN = (
+    *("SystemMessage", "HumanMessage", "HumanMessage", "AIMessage", "ToolMessage", "FunctionMessage"),
+    *("ChatMessage", "AIMessageChunk", "AIMessage"),
+)
+OF_LLAMA_INDEX = ("system", "user", "developer", "assistant", "tool", "model")
 
 
 def stored(session: Session, given: NewMessage) -> chat.StoredMessage:
@@ -64,8 +30,12 @@ def stored(session: Session, given: NewMessage) -> chat.StoredMessage:
     return chat.message_path(session, said.id)[0]
 
 
-@pytest.mark.parametrize("message", LANGCHAIN, ids=lambda each: type(each).__name__)
-def test_a_message_of_langchain_is_what_it_was(session: Session, message: lc.BaseMessage) -> None:
+@pytest.mark.parametrize("number", range(len(OF_LANGCHAIN)), ids=OF_LANGCHAIN)
+def test_a_message_of_langchain_is_what_it_was(session: Session, number: int) -> None:
+    from library_messages import LANGCHAIN, lc
+
+    assert tuple(type(each).__name__ for each in LANGCHAIN) == OF_LANGCHAIN
+    message = LANGCHAIN[number]
     for given in (message, lc.message_to_dict(message)):
         kept = stored(session, langchain.read_message(given))
         assert lc.messages_from_dict([langchain.write_message(kept)]) == [message]
@@ -75,14 +45,20 @@ def test_a_message_of_langchain_is_what_it_was(session: Session, message: lc.Bas
 
 
 def test_what_a_message_of_langchain_says_is_in_the_columns(session: Session) -> None:
+    from library_messages import LANGCHAIN
+
     kept = stored(session, langchain.read_message(LANGCHAIN[3]))
     assert (kept.role, kept.model, kept.finish_reason) == ("assistant", "m-1", "tool_calls")
     assert (kept.input_tokens, kept.output_tokens) == (7, 3)
     assert stored(session, langchain.read_message(LANGCHAIN[4])).tool_call_id == "c-1"
 
 
-@pytest.mark.parametrize("message", LLAMA_INDEX, ids=lambda each: each.role.value)
-def test_a_message_of_llama_index_is_what_it_was(session: Session, message: li.ChatMessage) -> None:
+@pytest.mark.parametrize("number", range(len(OF_LLAMA_INDEX)), ids=OF_LLAMA_INDEX)
+def test_a_message_of_llama_index_is_what_it_was(session: Session, number: int) -> None:
+    from library_messages import LLAMA_INDEX, li
+
+    assert tuple(each.role.value for each in LLAMA_INDEX) == OF_LLAMA_INDEX
+    message = LLAMA_INDEX[number]
     for given in (message, message.model_dump(mode="json")):
         kept = stored(session, llama_index.read_message(given))
         assert li.ChatMessage.model_validate(llama_index.write_message(kept)) == message
@@ -99,6 +75,8 @@ OURS = [
 
 def test_messages_that_came_from_nowhere_are_messages_of_both(session: Session) -> None:
     """Their text, and what the other library has a place for."""
+    from library_messages import LANGCHAIN, lc, li
+
     kept = [stored(session, each) for each in OURS]
     of_langchain = lc.messages_from_dict([langchain.write_message(each) for each in kept])
     assert [(each.type, each.content) for each in of_langchain] == [
@@ -123,6 +101,8 @@ def test_messages_that_came_from_nowhere_are_messages_of_both(session: Session) 
     "wrong", [None, "text", {"type": "remove", "data": {"content": ""}}, {"role": 1}, {}]
 )
 def test_what_is_no_message_is_refused(wrong: Any) -> None:
+    from library_messages import li
+
     for read in (langchain.read_message, llama_index.read_message):
         with pytest.raises(ChatError):
             read(wrong)

@@ -217,5 +217,8 @@ def _without_own_schema(definition: str, schema: str, extension: str | None, typ
 
 
 def _without_schema(text: str, schema: str, names: str) -> str:
-    quoted = re.escape(sql.Identifier(schema).as_string())
+    identifier = sql.Identifier(schema).as_string()
+    if schema not in text and identifier not in text:  # as most: no time goes into the pattern
+        return text
+    quoted = re.escape(identifier)
     return re.sub(rf'(?:{quoted}|(?<![\w."$]){re.escape(schema)})\.(?="?(?:{names})\b)', "", text)

@@ -13,7 +13,7 @@ because a concurrent build may have been interrupted. Everything else in the sch
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -124,13 +124,18 @@ def nearest(
     catalogues = read_fingerprints() if catalogues is None else catalogues
     known = {name for catalogue in catalogues.values() for name in catalogue}
 
-    def distance(drift: Drift) -> tuple[bool, int]:
-        """Any that fits comes first: an index that a later revision makes does not make it that revision."""
-        wanted = catalogues[drift.revision]
-        return not drift.is_clean, sum(wanted.get(name) != found.get(name) for name in known)
+    def distance(revision: str) -> int:
+        return len(_differing(catalogues[revision], found) & known)
 
-    drifts = (compare(found, revision, catalogues, hidden=hidden) for revision in catalogues)
-    return min(drifts, key=distance)
+    # any that fits comes first: an index that a later revision makes does not make it that revision
+    fitting: list[str] = []
+    later: set[str] = set()
+    for revision in reversed(list(catalogues)):
+        groups = _grouped(found, revision, catalogues[revision], later, hidden)
+        if not any(group in _COUNTED for group, _ in groups):
+            fitting.insert(0, revision)
+        later.update(catalogues[revision])
+    return compare(found, min(fitting or catalogues, key=distance), catalogues, hidden=hidden)
 
 
 def compare(
@@ -154,26 +159,44 @@ def compare(
     """
     catalogues = read_fingerprints() if catalogues is None else catalogues
     wanted, order = {**catalogues[revision], **partitions}, list(catalogues)
-    later = {name for after in order[order.index(revision) + 1 :] for name in catalogues[after]}
+    later = set[str]().union(*(catalogues[after] for after in order[order.index(revision) + 1 :]))
     groups: dict[_Group, list[Difference]] = {
         name: [] for name in ("differences", "misplaced", "notes", "repaired_later")
     }
-    for name in sorted({*wanted, *found}):
-        difference = Difference(name, wanted.get(name), found.get(name))
-        if difference.expected == difference.found:
-            continue
-        if (paths := _only_path_differs(difference)) is not None:
-            groups["misplaced"].append(paths)
-        elif name in strays:
-            groups["differences"].append(difference)
-        elif group := _group(
-            difference, wanted, found, later, hidden, is_repaired_later=revision < UUID_REPAIR
-        ):
-            groups[group].append(difference)
+    for group, difference in _grouped(found, revision, wanted, later, hidden, strays):
+        groups[group].append(difference)
     return Drift(revision, **{group: tuple(members) for group, members in groups.items()})
 
 
 _Group = Literal["differences", "misplaced", "notes", "repaired_later"]
+_COUNTED = ("differences", "misplaced")
+
+
+def _differing(wanted: Mapping[str, str], found: Mapping[str, str]) -> set[str]:
+    return {name for name, _ in wanted.items() ^ found.items()}
+
+
+def _grouped(
+    found: Catalogue,
+    revision: str,
+    wanted: Mapping[str, str],
+    later: Collection[str],
+    hidden: Collection[str],
+    strays: Collection[str] = (),
+) -> Iterator[tuple[_Group, Difference]]:
+    """Yield what differs, sorted by object, with its group."""
+    for name in sorted(_differing(wanted, found)):
+        difference = Difference(name, wanted.get(name), found.get(name))
+        if (paths := _only_path_differs(difference)) is not None:
+            yield "misplaced", paths
+        elif name in strays:
+            yield "differences", difference
+        elif group := _group(
+            difference, wanted, found, later, hidden, is_repaired_later=revision < UUID_REPAIR
+        ):
+            yield group, difference
+
+
 _PATH = re.compile(r"\n SET search_path TO (.*)(?=\n)")
 
 
@@ -192,7 +215,7 @@ def _group(
     difference: Difference,
     wanted: Mapping[str, str],
     found: Mapping[str, str],
-    later: set[str],
+    later: Collection[str],
     hidden: Collection[str],
     *,
     is_repaired_later: bool,
