@@ -462,3 +462,5 @@ def test_words_of_few_chunks_are_worked_out_once_and_of_more_never(
                 statement = hybrid_search(None, "target", candidates=50, limit=50, **filters)
                 assert {words, versions} <= indexes_read(scans(session, statement))
                 assert len(session.execute(statement).all()) == 50
+            few = scans(session, hybrid_search(None, "target", article_ids=["crowd-7"]))
+            assert words not in indexes_read(few)
