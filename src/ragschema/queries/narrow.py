@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    CTE,
     ColumnElement,
     Integer,
     Subquery,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 )
 
 from ragschema.models import Chunk, ChunkEvent
-from ragschema.queries.filters import IS_LISTED, Filters, Rows
+from ragschema.queries.filters import IS_LISTED, Filters
 from ragschema.queries.planner_hints import ONE_BY_ONE, is_one
 
 DOCUMENTS = 300
@@ -84,8 +83,7 @@ def narrowed(filters: Filters) -> Narrow | None:
     versions = filters.passing_versions()
     if versions is None:
         return None
-    passing = _gathered(versions, literal_column(str(DOCUMENTS))).cte("passing").prefix_with("MATERIALIZED")
-    ids = _array(passing)
+    ids = _gathered("passing", versions, literal_column(str(DOCUMENTS)))
     version = _each(ids)
     manifest = select(ChunkEvent.chunk_id.label("id")).where(
         is_one(ChunkEvent.version_id, version.c.id), IS_LISTED
@@ -100,8 +98,8 @@ def narrowed(filters: Filters) -> Narrow | None:
     most = cast(
         func.least(literal_column(str(CHUNKS)), func.sqrt(literal_column(str(SQUARE)) * _ALL)), Integer()
     )
-    chunks = _gathered(select(each.c.id).select_from(version.join(each, true())), most, ids.is_not(None))
-    listed = _array(chunks.cte("listed").prefix_with("MATERIALIZED"))
+    chunks = select(each.c.id).select_from(version.join(each, true()))
+    listed = _gathered("listed", chunks, most, ids.is_not(None))
     return Narrow(listed.is_not(None), listed)
 
 
@@ -130,9 +128,7 @@ def passing(filters: Filters) -> Passing | None:
     versions = filters.origins()
     if versions is None:
         return None
-    origins = _array(
-        _gathered(versions, literal_column(str(VERSIONS))).cte("origins").prefix_with("MATERIALIZED")
-    )
+    origins = _gathered("origins", versions, literal_column(str(VERSIONS)))
     version = _each(origins)
     of_version = select(Chunk.id).where(is_one(Chunk.version_id, version.c.id)).correlate(version)
     each = of_version.offset(ONE_BY_ONE).lateral("each_written")
@@ -141,23 +137,21 @@ def passing(filters: Filters) -> Passing | None:
         literal_column(str(ONE_BY_ONE_MOST)), func.greatest(literal_column(str(ONE_BY_ONE_LEAST)), share)
     )
     most = cast(few, Integer())
-    chunks = _gathered(select(each.c.id).select_from(version.join(each, true())), most, origins.is_not(None))
-    return Passing(_array(chunks.cte("few_written").prefix_with("MATERIALIZED")), origins)
+    chunks = select(each.c.id).select_from(version.join(each, true()))
+    return Passing(_gathered("few_written", chunks, most, origins.is_not(None)), origins)
 
 
-def _gathered(rows: Any, most: ColumnElement[int], *conditions: ColumnElement[bool]) -> Rows:
-    """Return the ids of rows as an array, of up to so many; NULL where there are more."""
+def _gathered(
+    name: str, rows: Any, most: ColumnElement[int], *conditions: ColumnElement[bool]
+) -> ColumnElement[Any]:
+    """Return the ids of rows as an array, found once, of up to so many; NULL where there are more."""
     taken = select(rows.subquery("each").c.id).limit(most + literal_column("1")).subquery("taken")
     are_few = and_(func.count() <= most, *conditions)
     ids = func.coalesce(func.array_agg(taken.c.id), literal_column("'{}'"), type_=_IDS)
-    return select(case((are_few, ids)).label("ids")).select_from(taken)
+    found = select(case((are_few, ids)).label("ids")).select_from(taken)
+    once = found.cte(name).prefix_with("MATERIALIZED")
+    return cast(select(once.c.ids).scalar_subquery(), _IDS)  # as it is, ANY would take its rows one by one
 
 
 def _each(ids: ColumnElement[Any]) -> Subquery:
     return select(func.unnest(ids, type_=Uuid()).label("id")).subquery("version")
-
-
-def _array(gathered: CTE) -> ColumnElement[Any]:
-    return cast(
-        select(gathered.c.ids).scalar_subquery(), _IDS
-    )  # as it is, ANY would take its rows one by one
