@@ -53,5 +53,7 @@ def _unqualified(statement: str) -> str:
     statement = statement.replace(f"{_MARK}.", "")
     statement = _SEARCH_PATH.sub("SET search_path FROM CURRENT", statement)
     if _MARK in statement:
-        raise ValueError(f"the head script cannot be written, because a statement names its schema: {statement}")
+        raise ValueError(
+            f"the head script cannot be written, because a statement names its schema: {statement}"
+        )
     return statement
