@@ -92,8 +92,8 @@ def refuse_occupied(connection: Connection, schema: str) -> None:
         )
     raise TenantRefused(
         f"The schema {schema} is there already, and has {counted(row[0], 'object')} in it.",
-        f"Nothing was changed. Name another; or run `rag migrate --schema {shlex.quote(schema)}`, if our tables are to stand beside"
-        " them.",
+        "Nothing was changed. Name another; or, if our tables are to stand beside them, run"
+        f" `rag migrate --schema {shlex.quote(schema)}`.",
     )
 
 

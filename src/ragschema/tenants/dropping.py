@@ -52,6 +52,7 @@ AND NOT EXISTS (SELECT FROM pg_depend o JOIN pg_class t ON t.oid = o.refobjid
     AND o.deptype IN ('a', 'i', 'P', 'S') AND t.relnamespace = n.oid AND t.relname = ANY (%(tables)s))
 ORDER BY 1
 """
+_COUNTED = ("rag_documents", "rag_chunks", "rag_jobs", "rag_chat_messages")
 _SHOWN = 5
 
 
@@ -227,10 +228,9 @@ def _count(connection: Connection, schema: str) -> TenantRows:
         statement = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
         row = connection.execute(statement).fetchone()
         counts[table] = row[0] if row else 0
-    named = [
-        counts.pop(table, 0) for table in ("rag_documents", "rag_chunks", "rag_jobs", "rag_chat_messages")
-    ]
-    return TenantRows(schema, read_current(connection, schema), *named, others=sum(counts.values()))
+    current = read_current(connection, schema)
+    documents, chunks, jobs, messages = (counts.pop(table, 0) for table in _COUNTED)
+    return TenantRows(schema, current, documents, chunks, jobs, messages, sum(counts.values()))
 
 
 def _refuse_loss(rows: TenantRows, allow_data_loss: bool) -> None:
@@ -264,18 +264,25 @@ def _drop_schema(connection: Connection, schema: str, allow_data_loss: bool) -> 
 @contextmanager
 def _explained(schema: str, dropped: list[str], watch: Watch) -> Iterator[None]:
     """Say of a failure, and of an interruption, what is gone and what is not."""
+
+    def outcome() -> str:
+        gone = f"{counted(len(dropped), 'partition')} of embeddings" if dropped else "nothing"
+        return f"dropped: {gone}; not dropped: the schema {schema}"
+
     try:
         yield
-    except (psycopg.Error, KeyboardInterrupt) as exc:
-        gone = f"{counted(len(dropped), 'partition')} of embeddings" if dropped else "nothing"
-        outcome = f"dropped: {gone}; not dropped: the schema {schema}"
-        if (stopped := find_interruption(exc)) is not None:
-            stopped.add_note(outcome)
+    except KeyboardInterrupt as exc:
+        exc.add_note(outcome())
+        raise
+    except psycopg.Error as exc:
+        if (
+            stopped := find_interruption(exc)
+        ) is not None:  # a rollback fails while a statement is on its way
+            stopped.add_note(outcome())
             raise stopped from None
         from ragschema.migrations.failure_report import explain  # with SQLAlchemy
 
-        assert isinstance(exc, psycopg.Error)
-        raise explain(exc, f"The tenant {schema} was not dropped", outcome, watch.blockers) from exc
+        raise explain(exc, f"The tenant {schema} was not dropped", outcome(), watch.blockers) from exc
 
 
 def _find(connection: Connection, statement: str, schema: str) -> list[str]:
