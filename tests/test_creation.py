@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +15,9 @@ import pytest
 import sqlalchemy as sa
 
 from checkouts import finish, made_role, wait_until
-from conftest import ROOT, Command, connect, start_rag
+from conftest import ROOT, Command, clean_environment, connect, start_rag
 from ragschema import migrations
+from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, LockNotObtained, PlanStale, RagSchemaError, UnmanagedDatabase
 from ragschema.migrations.deployer_lock import deployer_lock_key
@@ -260,8 +263,6 @@ def test_a_failure_leaves_nothing_but_a_line_of_the_history(empty_database: Data
 
 
 def test_it_is_tried_again_behind_a_lock_and_says_who_has_it(empty_database: Database) -> None:
-    from ragschema.database.options import Options
-
     execute(empty_database, "CREATE EXTENSION vector")
     options = Options(empty_database, lock_timeout=0.3, retries=0)
     with connect(empty_database) as other, other.transaction():
@@ -271,8 +272,7 @@ def test_it_is_tried_again_behind_a_lock_and_says_who_has_it(empty_database: Dat
         )  # uncommitted: the same name waits for it
         with pytest.raises(LockNotObtained) as refused:
             migrations.upgrade(options)
-        raised = refused.value
-        assert "the one in the way" in raised.evidence
+        assert "the one in the way" in refused.value.evidence
         raise psycopg.Rollback
     assert migrations.upgrade(options).applied[0].direction == "create"
 
@@ -310,8 +310,6 @@ def test_of_many_deployers_one_makes_it(run: Command, empty_database: Database) 
 
 
 def test_the_deployer_lock_is_waited_for(empty_database: Database) -> None:
-    from ragschema.database.options import Options
-
     with connect(empty_database) as holder:
         holder.execute("SELECT pg_advisory_lock(%s)", (deployer_lock_key("public"),))
         with pytest.raises(LockNotObtained, match="Another deployer has held the lock"):
@@ -329,16 +327,11 @@ def test_a_role_without_rights_is_told_which(empty_database: Database) -> None:
     assert migrations.status(empty_database).state == "EMPTY"
 
 
-def test_nothing_heavy_is_imported_for_it(run: Command, empty_database: Database) -> None:
+def test_nothing_heavy_is_imported_for_it(empty_database: Database) -> None:
     script = (
         "import sys; from ragschema import migrations; print(migrations.upgrade().applied[0].direction);"
         " print(sorted({'alembic', 'sqlalchemy', 'pydantic'} & {*sys.modules}))"
     )
-    import subprocess
-    import sys
-
-    from conftest import clean_environment
-
     result = subprocess.run(
         [sys.executable, "-c", script],
         env=clean_environment() | {"DATABASE_URL": empty_database.libpq_url()},

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 import servers
@@ -62,15 +63,15 @@ def test_it_works_in_a_schema_of_any_name(empty_database: Database, schema: str)
     assert migrations.verify(empty_database, schema=schema).is_clean
 
 
-def functions(connection: object, schema: str) -> list[tuple[object, ...]]:
+def functions(connection: psycopg.Connection[psycopg.rows.TupleRow], schema: str) -> list[tuple[object, ...]]:
     """Return the functions with what they carry, as the catalogue has it."""
-    rows = connection.execute(  # type: ignore[attr-defined]
+    rows = connection.execute(
         "SELECT p.oid::regprocedure::text, proconfig, prosrc, provolatile, proparallel, prosecdef FROM pg_proc p"
         " JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = %s AND proname LIKE 'rag%%' ORDER BY 1",
         (schema,),
     ).fetchall()
     assert len(rows) > 30
-    return list(rows)
+    return rows
 
 
 def functions_of(database: Database, schema: str) -> list[tuple[object, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -217,8 +218,6 @@ def test_a_role_that_may_not_is_told_what_to_ask(empty_database: Database) -> No
 
 
 def test_two_who_make_the_same_tenant_make_one(run: Command, empty_database: Database) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     told = {"DATABASE_URL": empty_database.libpq_url()}
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda _: run("rag", "tenants", "create", "acme", **told), range(3)))
