@@ -267,7 +267,7 @@ def test_a_tenant_without_rows_needs_no_permission(empty_database: Database) -> 
 def test_nothing_of_others_goes_with_it(empty_database: Database, made: str, error: str) -> None:
     tenants.create_tenant("acme", empty_database)
     execute(empty_database, "SET search_path = pg_catalog", made)
-    with pytest.raises(TenantRefused, match="not (everything is )?ours") as refused:
+    with pytest.raises(TenantRefused, match=r"not (everything is )?ours") as refused:
         tenants.drop_tenant("acme", empty_database, allow_data_loss=True)
     assert error in refused.value.evidence
     assert "acme" in schemas(empty_database)
