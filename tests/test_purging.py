@@ -304,8 +304,14 @@ def test_erasure_reaches_every_table_that_may_speak_of_a_document() -> None:
             keys = table.foreign_key_constraints
             if any(key.referred_table.name in reached and key.ondelete == "CASCADE" for key in keys):
                 reached.add(table.name)
-    assert len(reached) == 6
-    knows_no_document = {"rag_embedding_models", "rag_collections", "rag_chat_sessions", "rag_chat_feedback"}
+    assert len(reached) == 10
+    knows_no_document = {
+        "rag_embedding_models",
+        "rag_collections",
+        "rag_chat_sessions",
+        "rag_chat_feedback",
+        "rag_entity_merges",
+    }
     assert reached | {each.table for each in REACHES} | knows_no_document == {*tables}
     assert not reached & {each.table for each in REACHES}
 
