@@ -14,6 +14,13 @@ DECLARE
 BEGIN
   SELECT g.kept_id, g.moved INTO kept, log FROM rag_entity_merges g WHERE g.merged_id = merged FOR UPDATE;
   PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = kept ORDER BY e.id FOR UPDATE;
+  PERFORM FROM rag_relations r
+  WHERE r.id IN (
+    SELECT g.id FROM ROWS FROM (pg_catalog.jsonb_to_recordset(log -> 'relations'::text) AS (id uuid)) AS g
+    UNION
+    SELECT g.twin FROM ROWS FROM (pg_catalog.jsonb_to_recordset(log -> 'relations'::text) AS (twin uuid)) AS g
+  )
+  ORDER BY r.id FOR UPDATE;
   FOR relation IN
     SELECT g.id, g.twin, g.is_imported, g.is_twin_made, g.is_twin_imported, g.chunks, g.shared
     FROM ROWS FROM (pg_catalog.jsonb_to_recordset(log -> 'relations'::text) AS (
@@ -21,9 +28,8 @@ BEGIN
       shared uuid[]
     )) AS g
     JOIN rag_relations r ON r.id = g.id
-    ORDER BY g.id
+    ORDER BY g.id DESC -- as several may have one twin, in the reverse of the order in which they were merged
   LOOP
-    PERFORM FROM rag_relations r WHERE r.id IN (relation.id, relation.twin) ORDER BY r.id FOR UPDATE;
     INSERT INTO rag_relation_mentions (chunk_id, relation_id)
     SELECT c.id, relation.id FROM rag_chunks c WHERE c.id = ANY (relation.chunks) ON CONFLICT DO NOTHING;
     DELETE FROM rag_relation_mentions m

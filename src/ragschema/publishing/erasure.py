@@ -1,9 +1,8 @@
 """Erasure: the rows beside a document's own that speak of it, and which of them no function here can reach.
 
-A document's versions, chunks, events and embeddings refer to it by foreign keys and go with it, and so do the mentions of
-its chunks and the aliases that it said first. Entities and relations that only it mentioned go with the chunks, see
-`facts`; the log of merges has ids alone. What remembers it without any of these has an entry in `REACHES`, and
-nowhere else.
+A document's versions, chunks, events and embeddings refer to it by foreign keys and go with it, and so do the mentions
+of its chunks and the aliases that it said first. Entities and relations that only it mentioned go with the chunks, see
+`facts`; the log of merges has ids alone. What remembers it otherwise has an entry in `REACHES`, and nowhere else.
 """
 
 from __future__ import annotations
