@@ -315,7 +315,6 @@ CREATE FUNCTION public.rag_forget_facts(chunks uuid[]) RETURNS void
     SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
-    SET "ragschema.settling" TO 'on'
     AS $$
 DECLARE
   entities uuid[];
@@ -328,6 +327,7 @@ BEGIN
   IF pg_catalog.cardinality(entities) = 0 AND pg_catalog.cardinality(relations) = 0 THEN
     RETURN;
   END IF;
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   PERFORM FROM rag_entities e WHERE e.id = ANY (entities) OR e.merged_into = ANY (entities) ORDER BY e.id FOR UPDATE;
   PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR UPDATE;
   DELETE FROM rag_entity_mentions m WHERE m.chunk_id = ANY (chunks);
@@ -352,6 +352,7 @@ BEGIN
       WHERE (r.source_id = e.id OR r.target_id = e.id)
         AND (r.is_imported OR EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id))
     );
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$;
 
@@ -1121,9 +1122,9 @@ $$;
 CREATE FUNCTION public.rag_mention_facts(chunk uuid, entities uuid[], relations uuid[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
-    SET "ragschema.settling" TO 'on'
     AS $$
 BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   INSERT INTO rag_entity_mentions (chunk_id, entity_id)
   SELECT chunk, n.id FROM pg_catalog.unnest(entities) AS n (id) ORDER BY n.id
   ON CONFLICT DO NOTHING;
@@ -1131,6 +1132,7 @@ BEGIN
   SELECT chunk, n.id FROM pg_catalog.unnest(relations) AS n (id) ORDER BY n.id
   ON CONFLICT DO NOTHING;
   PERFORM rag_set_current_facts(entities, relations);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$;
 
@@ -1166,7 +1168,6 @@ CREATE FUNCTION public.rag_merge_entity(kept uuid, merged uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET "ragschema.settling" TO 'on'
     AS $$
 DECLARE
   relation record;
@@ -1176,6 +1177,7 @@ DECLARE
   relations jsonb := '[]';
   settled uuid[] := '{}';
 BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = merged ORDER BY e.id FOR UPDATE;
   FOR relation IN
     SELECT r.id, r.relation_type, r.is_imported, r.weight, r.description, r.properties,
@@ -1227,6 +1229,7 @@ BEGIN
   UPDATE rag_entities e SET merged_into = kept, is_current = false, is_imported = false
   WHERE e.id = merged OR e.merged_into = merged;
   PERFORM rag_set_current_facts(ARRAY[kept], settled);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$;
 
@@ -1431,7 +1434,6 @@ CREATE FUNCTION public.rag_settle_facts(changed uuid[], copies uuid[], originals
     SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
-    SET "ragschema.settling" TO 'on'
     AS $$
 DECLARE
   entities uuid[];
@@ -1451,6 +1453,7 @@ BEGIN
   IF pg_catalog.cardinality(copies) > 0 THEN
     PERFORM FROM rag_entities e WHERE e.id = ANY (entities) ORDER BY e.id FOR NO KEY UPDATE;
     PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR NO KEY UPDATE;
+    PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
     INSERT INTO rag_extractions (chunk_id, extractor_version, created_at)
     SELECT n.copy, x.extractor_version, x.created_at
     FROM ROWS FROM (pg_catalog.unnest(copies), pg_catalog.unnest(originals)) AS n (copy, original)
@@ -1472,6 +1475,7 @@ BEGIN
       SELECT m.relation_id FROM rag_relation_mentions m WHERE m.chunk_id = n.original OFFSET 0
     ) AS m
     ON CONFLICT DO NOTHING;
+    PERFORM pg_catalog.set_config('ragschema.settling', '', true);
   END IF;
   PERFORM rag_set_current_facts(entities, relations);
 END
@@ -1545,7 +1549,6 @@ CREATE FUNCTION public.rag_undo_merge(merged uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
     SET enable_seqscan TO 'off'
-    SET "ragschema.settling" TO 'on'
     AS $$
 DECLARE
   kept uuid;
@@ -1553,6 +1556,7 @@ DECLARE
   relation record;
   settled uuid[] := '{}';
 BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   SELECT g.kept_id, g.moved INTO kept, log FROM rag_entity_merges g WHERE g.merged_id = merged FOR UPDATE;
   PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = kept ORDER BY e.id FOR UPDATE;
   PERFORM FROM rag_relations r
@@ -1606,6 +1610,7 @@ BEGIN
     SELECT f.id FROM former f
   );
   PERFORM rag_set_current_facts(ARRAY[kept, merged], settled);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$;
 

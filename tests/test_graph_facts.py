@@ -451,10 +451,10 @@ def test_recording_races_publishing_and_purging(engine: sa.Engine) -> None:
     [
         (lambda: NewEntity("", "Ada"), "entity_type is ''"),
         (lambda: NewEntity("person", "\u200b"), "name is "),
-        (lambda: NewEntity("person", "x" * 1001), "of 1,001 bytes"),
+        (lambda: NewEntity("person", "x" * 1001), "which is no name of 1 to 1,000 bytes"),
         (lambda: NewEntity("person", "Ada", aliases="Countess"), "aliases is one str"),
-        (lambda: knows("Ada", "Bob", weight=-1), "weight is -1"),
-        (lambda: knows("Ada", "Bob", weight=float("nan")), "weight is nan"),
+        (lambda: knows("Ada", "Bob", weight=-1), "weight of a relation is -1"),
+        (lambda: knows("Ada", "Bob", weight=float("nan")), "weight of a relation is nan"),
         (lambda: NewRelation("Ada", "knows", ("person", "Bob")), "source is 'Ada'"),  # type: ignore[arg-type]
     ],
 )
@@ -476,7 +476,7 @@ def test_pages_of_pending_chunks_come_to_an_end(session: Session) -> None:
         seen += [chunk.content for chunk in page]
         page = pending_extraction(session, "x", after=page[-1].id, limit=3)
     assert sorted(seen) == [f"text {number}" for number in range(7)]
-    with pytest.raises(GraphError, match="limit is 0"):
+    with pytest.raises(GraphError, match="limit of a page is 0"):
         pending_extraction(session, "x", limit=0)
 
 

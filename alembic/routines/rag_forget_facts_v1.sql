@@ -6,7 +6,6 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
-SET ragschema.settling = 'on'
 AS $$
 DECLARE
   entities uuid[];
@@ -19,6 +18,7 @@ BEGIN
   IF pg_catalog.cardinality(entities) = 0 AND pg_catalog.cardinality(relations) = 0 THEN
     RETURN;
   END IF;
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   PERFORM FROM rag_entities e WHERE e.id = ANY (entities) OR e.merged_into = ANY (entities) ORDER BY e.id FOR UPDATE;
   PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR UPDATE;
   DELETE FROM rag_entity_mentions m WHERE m.chunk_id = ANY (chunks);
@@ -43,5 +43,6 @@ BEGIN
       WHERE (r.source_id = e.id OR r.target_id = e.id)
         AND (r.is_imported OR EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id))
     );
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$

@@ -5,7 +5,6 @@ CREATE OR REPLACE FUNCTION rag_merge_entity(kept uuid, merged uuid) RETURNS void
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET enable_seqscan = off
-SET ragschema.settling = 'on'
 AS $$
 DECLARE
   relation record;
@@ -15,6 +14,7 @@ DECLARE
   relations jsonb := '[]';
   settled uuid[] := '{}';
 BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = merged ORDER BY e.id FOR UPDATE;
   FOR relation IN
     SELECT r.id, r.relation_type, r.is_imported, r.weight, r.description, r.properties,
@@ -66,5 +66,6 @@ BEGIN
   UPDATE rag_entities e SET merged_into = kept, is_current = false, is_imported = false
   WHERE e.id = merged OR e.merged_into = merged;
   PERFORM rag_set_current_facts(ARRAY[kept], settled);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$

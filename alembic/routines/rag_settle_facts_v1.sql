@@ -7,7 +7,6 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan
-SET ragschema.settling = 'on'
 AS $$
 DECLARE
   entities uuid[];
@@ -27,6 +26,7 @@ BEGIN
   IF pg_catalog.cardinality(copies) > 0 THEN
     PERFORM FROM rag_entities e WHERE e.id = ANY (entities) ORDER BY e.id FOR NO KEY UPDATE;
     PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR NO KEY UPDATE;
+    PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
     INSERT INTO rag_extractions (chunk_id, extractor_version, created_at)
     SELECT n.copy, x.extractor_version, x.created_at
     FROM ROWS FROM (pg_catalog.unnest(copies), pg_catalog.unnest(originals)) AS n (copy, original)
@@ -48,6 +48,7 @@ BEGIN
       SELECT m.relation_id FROM rag_relation_mentions m WHERE m.chunk_id = n.original OFFSET 0
     ) AS m
     ON CONFLICT DO NOTHING;
+    PERFORM pg_catalog.set_config('ragschema.settling', '', true);
   END IF;
   PERFORM rag_set_current_facts(entities, relations);
 END

@@ -4,7 +4,6 @@ CREATE OR REPLACE FUNCTION rag_undo_merge(merged uuid) RETURNS void
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 SET enable_seqscan = off
-SET ragschema.settling = 'on'
 AS $$
 DECLARE
   kept uuid;
@@ -12,6 +11,7 @@ DECLARE
   relation record;
   settled uuid[] := '{}';
 BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   SELECT g.kept_id, g.moved INTO kept, log FROM rag_entity_merges g WHERE g.merged_id = merged FOR UPDATE;
   PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = kept ORDER BY e.id FOR UPDATE;
   PERFORM FROM rag_relations r
@@ -65,5 +65,6 @@ BEGIN
     SELECT f.id FROM former f
   );
   PERFORM rag_set_current_facts(ARRAY[kept, merged], settled);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$

@@ -109,7 +109,7 @@ def pending_extraction(
     if after is not None:
         check_id("after", after)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 2**31 - 1:
-        raise GraphError(f"limit is {limit!r:.60}.", "Pass a whole number, 1 or more.")
+        raise GraphError(f"The limit of a page is {limit!r:.60}.", "Pass a whole number, 1 or more.")
     parameters = {"extractor_version": extractor_version, "after": after or UUID(int=0), "limit": limit}
     return [PendingChunk(*row) for row in session.execute(statements.PENDING, parameters)]
 

@@ -78,7 +78,9 @@ class NewRelation:
             check_text("description", self.description, GraphError)
         weight = self.weight
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not _is_weight(weight):
-            raise GraphError(f"weight is {weight!r:.60}.", "Pass a number from 0 to 3e38, 1 by default.")
+            raise GraphError(
+                f"The weight of a relation is {weight!r:.60}.", "Pass a number from 0 to 3e38, 1 by default."
+            )
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ def check_word(name: str, value: object) -> None:
     assert isinstance(value, str)
     if not value.strip() or len(value.encode()) > WORD_BYTES:
         raise GraphError(
-            f"{name} is {value!r:.60}, of {len(value.encode()):,} bytes.",
-            f"Pass a word of 1 to {WORD_BYTES} bytes.",
+            f"{name} is {value!r:.60}, which is no word of 1 to {WORD_BYTES} bytes.",
+            "Pass the extractor's own short word.",
         )
 
 
@@ -142,8 +144,8 @@ def check_name(name: str, value: object) -> None:
     key = unicodedata.normalize("NFKC", value).lower()
     if not seen or len(value.encode()) > NAME_BYTES or len(key.encode()) > 2 * NAME_BYTES:
         raise GraphError(
-            f"{name} is {value!r:.60}, of {len(value.encode()):,} bytes.",
-            f"Pass a name of 1 to {NAME_BYTES:,} bytes; what is longer is a description.",
+            f"{name} is {value!r:.60}, which is no name of 1 to {NAME_BYTES:,} bytes that can be seen.",
+            "Pass a name; what is longer is a description.",
         )
 
 
@@ -161,7 +163,9 @@ def check_id(name: str, value: object) -> None:
 
 def _check_end(name: str, value: object) -> None:
     if not isinstance(value, tuple) or len(value) != 2:
-        raise GraphError(f"{name} is {value!r:.60}.", 'Pass a type and a name: ("person", "Ada Lovelace").')
+        raise GraphError(
+            f"{name} is {value!r:.60}, not a type and a name.", 'Pass both: ("person", "Ada Lovelace").'
+        )
     check_word(f"{name}[0]", value[0])
     check_name(f"{name}[1]", value[1])
 
