@@ -188,10 +188,10 @@ class Ours:
         """Store the same vectors in a model of bits, and index it."""
         add_model(self.database, BITS, DIMENSIONS, index_type="bit")
         with self.engine.connect() as connection:
-            result = connection.execution_options(yield_per=5_000).execute(
+            result = connection.execution_options(stream_results=True).execute(
                 sa.text("SELECT id, content FROM rag_chunks WHERE is_current")
             )
-            for rows in result.partitions():
+            for rows in result.partitions(5_000):
                 vectors = self.corpus.vectors[[self.corpus.places[parse(row.content)] for row in rows]]
                 with self.engine.begin() as writing:
                     store_embeddings(writing, [row.id for row in rows], vectors, BITS)
@@ -369,11 +369,11 @@ def measure(
         ours = Ours(database, corpus, measured)
         ours.load()
         ours.search(queries, nearest, HALF, "search")
+        ours.write(options.calls)
+        ours.claim(options.calls)
         ours.add_bits()
         ours.search(queries, nearest, BITS, "search by bits")
         ours.health(rebuilds=options.rebuild)
-        ours.write(options.calls)
-        ours.claim(options.calls)
         ours.engine.dispose()
         measuring.drop(database)
     return measured.values, theirs
