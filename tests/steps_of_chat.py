@@ -128,7 +128,7 @@ class Begin(Step):
 
     user: str | None
 
-    weight = 3
+    weight = 5
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Begin]:
@@ -204,7 +204,7 @@ class Branch(Step):
     session: int
     message: int
 
-    weight = 3
+    weight = 5
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Branch]:
@@ -233,7 +233,7 @@ class EndSession(Step):
     session: int
     how: str
 
-    weight = 3
+    weight = 5
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[EndSession]:

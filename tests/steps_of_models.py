@@ -28,7 +28,7 @@ def _find(world: World) -> int | None:
 class AddModel(Step):
     """Another model is registered: active at once where there is no chunk, else beside the column."""
 
-    weight = 3
+    weight = 8
     commits = True
 
     @classmethod
@@ -52,7 +52,7 @@ class AddModel(Step):
 class Backfill(Step):
     """The chunks that wait for the other model are embedded by a worker."""
 
-    weight = 3
+    weight = 8
     commits = True
 
     @classmethod
@@ -85,7 +85,7 @@ class SwitchModel(Step):
 
     how: str
 
-    weight = 4
+    weight = 10
     commits = True
 
     @classmethod

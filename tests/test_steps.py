@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 import steps_of_chat
 import steps_of_collections
@@ -24,7 +23,7 @@ import steps_of_publishing
 import steps_of_sql
 from conftest import made_database
 from publishing import drop_triggers
-from random_steps import Step, Together, run_program, steps_of
+from random_steps import Step, Together, programs, run_program
 
 STEPS = int(os.environ.get("RAG_TEST_STEPS", "2000"))
 SEED = os.environ.get("RAG_TEST_SEED")
@@ -48,15 +47,6 @@ def families() -> dict[str, Any]:
         "chat": steps_of_chat.Chat(),
         "jobs": steps_of_jobs.Jobs(),
     }
-
-
-def programs(kinds: Sequence[type[Step]]) -> st.SearchStrategy[list[Step]]:
-    """Return a strategy of programs; a step that is None is left out, so that failing programs become short."""
-    drawn = steps_of(kinds)
-    step = st.integers(0, 19).flatmap(lambda number: drawn if number else st.none())
-    return st.lists(step, min_size=LENGTH, max_size=LENGTH).map(
-        lambda steps: [each for each in steps if each is not None]
-    )
 
 
 def names_in(program: Sequence[Step]) -> Iterator[str]:
@@ -89,7 +79,7 @@ def test_random_steps_leave_what_the_model_says(
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(programs(kinds))
+    @given(programs(kinds, LENGTH))
     def run(program: list[Step]) -> None:
         drawn.update(names_in(program))
         with made_database(server, template) as database:
