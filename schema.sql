@@ -103,10 +103,15 @@ $$;
 CREATE FUNCTION public.rag_chunk_moved() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   foreign_event uuid;
 BEGIN
+  PERFORM rag_set_current_chunks(d.id)
+  FROM rag_documents d
+  WHERE d.current_version_id IN (OLD.version_id, NEW.version_id)
+    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id);
   IF EXISTS (
     SELECT FROM rag_document_versions home
     JOIN rag_document_versions former ON former.id = OLD.version_id

@@ -133,7 +133,7 @@ class State:
             for row in events
             if row.kind != "deleted"
         ]
-        return [id_ for _, id_ in sorted(listed)]  # type: ignore[misc, type-var]
+        return [id_ for _, id_ in sorted(listed)]  # type: ignore[misc]
 
     def contents(self, version: UUID | None) -> tuple[str, ...]:
         return tuple(self.chunks[id_].content for id_ in self.manifest(version))
@@ -259,7 +259,9 @@ def read_state(connection: sa.Connection) -> State:
         for row in connection.execute(_CHUNKS)
     }
     for chunk in skipped:
-        assert not skipped[chunk] & embedded.get(chunk, set()), f"chunk {chunk} is embedded, and is said not to be"
+        assert not skipped[chunk] & embedded.get(chunk, set()), (
+            f"chunk {chunk} is embedded, and is said not to be"
+        )
     for chunk, mark in marks:
         assert mark == mark_of(chunks[chunk].content), f"chunk {chunk} has another text's embedding"
     events = {
@@ -294,7 +296,8 @@ SELECT id AS chunk_id, 1 AS model_id, embedding_error,
     CAST(trim(both '[]' from CAST(subvector(embedding, 1, 1) AS text)) AS float8) AS mark
 FROM rag_chunks WHERE embedding IS NOT NULL OR embedding_error IS NOT NULL
 UNION ALL
-SELECT chunk_id, model_id, embedding_error, CAST(trim(both '[]' from CAST(subvector(embedding, 1, 1) AS text)) AS float8)
+SELECT chunk_id, model_id, embedding_error,
+    CAST(trim(both '[]' from CAST(subvector(embedding, 1, 1) AS text)) AS float8)
 FROM rag_chunk_embeddings
 """)
 _EVENTS = sa.text(

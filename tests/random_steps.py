@@ -1,9 +1,9 @@
 """Programs of random steps, run on a database and on a model in memory, which are compared after each step.
 
-A step is plain data that names nothing of the database: which of so many versions it means is a number, taken modulo how
-many there are. So any list of steps is a program, hypothesis can shorten it, and what it prints can be run again with
-`run_program`. A family of operations is a module ``steps_of_...`` with one class each; to add one, name it in `FAMILIES`
-of tests/test_steps.py.
+A step is plain data that names nothing of the database: which of so many versions it means is a number, taken modulo
+how many there are. So any list of steps is a program, hypothesis can shorten it, and what it prints can be run again
+with `run_program`. A family of operations is a module ``steps_of_...`` with a class for each, and a tuple ``STEPS`` of
+them; to add one, name it in tests/test_steps.py, in the tuple of steps and in `families`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Together(Step):
             raise RolledBack
 
 
-class RolledBack(Exception):  # noqa: N818 - nothing went wrong
+class RolledBack(Exception):
     """A program's transaction that ends by ROLLBACK."""
 
 
@@ -82,7 +82,7 @@ class World:
         self.done: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.is_by_hand = False
-        self._ids = random.Random(0)  # noqa: S311
+        self._ids = random.Random(0)
         self._connection: sa.Connection | None = None
 
     @property
@@ -241,11 +241,7 @@ _STRIDE = 37
 
 def _deck(kinds: Sequence[type[Step]], inner: st.SearchStrategy[Step]) -> list[st.SearchStrategy[Any]]:
     """Return the strategies of steps, each as often as its weight says."""
-    return [
-        strategy
-        for kind in kinds
-        for strategy in [kind.drawn_around(inner)] * kind.weight
-    ]
+    return [strategy for kind in kinds for strategy in [kind.drawn_around(inner)] * kind.weight]
 
 
 def _any_of(deck: Sequence[st.SearchStrategy[Any]], turn: int = 0) -> st.SearchStrategy[Any]:

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from model_of_steps import Model, State
-from random_steps import Step, World, articles, numbers, pick
 from ragschema import chat
 from ragschema.chat import CitationState, NewMessage, UnknownSession
+from random_steps import Step, World, articles, numbers, pick
 
 LATE = datetime(9999, 1, 1, tzinfo=UTC)
 _CHECKED = 6  # messages whose citations are looked at after each step

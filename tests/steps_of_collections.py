@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from model_of_steps import Model
-from random_steps import Step, World, articles, numbers
 from ragschema import collections
 from ragschema.collections import CollectionError
+from random_steps import Step, World, articles, numbers
 
 NAMES = ("laws", "news", "notes")
 
@@ -145,9 +145,7 @@ class Add(Step):
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Add]:
-        return st.builds(
-            cls, numbers, st.lists(articles, min_size=1, max_size=3, unique=True).map(tuple)
-        )
+        return st.builds(cls, numbers, st.lists(articles, min_size=1, max_size=3, unique=True).map(tuple))
 
     def run(self, world: World) -> None:
         found = _of(world).pick(self.collection)
@@ -171,9 +169,7 @@ class Remove(Step):
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Remove]:
-        return st.builds(
-            cls, numbers, st.lists(articles, min_size=1, max_size=2, unique=True).map(tuple)
-        )
+        return st.builds(cls, numbers, st.lists(articles, min_size=1, max_size=2, unique=True).map(tuple))
 
     def run(self, world: World) -> None:
         found = _of(world).pick(self.collection)

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from model_of_steps import Model
-from random_steps import ARTICLES, Step, World, numbers, pick
 from ragschema import jobs
 from ragschema.jobs import ClaimedJob
 from ragschema.models import JobStatus
+from random_steps import ARTICLES, Step, World, numbers, pick
 
 TYPES = ("read", "embed")
 ATTEMPTS = 2
@@ -100,9 +100,7 @@ class Enqueue(Step):
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Enqueue]:
-        return st.builds(
-            cls, st.sampled_from(TYPES), st.sampled_from([None, *ARTICLES]), st.integers(0, 1)
-        )
+        return st.builds(cls, st.sampled_from(TYPES), st.sampled_from([None, *ARTICLES]), st.integers(0, 1))
 
     def run(self, world: World) -> None:
         kept = _of(world)

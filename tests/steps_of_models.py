@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import sessionmaker
 
 from model_of_steps import COLUMN
-from random_steps import Step, World
 from ragschema import embedding_models, jobs
 from ragschema.embedding_models import JOB_TYPE
 from ragschema.errors import ModelRefused
+from random_steps import Step, World
 from steps_of_publishing import OTHER_DIMENSIONS, embed
 
 KEY = "another model"

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import sessionmaker
 
 from model_of_steps import COLUMN, SeenDocument, SeenVersion, State, mark_of
-from random_steps import Step, World, articles, contents, numbers, pick, titles
 from ragschema import publishing
 from ragschema.models import ChunkEventType
 from ragschema.publishing import BulkDocument, DocumentDeleted, StalePlan, UnknownDocument, VersionPlan
 from ragschema.queries import pending_embeddings
+from random_steps import Step, World, articles, contents, numbers, pick, titles
+from steps_of_collections import Collections
 
 LATE = datetime(9999, 1, 1, tzinfo=UTC)
 DIMENSIONS = {COLUMN: 768}
@@ -127,7 +128,8 @@ class Publish(Step):
 
     Attributes:
         said: The version.
-        given: Which embeddings come with it: those that are ``asked`` for, of ``all`` texts, of all ``models``, or none.
+        given: Which embeddings come with it: those that are ``asked`` for, of ``all`` texts, of all
+            ``models``, or none.
         copies: Whether unchanged chunks are copied.
         undelete: Whether it is undeleted.
         between: What happens between plan and publication.
@@ -157,8 +159,8 @@ class Publish(Step):
 
     def run(self, world: World) -> None:
         said, article = self.said, self.said.article
-        collections = world.model.families.get("collections")
-        joined = collections.pick(self.collection) if collections else None
+        collections: Collections = world.model.families["collections"]
+        joined = collections.pick(self.collection)
         ids = [joined.id] if joined else []
         is_withheld = _is_deleted(world.corpus, article) and not self.undelete
         if is_withheld:
@@ -189,7 +191,7 @@ class Publish(Step):
             check_embedded(world, _both(at_plan, before), article, given)
         document = world.corpus.find(article)
         if joined is not None and document is not None:
-            collections.find(ids[0]).documents.add(document)
+            joined.documents.add(document)
         world.did(self)
 
     def _plan(self, world: World, collection_ids: list[UUID]) -> VersionPlan:
@@ -465,9 +467,10 @@ class Undelete(Step):
         were = [each for each in found if _is_deleted(world.corpus, each)]
         expected = world.corpus.seen()
         expected |= {each: expected[each]._replace(is_deleted=False) for each in found}
-        for article in found:
-            done = publishing.undelete_document(world.connection, article)
-            assert (done.deleted_at is not None) == (article in were)
+        done = publishing.undelete_documents(world.connection, self.articles)
+        assert {*done.undeleted} == {*were}
+        assert done.already == len(found) - len(were)
+        assert {*done.unknown} == {*self.articles} - {*found}
         world.adopt(expected, world.connection)
         world.did(self)
 
@@ -491,7 +494,9 @@ class Purge(Step):
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Purge]:
-        return st.builds(cls, st.lists(articles, min_size=1, max_size=2, unique=True).map(tuple), st.booleans())
+        return st.builds(
+            cls, st.lists(articles, min_size=1, max_size=2, unique=True).map(tuple), st.booleans()
+        )
 
     def run(self, world: World) -> None:
         ids = {each: world.corpus.find(each) for each in self.articles}
@@ -625,9 +630,7 @@ class StoreEmbeddings(Step):
             assert publishing.skip_embeddings(world.connection, {chunk: "too long"}, key) == 1
             corpus.chunks[chunk] = row._replace(skipped=row.skipped | {model})
         else:
-            done = publishing.store_embeddings(
-                world.connection, [chunk], embed(model, [row.content]), key
-            )
+            done = publishing.store_embeddings(world.connection, [chunk], embed(model, [row.content]), key)
             assert done.stored == (chunk,)
             corpus.chunks[chunk] = row._replace(embedded=row.embedded | {model})
         world.did(self)

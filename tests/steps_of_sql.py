@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-
 from hypothesis import strategies as st
+
 from model_of_steps import Chunk, Document, Event, Version
 from random_steps import Step, World, articles, contents, numbers, pick, texts
 

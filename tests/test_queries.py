@@ -41,7 +41,7 @@ from ragschema import (
 from ragschema.database.settings import Database
 from ragschema.embeddings.wire import Vector
 from ragschema.publishing import retire_document
-from ragschema.queries import hybrid
+from ragschema.queries import word_hits
 
 DOCUMENTS, CHUNKS = 1000, 4
 
@@ -564,7 +564,7 @@ def test_a_path_with_quotes_and_backslashes_finds_its_chunk(session: Session, tr
 
 
 def test_only_the_first_words_are_searched_for(session: Session) -> None:
-    filler = " ".join(f"{'filler' * number}" for number in range(1, hybrid.WORDS + 1))
+    filler = " ".join(f"{'filler' * number}" for number in range(1, word_hits.WORDS + 1))
     assert session.execute(hybrid_search(None, f"{filler} word21")).all() == []
     assert session.execute(hybrid_search(None, f"word21 {filler}")).all() != []
 

@@ -1,7 +1,7 @@
 """Random programs of everything that changes the database leave it as a small model in memory says, step by step.
 
-``RAG_TEST_STEPS`` says how many steps are run (2,000 by default), ``RAG_TEST_SEED`` which: by default the same ones each
-time. What fails is printed as a program; `random_steps.run_program` runs it again.
+``RAG_TEST_STEPS`` says how many steps are run (2,000 by default), ``RAG_TEST_SEED`` which: by default the same ones
+each time. What fails is printed as a program; `random_steps.run_program` runs it again.
 """
 
 from __future__ import annotations
@@ -95,7 +95,6 @@ def test_random_steps_leave_what_the_model_says(
     (seed(int(SEED))(run) if SEED is not None else run)()
 
     least = min(STEPS, 2000) * share / 2000
-    rare = {
-        kind.__name__: (drawn[kind.__name__], done[kind.__name__]) for kind in kinds if drawn[kind.__name__] < 10 * least
-    }
+    names = [kind.__name__ for kind in kinds]
+    rare = {name: (drawn[name], done[name]) for name in names if drawn[name] < 10 * least}
     assert not rare, f"too rare: {rare}"
