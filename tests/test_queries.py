@@ -572,7 +572,7 @@ def test_only_the_first_words_are_searched_for(session: Session) -> None:
 def test_common_words_are_passed_over_while_there_are_rarer_ones(
     session: Session, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hybrid, "COMMON", 50)
+    monkeypatch.setattr(word_hits, "COMMON", 50)
     rare = session.execute(hybrid_search(None, "common word21", limit=200, rrf_k=61)).all()
     assert len(rare) == sum("word21" in words_of(row.content) for row in truth.rows.values())
     common = session.execute(hybrid_search(None, "common article", limit=200, rrf_k=61)).all()
