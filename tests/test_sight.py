@@ -102,6 +102,8 @@ WRITES = {
 
 def test_what_writes_rows_names_who_refuses_it(owned: Callable[[str], Database], run: Command) -> None:
     as_owner = owned(read_manifest().head)
+    with connect(as_owner) as connection:
+        connection.execute("INSERT INTO rag_chat_sessions (updated_at) VALUES ('2000-01-01')")
     for table, words in WRITES.items():
         force(as_owner, table)
         refused = run("rag", *words, DATABASE_URL=as_owner.libpq_url())
