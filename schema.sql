@@ -24,7 +24,9 @@ CREATE FUNCTION public.rag_chunk_deleted() RETURNS trigger
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-  UPDATE rag_chunk_events SET chunk_id = NULL WHERE chunk_id = OLD.id AND event_type OPERATOR(pg_catalog.=) 'deleted';
+  UPDATE rag_chunk_events e SET chunk_id = NULL
+  WHERE e.chunk_id = OLD.id AND e.event_type OPERATOR(pg_catalog.=) 'deleted'
+    AND (SELECT v.id FROM rag_document_versions v WHERE v.id = e.version_id) IS NOT NULL;
   RETURN OLD;
 END
 $$;
@@ -116,10 +118,15 @@ $$;
 CREATE FUNCTION public.rag_chunk_moved() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   foreign_event uuid;
 BEGIN
+  PERFORM rag_set_current_chunks(d.id)
+  FROM rag_documents d
+  WHERE d.current_version_id IN (OLD.version_id, NEW.version_id)
+    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id);
   IF EXISTS (
     SELECT FROM rag_document_versions home
     JOIN rag_document_versions former ON former.id = OLD.version_id

@@ -1,7 +1,7 @@
 -- What all revisions leave in an empty schema. Run it with a search_path of that schema, then pgvector's.
 -- Written by: uv run rag migrate freeze
 -- Head: 20261128170110
--- Of: sha256:339e71210ab4baac98ca3bf2ceb32377257c69f38d320d2e5a62669dff1bb8ab
+-- Of: sha256:6219b0195d8c773756dc24b74eee3579788ce1fe6bf1fd734e4bfa726ad59570
 --
 CREATE TYPE chunk_event_type AS ENUM (
     'added',
@@ -22,7 +22,9 @@ CREATE FUNCTION rag_chunk_deleted() RETURNS trigger
     SET search_path FROM CURRENT
     AS $$
 BEGIN
-  UPDATE rag_chunk_events SET chunk_id = NULL WHERE chunk_id = OLD.id AND event_type OPERATOR(pg_catalog.=) 'deleted';
+  UPDATE rag_chunk_events e SET chunk_id = NULL
+  WHERE e.chunk_id = OLD.id AND e.event_type OPERATOR(pg_catalog.=) 'deleted'
+    AND (SELECT v.id FROM rag_document_versions v WHERE v.id = e.version_id) IS NOT NULL;
   RETURN OLD;
 END
 $$;
@@ -114,10 +116,15 @@ $$;
 CREATE FUNCTION rag_chunk_moved() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path FROM CURRENT
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   foreign_event uuid;
 BEGIN
+  PERFORM rag_set_current_chunks(d.id)
+  FROM rag_documents d
+  WHERE d.current_version_id IN (OLD.version_id, NEW.version_id)
+    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id);
   IF EXISTS (
     SELECT FROM rag_document_versions home
     JOIN rag_document_versions former ON former.id = OLD.version_id

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from ragschema.operations_v2 import create_function, drop_function
 
 revision = "20261128170000"
-down_revision = "20261128160030"
+down_revision = "20261128165010"
 branch_labels = None
 depends_on = None
 

@@ -32,6 +32,7 @@ set_metadata = awaited(publishing.set_metadata)
 skip_embeddings = awaited(publishing.skip_embeddings)
 store_embeddings = awaited(publishing.store_embeddings)
 undelete_document = awaited(publishing.undelete_document)
+undelete_documents = awaited(publishing.undelete_documents)
 search_settings = awaited(queries.search_settings)
 use_schema = awaited(_use_schema)
 
@@ -58,5 +59,6 @@ __all__ = [
     "skip_embeddings",
     "store_embeddings",
     "undelete_document",
+    "undelete_documents",
     "use_schema",
 ]

@@ -35,8 +35,8 @@ from ragschema.index_health import IndexHealth, Maintenance, Rebuild
 from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
 from ragschema.migrations.adoption import Adoption
+from ragschema.migrations.checks import Check
 from ragschema.migrations.grants import Grants
-from ragschema.migrations.health import Check
 from ragschema.migrations.inspection import HistoryEntry
 from ragschema.migrations.preparation import Preparation
 from ragschema.migrations.repair import Repair
@@ -122,6 +122,7 @@ DOCUMENTS: dict[str, Any] = {
     "grants": Grants,
     "collections list": _object("Collections", collections=list[CollectionRecord]),
     "collections create": CollectionRecord,
+    "collections update": CollectionRecord,
     "collections add": AddedDocuments,
     "collections remove": RemovedDocuments,
     "collections delete": DeletedCollection,

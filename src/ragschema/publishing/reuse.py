@@ -67,7 +67,6 @@ def complete(
         for model in live.all
     )
     active = next((each for each in needs if each.model.is_active), None)
-    kept = {row.id for row in reused if row is not None}
     first = seen.rows[0] if seen.rows else None
     return replace(
         plan,
@@ -77,9 +76,6 @@ def complete(
         base_version_number=(first and first.current_version_number) or 0,
         places=_places(contents, locations, event_types, reused, active, chunks),
         gone=tuple(Gone(previous[place].id, previous[place].place) for place in gone),
-        hidden=tuple(
-            row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
-        ),
         texts_to_embed=active.texts_to_embed if active else (),
         is_up_to_date=first is not None
         and _says_the_same(plan, first)

@@ -35,6 +35,16 @@ def hide_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
     return len(hidden)
 
 
+def show_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
+    """Say of documents, which are locked, that they are not deleted; return how many chunks were shown.
+
+    Of each exactly the chunks of its current version are current then.
+    """
+    parameters = {"document_ids": list(document_ids)}
+    changed = connection_of(session).execute(_SHOW_DOCUMENTS, parameters).scalars().all()
+    return changed.count(True)
+
+
 def unmark_deleted(session: Executor, document_id: UUID) -> None:
     """Say of a document that it is not deleted, before its chunks are shown."""
     connection_of(session).execute(_UNMARK, {"document_id": document_id})
@@ -87,5 +97,38 @@ WHERE id = ANY(ARRAY(
     WHERE c.id = ANY(ARRAY(SELECT id FROM written)) AND (SELECT {SETTLING}) IS NOT NULL ORDER BY c.id FOR UPDATE
 ))
 RETURNING id
+""")
+_SHOW_DOCUMENTS = sa.text(f"""
+WITH documents AS (
+    UPDATE rag_documents SET deleted_at = NULL, updated_at = now() WHERE id = ANY(CAST(:document_ids AS uuid[]))
+    RETURNING id, current_version_id, text_config
+), manifest AS MATERIALIZED (
+    SELECT e.chunk_id AS id
+    FROM documents d CROSS JOIN {rows_of("rag_chunk_events", "version_id", "d.current_version_id")} e
+    WHERE e.event_type <> 'deleted'
+    UNION
+    SELECT c.id
+    FROM documents d CROSS JOIN {rows_of("rag_chunks", "version_id", "d.current_version_id", "id")} c
+    WHERE (
+        SELECT e.id FROM rag_chunk_events e WHERE {is_one("e.version_id", "d.current_version_id")}
+        ORDER BY e.version_id LIMIT 1
+    ) IS NULL
+), written AS MATERIALIZED (
+    SELECT c.id, c.is_current, d.text_config
+    FROM documents d
+    CROSS JOIN {rows_of("rag_document_versions", "document_id", "d.id", "id")} v
+    CROSS JOIN {rows_of("rag_chunks", "version_id", "v.id", "id, is_current")} c
+), wrong AS MATERIALIZED (
+    SELECT w.id, w.text_config FROM written w FULL JOIN manifest m ON m.id = w.id
+    WHERE w.is_current <> (m.id IS NOT NULL)
+)
+UPDATE rag_chunks c
+SET is_current = NOT c.is_current,
+    text_config = CASE WHEN c.is_current THEN c.text_config ELSE wrong.text_config END
+FROM wrong
+WHERE c.id = wrong.id AND c.id = ANY(ARRAY(
+    SELECT c.id FROM rag_chunks c WHERE c.id = ANY(ARRAY(SELECT id FROM wrong)) ORDER BY c.id FOR UPDATE
+))
+RETURNING c.is_current
 """)
 _UNMARK = sa.text("UPDATE rag_documents SET deleted_at = NULL, updated_at = now() WHERE id = :document_id")

@@ -147,7 +147,7 @@ def _publish(
     join_planned(session, plan)
     rows = version_rows(plan, given, copy_unchanged=copy_unchanged and not plan.is_up_to_date)
     vectors = next((each.vectors for each in given if each.needs.model.is_column), NO_VECTORS)
-    rows |= {"embeddings": vectors, "dimension": vectors.shape[1]}
+    rows |= {"embeddings": vectors, "width": vectors.shape[1]}
     chunk_ids = rows["event_chunk_ids"][: len(plan.places)]
     of_models = embedding_rows(plan, given, chunk_ids, document.half_oid)
     if plan.is_up_to_date:
@@ -202,7 +202,7 @@ def _fill(session: Executor, rows: Mapping[str, Any]) -> int:
     """Give the rows of a version that is current already the embeddings they wait for; return how many."""
     if not rows["filled_ids"]:
         return 0
-    names = ("filled_ids", "filled_slots", "filled_sources", "embeddings", "dimension")
+    names = ("filled_ids", "filled_slots", "filled_sources", "embeddings", "width")
     return connection_of(session).execute(FILL, {name: rows[name] for name in names}).rowcount
 
 
