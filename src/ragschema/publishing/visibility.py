@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -22,12 +23,17 @@ def show_version(session: Executor, document_id: UUID, version_id: UUID, text_co
     return changed.count(True), changed.count(False)
 
 
-def hide_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
-    """Say of documents, which are locked, that they are deleted from now on; return how many chunks were hidden.
+def hide_documents(session: Executor, since: Mapping[UUID, datetime | None]) -> int:
+    """Say of documents, which are locked, that they are deleted; return how many chunks were hidden.
 
     One that was deleted before keeps its time.
+
+    Args:
+        session: A session or connection.
+        since: By document, since when it is deleted; None, and a time that is still to come: from now on.
     """
-    return connection_of(session).execute(_HIDE, {"document_ids": list(document_ids)}).rowcount
+    parameters = {"document_ids": [*since], "since": [*since.values()]}
+    return connection_of(session).execute(_HIDE, parameters).rowcount
 
 
 def unmark_deleted(session: Executor, document_id: UUID) -> None:
@@ -64,8 +70,9 @@ RETURNING c.is_current
 # Chunks are locked in the order of their ids, as workers lock those that they store embeddings of.
 _HIDE = sa.text(f"""
 WITH marked AS (
-    UPDATE rag_documents SET deleted_at = now(), updated_at = now()
-    WHERE id = ANY(CAST(:document_ids AS uuid[])) AND deleted_at IS NULL
+    UPDATE rag_documents d SET deleted_at = least(n.since, now()), updated_at = now()
+    FROM unnest(CAST(:document_ids AS uuid[]), CAST(:since AS timestamptz[])) AS n (id, since)
+    WHERE d.id = n.id AND d.id = ANY(CAST(:document_ids AS uuid[])) AND d.deleted_at IS NULL
 ), written AS MATERIALIZED (
     SELECT c.id
     FROM unnest((SELECT CAST(:document_ids AS uuid[]))) AS d (id)
