@@ -188,14 +188,14 @@ def _publish(
     written = connection_of(session).execute(statement, described | rows).one_or_none()
     if written is None:
         raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
-    number, embedded = written
+    number, embedded, hidden = written
     embedded += _embed(session, plan, of_models)
     _count_tokens(session, plan)
     has_facts = point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
     published = _published(
         plan, version_id, document.id, number, is_new=True, embedded=embedded, undeleted=undeleted
     )
-    return published, planned_changes(plan, rows, undeleted=undeleted) if has_facts else FactChanges()
+    return published, planned_changes(plan, rows, hidden, undeleted=undeleted) if has_facts else FactChanges()
 
 
 def _fill(session: Executor, rows: Mapping[str, Any]) -> int:

@@ -66,6 +66,7 @@ WITH v AS (
         SELECT c.id FROM {_VERSIONS} h CROSS JOIN {_CHUNKS} c WHERE c.is_current
         EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
     ))
+    RETURNING c.id
 ), marked AS (
     -- not with the next: to assign an embedding, even its own, is to write it anew
     UPDATE rag_chunks c SET is_current = true, text_config = :text_config FROM v
@@ -94,7 +95,7 @@ WITH v AS (
         CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){{locations}}  -- a prepared enum is one schema's
     ) AS e (id, chunk_id, ordinal, event_type{{location_columns}})
 )
-SELECT version_number, (SELECT count(*) FROM filled WHERE late) FROM v
+SELECT version_number, (SELECT count(*) FROM filled WHERE late), ARRAY(SELECT id FROM hidden) FROM v
 """
 _UNLOCATED = dict.fromkeys(
     (
@@ -124,6 +125,7 @@ WRITE, WRITE_LOCATED = (
         short(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray())),
         "version_number",
         "embedded",
+        "hidden",
     )
     for located in (_UNLOCATED, _LOCATED)
 )
