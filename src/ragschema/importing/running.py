@@ -23,7 +23,7 @@ from ragschema.importing.reports import Dimensions, Import
 from ragschema.importing.runs import LOOKED_UP, Run, Wishes, empty_obstacle, find_obstacles, refusal_of
 from ragschema.importing.sessions import connected, engine_on_url, lock
 from ragschema.importing.source_jobs import enqueue, read_jobs
-from ragschema.importing.sources import Source, answered, open_source
+from ragschema.importing.sources import Source, open_source
 from ragschema.importing.targets import (
     choose_models,
     delete,

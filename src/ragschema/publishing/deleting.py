@@ -128,7 +128,7 @@ def undelete_document(session: Executor, article_id: str) -> UndeletedDocument:
 
 
 def undelete_documents(session: Executor, article_ids: Collection[str]) -> Undeletion:
-    """Let search find deleted documents again as `undelete_document` does, all in two statements.
+    """Let search find deleted documents again as `undelete_document` does, all in three statements.
 
     In the caller's transaction; locks their rows until it ends. Right without the database's triggers. What no
     document has is in the result.

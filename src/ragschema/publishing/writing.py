@@ -25,7 +25,7 @@ from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.version_rows import embedding_rows, location_rows, version_rows
 from ragschema.publishing.visibility import show_version, unmark_deleted
-from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, FILL, WRITE, WRITE_LOCATED
+from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, EXCUSE, FILL, WRITE, WRITE_LOCATED
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
 
@@ -189,6 +189,8 @@ def _publish(
     if written is None:
         raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
     number, embedded, hidden = written
+    if embedded:
+        connection_of(session).execute(EXCUSE, {"ids": rows["filled_ids"]})
     embedded += _embed(session, plan, of_models)
     _count_tokens(session, plan)
     has_facts = point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)

@@ -129,13 +129,18 @@ WRITE, WRITE_LOCATED = (
     )
     for located in (_UNLOCATED, _LOCATED)
 )
+# A reason why a chunk has no embedding goes when one comes: too seldom for the statement that writes every version.
+EXCUSE = sa.text("""
+UPDATE rag_chunks SET embedding_error = NULL
+WHERE id = ANY(CAST(:ids AS uuid[])) AND embedding IS NOT NULL AND embedding_error IS NOT NULL
+""")
 COUNT_TOKENS = sa.text("""
 UPDATE rag_chunks c SET token_count = n.token_count
 FROM unnest(CAST(:ids AS uuid[]), CAST(:token_counts AS integer[])) AS n (id, token_count)
 WHERE c.id = n.id AND c.id = ANY(CAST(:ids AS uuid[])) AND c.token_count IS NULL
 """)
 FILL = sa.text(f"""
-UPDATE rag_chunks c SET embedding = x.embedding
+UPDATE rag_chunks c SET embedding = x.embedding, embedding_error = NULL
 FROM (
     SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding
     FROM unnest(
