@@ -16,7 +16,7 @@ importing
 embedding_models index_health
 migrations
 aio
-collections
+collections graph
 chat publishing queries
 planning
 state
@@ -94,7 +94,7 @@ def test_nobody_takes_the_metadata_before_the_models_are_in_it() -> None:
         "schema/collections.py",
         "schema/documents.py",
         "schema/embedding_models.py",
-            "schema/graph.py",
+        "schema/graph.py",
         "schema/jobs.py",
         "schema/schedules.py",
     }

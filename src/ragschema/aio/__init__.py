@@ -4,14 +4,15 @@
         await aio.publish(session, plan, embeddings)
 
 Arguments, results and errors are those of the functions of the same name in `ragschema.publishing`; those of the
-queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`, those of collections in
+queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`, those of the graph in
+`ragschema.aio.graph`, those of collections in
 `ragschema.aio.collections`. Statement builders need no such form: a session of either kind executes them.
 """
 
 from __future__ import annotations
 
 from ragschema import publishing, queries
-from ragschema.aio import chat, collections, jobs
+from ragschema.aio import chat, collections, graph, jobs
 from ragschema.aio.calls import AsyncExecutor, awaited
 from ragschema.database.tenants import use_schema as _use_schema
 from ragschema.publishing import ingest_async as ingest
@@ -41,6 +42,7 @@ __all__ = [
     "collections",
     "delete_document",
     "delete_documents",
+    "graph",
     "ingest",
     "jobs",
     "plan_version",
