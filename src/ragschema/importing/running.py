@@ -81,8 +81,8 @@ def import_documents(
         check_ready(at.connection, at.schemas.target)
         reading = stack.enter_context(open_source(source, question))
         if not dry_run:
-            _lock(aside, reading.name)
-        connection = stack.enter_context(_connected(at))
+            lock_import(aside, reading.name)
+        connection = stack.enter_context(connected_in_transactions(at))
         return _import(connection, aside, reading, question, wishes, dry_run=dry_run, progress=progress)
 
 
@@ -261,7 +261,7 @@ def _enqueue(connection: sa.Connection, source: Source) -> int:
     return len(new)
 
 
-def _lock(at: Opened, name: str) -> None:
+def lock_import(at: Opened, name: str) -> None:
     """Let no second import of the same name run; held until the connection closes.
 
     Raises:
@@ -273,7 +273,7 @@ def _lock(at: Opened, name: str) -> None:
 
 
 @contextmanager
-def _connected(at: Opened) -> Iterator[sa.Connection]:
+def connected_in_transactions(at: Opened) -> Iterator[sa.Connection]:
     """Yield SQLAlchemy's connection on an open one, in transactions instead of autocommit mode."""
     at.connection.autocommit = False
     try:
