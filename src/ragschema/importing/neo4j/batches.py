@@ -59,7 +59,8 @@ WHERE e.id <> n.id AND NOT (e.is_imported AND e.properties = n.properties)
 ORDER BY e.id, n.place FOR NO KEY UPDATE OF e
 """
 _CHANGE_ENTITY = """
-UPDATE rag_entities SET properties = %(properties)s, description = %(description)s, is_imported = true, is_current = true
+UPDATE rag_entities SET properties = %(properties)s, description = %(description)s, is_imported = true,
+    is_current = true
 WHERE id = %(id)s
 """
 _KNOW_NODES = f"""
@@ -213,7 +214,7 @@ class _Row:
         return _Row(
             merged,
             description
-            if self.description is None or is_alone and description is not None
+            if self.description is None or (is_alone and description is not None)
             else self.description,
             weight if is_alone else max(self.weight, weight),
             True,

@@ -58,7 +58,7 @@ def nodes_of(
             records, _ends(id_, entity_type, properties[RECORDS], has_own_ids=has_own_ids), strict=True
         ):
             types = record.get("types", {})
-            yield ExportedNode(end.id, end.space, end.labels, {**more, **its}, types)
+            yield ExportedNode(end.id, end.space, end.labels, its, types)
 
 
 def relationships_of(rows: Iterable[tuple[Any, ...]], *, has_own_ids: bool) -> Iterator[ExportedRelationship]:
@@ -68,14 +68,14 @@ def relationships_of(rows: Iterable[tuple[Any, ...]], *, has_own_ids: bool) -> I
         more = {"description": description, "weight": None if weight == 1 else weight}
         more = {key: value for key, value in more.items() if value is not None}
         records = with_records(properties)
-        for number, (record, its) in enumerate(records or [({}, plain(properties))]):
+        for number, (record, its) in enumerate(records or [({}, {**more, **plain(properties)})]):
             own = record["id"] if "id" in record else str(id_) if number == 0 else f"{id_}/{number}"
             yield ExportedRelationship(
                 own,
                 type_,
                 _end(*starts, record.get("start"), has_own_ids=has_own_ids),
                 _end(*targets, record.get("end"), has_own_ids=has_own_ids),
-                {**more, **its},
+                its,
                 record.get("types", {}),
             )
 
