@@ -2,9 +2,9 @@
 
     uv run python benchmarks/graph.py [--entities N] [--relations N] [--rounds N] [--imported N]
 
-200,000 entities and 1,000,000 relations by default, of which one entity has 100,000. Starts an embedded server of its own
-in a temporary directory and prints the Markdown of its section of RESULTS.md. The two ways of walking take turns in one
-run, from the same entities; their times are medians by the clock, and the CPU time of the server's process beside them.
+200,000 entities and 1,000,000 relations by default, of which one entity has 100,000. Starts an embedded server of its
+own in a temporary directory and prints the Markdown of its section of RESULTS.md. The ways of walking take turns in one
+run, from the same entities; their times are medians by the clock, and the CPU time of the server's process.
 """
 
 from __future__ import annotations
@@ -268,8 +268,8 @@ def report(
     print(f"{HEADING}\n\n`{command}`, {date.today()}\n")
     print(
         f"{given.entities:,} entities, {given.relations:,} relations, a tenth of them of one hub. The load of the two"
-        f" cores was {loads[0]:.1f} before and {loads[1]:.1f} after. Medians of {given.rounds}; ms by the clock, and of the"
-        " server's CPU.\n"
+        f" cores was {loads[0]:.1f} before and {loads[1]:.1f} after. Medians of {given.rounds}; ms by the clock, and"
+        " of the server's CPU.\n"
     )
     print(
         "| walk | ours: ms, CPU, found | recursive, same fanout | recursive, plain | target | by the clock, by CPU |"
@@ -293,8 +293,8 @@ def report(
         print(f"| {name} | {' | '.join(shown)} | {'-' if most is None else f'at most {most}'} | {verdict} |")
     missed += rate.clock < IMPORT_LEAST
     print(
-        f"\nImport of {given.imported:,} relationships between {given.imported // 5:,} nodes: {rate.clock:,.0f} relations/s"
-        f" by the clock, {rate.cpu:,.0f} for each second of CPU of client and server; at least {IMPORT_LEAST:,} wanted."
+        f"\nImport of {given.imported:,} relationships between {given.imported // 5:,} nodes: {rate.clock:,.0f}"
+        f" relations/s by the clock, {rate.cpu:,.0f} for each second of CPU of client and server; at least {IMPORT_LEAST:,} wanted."
         f" Peak memory of the client {rate.memory:,} MB."
     )
     return missed

@@ -24,7 +24,8 @@ from ragschema.importing.neo4j.graph_rows import (
 )
 from ragschema.importing.neo4j.items import RECORDS
 from ragschema.importing.neo4j.json_lines import write_node, write_relationship
-from ragschema.state.status import require_current
+from ragschema.revisions.manifest import read_manifest
+from ragschema.state.status import behind, require_current
 
 _FETCHED = 2_000
 
@@ -91,6 +92,7 @@ def export_graph(
 
     Raises:
         ImportRefused: CSV cannot say a value.
+        PendingRevisions: The database is not at head.
         RowsHidden: Row security hides rows of our tables from this role.
         UsageError: Neither or both of json_lines and directory are given.
     """
@@ -98,7 +100,9 @@ def export_graph(
         raise UsageError("An export is of JSON lines or of CSV.", "Pass one of json_lines and directory.")
     with ExitStack() as stack:
         at = stack.enter_context(opened(options))
-        require_current(at.connection, at.schemas.target)
+        current = require_current(at.connection, at.schemas.target)
+        if read_manifest().pending(current):
+            raise behind(current, read_manifest().head, "Run `rag migrate`.")
         refuse_hidden(at.connection, at.schemas.target)
         connection = at.connection
         connection.autocommit = False
