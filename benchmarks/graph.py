@@ -294,7 +294,8 @@ def report(
     missed += rate.clock < IMPORT_LEAST
     print(
         f"\nImport of {given.imported:,} relationships between {given.imported // 5:,} nodes: {rate.clock:,.0f}"
-        f" relations/s by the clock, {rate.cpu:,.0f} for each second of CPU of client and server; at least {IMPORT_LEAST:,} wanted."
+        f" relations/s by the clock, {rate.cpu:,.0f} for each second of CPU of client and server; at least"
+        f" {IMPORT_LEAST:,} wanted."
         f" Peak memory of the client {rate.memory:,} MB."
     )
     return missed
