@@ -14,9 +14,10 @@ BEGIN
   END IF;
   -- First ASCII, whose I is i in Turkish too, then what LC_CTYPE knows, then what C does not.
   key := pg_catalog.lower(pg_catalog.lower(key COLLATE pg_catalog."C") COLLATE pg_catalog."default");
-  IF pg_catalog.getdatabaseencoding() = 'UTF8' AND pg_catalog.lower(pg_catalog.chr(201)) = pg_catalog.chr(201) THEN
-    key := rag_small_letters(key);
-  END IF;
+  key := CASE
+    WHEN pg_catalog.getdatabaseencoding() = 'UTF8' AND pg_catalog.octet_length(key) > pg_catalog.length(key)
+      AND pg_catalog.lower(pg_catalog.chr(201)) = pg_catalog.chr(201)
+    THEN rag_small_letters(key) ELSE key END;
   RETURN pg_catalog.btrim(pg_catalog.regexp_replace(key, '[\x01-\x20\x7f]+', ' ', 'g'), ' ');
 END
 $$

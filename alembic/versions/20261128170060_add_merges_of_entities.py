@@ -28,7 +28,7 @@ def upgrade() -> None:
             "moved",
             postgresql.JSONB(),
             nullable=False,
-            comment="The mentions, relations and aliases that were the merged one's",
+            comment="The mentions and relations that were the merged one's, by their ids",
         ),
         sa.Column(
             "created_at",

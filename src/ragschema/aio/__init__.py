@@ -5,8 +5,8 @@
 
 Arguments, results and errors are those of the functions of the same name in `ragschema.publishing`; those of the
 queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`, those of the graph in
-`ragschema.aio.graph`, those of collections in
-`ragschema.aio.collections`. Statement builders need no such form: a session of either kind executes them.
+`ragschema.aio.graph`, those of collections in `ragschema.aio.collections`. Statement builders need no such form: a
+session of either kind executes them.
 """
 
 from __future__ import annotations

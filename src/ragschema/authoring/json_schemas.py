@@ -30,7 +30,7 @@ from ragschema.embedding_models import (
     Recall,
     Switch,
 )
-from ragschema.graph import BrokenPart, GraphStats
+from ragschema.graph import BrokenFact, GraphStats
 from ragschema.importing import Import
 from ragschema.importing.neo4j import GraphExport, GraphImport
 from ragschema.index_health import IndexHealth, Maintenance, Rebuild
@@ -47,6 +47,7 @@ from ragschema.planning.document import FORMAT, Plan
 from ragschema.publishing import Deletion, PurgedDocuments
 from ragschema.revisions.checks import Problem
 from ragschema.revisions.sums import SumChange
+from ragschema.schema.fact_rules import BrokenFacts
 from ragschema.schema.row_rules import BrokenDocument
 from ragschema.state.comparison import Drift
 from ragschema.state.partitions import RegisteredModel
@@ -65,7 +66,9 @@ def _object(name: str, bases: tuple[type, ...] = (), **fields: Any) -> type:
 
 _SERVER = _object("Server", url=str, directory=str)
 _PROBLEMS = _object("Problems", problems=list[Problem])
-_DRIFT_AND_DATA = _object("DriftAndData", (Drift,), broken_documents=list[BrokenDocument])
+_DRIFT_AND_DATA = _object(
+    "DriftAndData", (Drift,), broken_documents=list[BrokenDocument], broken_facts=list[BrokenFacts]
+)
 _PLAN = _object("PlanDocument", (Plan,), format=Literal[FORMAT], hazards_count=int)
 _COMPLETED = _object("Completed", completed=int)
 _FINISHED = _object("CompletedAndFailed", (_COMPLETED,), failed=int)
@@ -121,7 +124,7 @@ DOCUMENTS: dict[str, Any] = {
     "graph import": GraphImport,
     "graph export": GraphExport,
     "graph stats": GraphStats,
-    "graph verify": _object("BrokenGraph", broken=list[BrokenPart]),
+    "graph verify": _object("BrokenGraph", broken=list[BrokenFact]),
     "collections list": _object("Collections", collections=list[CollectionRecord]),
     "collections create": CollectionRecord,
     "collections add": AddedDocuments,

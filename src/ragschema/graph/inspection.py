@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ragschema.graph.arguments import check_number
 from ragschema.schema.base import Executor
+from ragschema.schema.fact_rules import broken_facts
 
 _MOST = 100_000
 
@@ -55,14 +56,15 @@ class GraphStats:
 
 
 @dataclass(frozen=True)
-class BrokenPart:
-    """An entity or relation that is not as its mentions say.
+class BrokenFact:
+    """An entity or relation that is not as it should be.
 
     Attributes:
         kind: Which of the two it is.
         id: Its id.
         name: Its name; of a relation its type.
-        problem: ``wrongly current``, ``wrongly not current``, or ``of an entity that is not current``.
+        problem: ``wrongly current`` or ``wrongly not current``, as of `BrokenFacts`, or that it is a current relation
+            of an entity that is not: walks do not go there.
     """
 
     kind: Literal["entity", "relation"]
@@ -78,14 +80,21 @@ def read_stats(session: Executor) -> GraphStats:
     return GraphStats(tuple(entities), tuple(relations), *session.execute(_COUNTS).one())
 
 
-def find_broken(session: Executor, *, limit: int = 100) -> list[BrokenPart]:
+def find_broken(session: Executor, *, limit: int = 100) -> list[BrokenFact]:
     """Return entities and relations that are marked otherwise than their mentions say; reads all of them.
 
     Raises:
         GraphError: The limit is no whole number from 1 to 100,000.
     """
     check_number("limit", limit, 1, _MOST)
-    return [BrokenPart(*row) for row in session.execute(_BROKEN, {"limit": limit})]
+    problems = {id_: row.problem for row in session.execute(broken_facts()) for id_ in row.ids}
+    wrong = [*problems][:limit]
+    found = [
+        BrokenFact(row.kind, row.id, row.name, problems[row.id]) for row in session.execute(_NAMES, {"ids": wrong})
+    ]
+    if len(found) < limit:
+        found += [BrokenFact(*row) for row in session.execute(_LOOSE, {"limit": limit - len(found)})]
+    return found
 
 
 _BY_TYPE = """
@@ -101,28 +110,14 @@ SELECT (SELECT count(*) FROM rag_entity_mentions), (SELECT count(*) FROM rag_rel
     (SELECT count(*) FROM rag_extractions), (SELECT count(*) FROM rag_entity_aliases),
     (SELECT count(*) FROM rag_entities WHERE merged_into IS NOT NULL)
 """)
-# Who is mentioned is found from the mentions, once, and not asked of each.
-_BROKEN = sa.text("""
-WITH entities AS MATERIALIZED (
-    SELECT DISTINCT m.entity_id AS id FROM rag_entity_mentions m JOIN rag_chunks c ON c.id = m.chunk_id AND c.is_current
-), relations AS MATERIALIZED (
-    SELECT DISTINCT m.relation_id AS id FROM rag_relation_mentions m
-    JOIN rag_chunks c ON c.id = m.chunk_id AND c.is_current
-)
-SELECT * FROM (
-    SELECT 'entity', e.id, e.name,
-        CASE WHEN e.is_current THEN 'wrongly current' ELSE 'wrongly not current' END
-    FROM rag_entities e LEFT JOIN entities m ON m.id = e.id
-    WHERE e.is_current <> (e.merged_into IS NULL AND (e.is_imported OR m.id IS NOT NULL))
-    UNION ALL
-    SELECT 'relation', r.id, r.relation_type,
-        CASE WHEN r.is_current THEN 'wrongly current' ELSE 'wrongly not current' END
-    FROM rag_relations r LEFT JOIN relations m ON m.id = r.id
-    WHERE r.is_current <> (r.is_imported OR m.id IS NOT NULL)
-    UNION ALL
-    SELECT 'relation', r.id, r.relation_type, 'of an entity that is not current'
-    FROM rag_relations r JOIN rag_entities s ON s.id = r.source_id JOIN rag_entities t ON t.id = r.target_id
-    WHERE r.is_current AND NOT (s.is_current AND t.is_current)
-) broken (kind, id, name, problem)
-ORDER BY kind, id LIMIT :limit
+_NAMES = sa.text("""
+SELECT 'entity' AS kind, id, name FROM rag_entities WHERE id = ANY(CAST(:ids AS uuid[]))
+UNION ALL SELECT 'relation', id, relation_type FROM rag_relations WHERE id = ANY(CAST(:ids AS uuid[]))
+ORDER BY kind, id
+""").columns(id=sa.Uuid())
+_LOOSE = sa.text("""
+SELECT 'relation' AS kind, r.id, r.relation_type, 'of an entity that is not current'
+FROM rag_relations r JOIN rag_entities s ON s.id = r.source_id JOIN rag_entities t ON t.id = r.target_id
+WHERE r.is_current AND NOT (s.is_current AND t.is_current)
+ORDER BY r.id LIMIT :limit
 """).columns(id=sa.Uuid())

@@ -66,7 +66,7 @@ def delete_document(session: Executor, article_id: str) -> Deletion:
 
 
 def delete_documents(session: Executor, article_ids: Collection[str]) -> Deletion:
-    """Hide documents from search as `delete_document` does, all in two statements of the caller's transaction.
+    """Hide documents from search as `delete_document` does, all in three statements of the caller's transaction.
 
     Locks their rows until it ends. Right without the database's triggers. What no document has is in the result.
     """

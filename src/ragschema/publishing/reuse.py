@@ -131,6 +131,8 @@ def _places(
     chunks: Sequence[sa.Row[Any]],
 ) -> tuple[Place, ...]:
     version_numbers = {row.id: row.version_number for row in chunks}
+    in_turn = sorted(chunks, key=lambda row: (row.is_in_current, row.version_number))
+    same_text = {row.content: row.id for row in in_turn}
     places = []
     for ordinal, (content, event_type, row) in enumerate(zip(contents, event_types, reused, strict=True)):
         source = active.sources[ordinal] if active else None
@@ -145,6 +147,7 @@ def _places(
                 version_number=version_numbers.get(chunk_id or source),
                 is_pending=active is not None and active.is_pending[ordinal],
                 location=locations[ordinal] if locations else NOWHERE,
+                same_text=chunk_id or same_text.get(content),
             )
         )
     return tuple(places)

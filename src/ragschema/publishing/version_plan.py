@@ -24,6 +24,8 @@ class Place:
         version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
         is_pending: Whether the row that is reused waits for its embedding, and no other row has it.
         location: What was said of it beside its text.
+        same_text: A row of the same text, that of the version before where it has one: what was read in it holds for
+            a new row too.
 
     The embedding is the active model's.
     """
@@ -36,6 +38,7 @@ class Place:
     version_number: int | None = None
     is_pending: bool = False
     location: Location = NOWHERE
+    same_text: UUID | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ragschema.publishing.facts import SETTLING, FactChanges, settle_facts
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import is_one, rows_of
@@ -15,19 +16,23 @@ from ragschema.schema.index_reads import is_one, rows_of
 def show_version(session: Executor, document_id: UUID, version_id: UUID, text_config: str) -> tuple[int, int]:
     """Make exactly the chunks of a version current, of all that a document has; return how many were shown and hidden.
 
-    The document is locked, and not deleted.
+    The document is locked, and not deleted. The facts that these chunks mention follow.
     """
     parameters = {"document_id": document_id, "version_id": version_id, "text_config": text_config}
-    changed = connection_of(session).execute(_SHOW, parameters).scalars().all()
-    return changed.count(True), changed.count(False)
+    changed = connection_of(session).execute(_SHOW, parameters).all()
+    settle_facts(session, [FactChanges([row.id for row in changed])])
+    shown = sum(row.is_current for row in changed)
+    return shown, len(changed) - shown
 
 
 def hide_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
     """Say of documents, which are locked, that they are deleted from now on; return how many chunks were hidden.
 
-    One that was deleted before keeps its time.
+    One that was deleted before keeps its time. The facts that these chunks mention follow.
     """
-    return connection_of(session).execute(_HIDE, {"document_ids": list(document_ids)}).rowcount
+    hidden = connection_of(session).execute(_HIDE, {"document_ids": list(document_ids)}).scalars().all()
+    settle_facts(session, [FactChanges(hidden)])
+    return len(hidden)
 
 
 def unmark_deleted(session: Executor, document_id: UUID) -> None:
@@ -35,7 +40,8 @@ def unmark_deleted(session: Executor, document_id: UUID) -> None:
     connection_of(session).execute(_UNMARK, {"document_id": document_id})
 
 
-# The shapes are those of where a version is planned, and the reasons too.
+# The shapes are those of where a version is planned, and the reasons too. What is to be updated is worked out before
+# the first row is, and with it who settles the facts.
 _SHOW = sa.text(f"""
 WITH manifest AS MATERIALIZED (
     SELECT e.chunk_id AS id FROM rag_chunk_events e
@@ -58,8 +64,10 @@ WITH manifest AS MATERIALIZED (
 UPDATE rag_chunks c
 SET is_current = NOT c.is_current,
     text_config = CASE WHEN c.is_current THEN c.text_config ELSE CAST(:text_config AS text) END
-WHERE c.id = ANY(ARRAY(SELECT id FROM compared WHERE is_current <> is_listed))
-RETURNING c.is_current
+WHERE c.id = ANY(ARRAY(
+    SELECT id FROM compared WHERE is_current <> is_listed AND (SELECT {SETTLING}) IS NOT NULL
+))
+RETURNING c.id, c.is_current
 """)
 # Chunks are locked in the order of their ids, as workers lock those that they store embeddings of.
 _HIDE = sa.text(f"""
@@ -75,7 +83,9 @@ WITH marked AS (
 )
 UPDATE rag_chunks SET is_current = false
 WHERE id = ANY(ARRAY(
-    SELECT c.id FROM rag_chunks c WHERE c.id = ANY(ARRAY(SELECT id FROM written)) ORDER BY c.id FOR UPDATE
+    SELECT c.id FROM rag_chunks c
+    WHERE c.id = ANY(ARRAY(SELECT id FROM written)) AND (SELECT {SETTLING}) IS NOT NULL ORDER BY c.id FOR UPDATE
 ))
+RETURNING id
 """)
 _UNMARK = sa.text("UPDATE rag_documents SET deleted_at = NULL, updated_at = now() WHERE id = :document_id")

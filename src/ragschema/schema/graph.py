@@ -188,6 +188,7 @@ class EntityMerge(Base):
     kept_id: Mapped[UUID] = mapped_column(ForeignKey("rag_entities.id", ondelete="CASCADE"))
     merged_id: Mapped[UUID] = mapped_column(ForeignKey("rag_entities.id", ondelete="CASCADE"))
     moved: Mapped[dict[str, Any]] = mapped_column(
-        JSONB(none_as_null=True), comment="The mentions, relations and aliases that were the merged one's"
+        JSONB(none_as_null=True),
+        comment="The mentions and relations that were the merged one's, by their ids",
     )
     created_at: Mapped[Timestamp]
