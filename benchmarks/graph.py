@@ -39,7 +39,7 @@ HUB = 1
 HOP_MOST = {1: 5, 2: 20, 3: 100}
 HUB_MOST = 50
 IMPORT_LEAST = 20_000
-PLAIN_ROUNDS = 10  # it takes seconds, where a hub is near
+PLAIN_ROUNDS = 3  # it takes seconds, where a hub is near
 _ID = "CAST(lpad(to_hex({}), 32, '0') AS uuid)"
 FILL = (
     """

@@ -90,7 +90,8 @@ def find_broken(session: Executor, *, limit: int = 100) -> list[BrokenFact]:
     problems = {id_: row.problem for row in session.execute(broken_facts()) for id_ in row.ids}
     wrong = [*problems][:limit]
     found = [
-        BrokenFact(row.kind, row.id, row.name, problems[row.id]) for row in session.execute(_NAMES, {"ids": wrong})
+        BrokenFact(row.kind, row.id, row.name, problems[row.id])
+        for row in session.execute(_NAMES, {"ids": wrong})
     ]
     if len(found) < limit:
         found += [BrokenFact(*row) for row in session.execute(_LOOSE, {"limit": limit - len(found)})]
