@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ragschema.errors import ImportRefused
 from ragschema.importing.neo4j.items import Item, Node, Relationship, Unreadable, key_of
 from ragschema.importing.neo4j.values import TYPES, parse
+from ragschema.words import counted
 
 _COLUMN = re.compile(
     r"(?P<name>[^:]*)(?::(?P<type>[A-Za-z_]+)(?P<array>\[\])?(?:\((?P<space>[^)]*)\))?(?:\{.*\})?)?"
@@ -93,7 +94,9 @@ def read_rows(
         try:
             fields = split(row)
             if len(fields) != len(header.columns):
-                raise ValueError(f"it has {len(fields)} fields, and the header {len(header.columns)}")
+                raise ValueError(
+                    f"it has {counted(len(fields), 'field')}, and the header {len(header.columns):,}"
+                )
             yield make(place, header.columns, fields, array_delimiter)
         except ValueError as exc:
             yield Unreadable(place, f"{name}, line {number}", str(exc))

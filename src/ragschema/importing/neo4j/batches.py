@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from ragschema.database.server import Connection
 from ragschema.importing.neo4j.items import RECORDS, merge
 from ragschema.importing.neo4j.values import write_properties
-from ragschema.schema.ids import uuid7s
+from ragschema.schema.ids import uuid7_bytes
 
 # Of a session, and of this import: the nodes of a batch, its relationships, and which entity each node has become.
 _TABLES = (
@@ -165,7 +165,8 @@ def write_relationships(connection: Connection, rows: Sequence[str]) -> Written:
 
 def _copy(connection: Connection, table: str, columns: str, rows: Sequence[str]) -> None:
     connection.execute(cast(Any, f"TRUNCATE {table}"))
-    lines = "\n".join(f"{row}\t{id_}" for row, id_ in zip(rows, uuid7s(len(rows)), strict=True))
+    ids = uuid7_bytes(len(rows)).tobytes().hex()
+    lines = "\n".join(f"{row}\t{ids[32 * place : 32 * place + 32]}" for place, row in enumerate(rows))
     with (
         connection.cursor() as cursor,
         cursor.copy(cast(Any, f"COPY {table} ({columns}) FROM STDIN")) as copy,

@@ -112,4 +112,4 @@ def _weight(weight: Any) -> str:
 def _field(text: str) -> str:
     if problem := find_problem(text):
         raise ValueError(f"a text of it {problem}")
-    return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text)
+    return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text) if _ESCAPED.search(text) else text

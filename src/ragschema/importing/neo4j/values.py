@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,10 @@ from ragschema.errors import ImportRefused
 INTEGERS = ("long", "int", "short", "byte")
 FLOATS = ("double", "float")
 TEXTS = ("string", "char", "point", "date", "localtime", "time", "localdatetime", "datetime", "duration")
+_ENCODE = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False
+).encode  # made once: it takes as long as its work
+_POWER = re.compile(r"\de[-+]?\d")
 TYPES = (*INTEGERS, *FLOATS, "boolean", *TEXTS)
 
 
@@ -21,10 +26,10 @@ def write_properties(properties: dict[str, Any]) -> str:
     Raises:
         ValueError: A value is no JSON, or PostgreSQL does not store it.
     """
-    written = json.dumps(properties, ensure_ascii=False, allow_nan=False)
+    written = _ENCODE(properties)
     if "\\u0000" in written and _has_nul(properties):
         raise ValueError("a text has a NUL character, which PostgreSQL does not store")
-    if "e" in written and _has_power(properties):
+    if _POWER.search(written) and _has_power(properties):
         return _write(properties)
     return written
 
