@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from ragschema.schema.base import Executor
 
-Edges = Iterable[tuple[str, str, str] | tuple[str, str, str, float]]
+Edges = Iterable[tuple[Any, ...]]
+"""Source, type and target, and the weight where it is not 1."""
 
 
 def add_graph(

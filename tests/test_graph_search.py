@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -231,13 +231,14 @@ def test_of_two_candidates_the_one_that_more_chunks_mention_is_kept(session: Ses
 
 
 def test_arguments_of_duplicates_are_refused(session: Session) -> None:
-    for refused in (
+    refusals: tuple[Callable[[], object], ...] = (
         lambda: duplicates(session, similarity=0),
         lambda: duplicates(session, similarity=1.5),
         lambda: duplicates(session, limit=0),
         lambda: duplicates(session, ids="a"),  # type: ignore[arg-type]
         lambda: duplicates(session, entity_types="company"),
-    ):
+    )
+    for refused in refusals:
         with pytest.raises(GraphError):
             refused()
 

@@ -64,7 +64,7 @@ def nodes_of(
 def relationships_of(rows: Iterable[tuple[Any, ...]], *, has_own_ids: bool) -> Iterator[ExportedRelationship]:
     """Yield the relationships of relations, likewise."""
     for id_, type_, weight, description, properties, *ends in rows:
-        starts, targets = ends[:3], ends[3:]
+        start_id, start_type, start_records, end_id, end_type, end_records = ends
         more = {"description": description, "weight": None if weight == 1 else weight}
         more = {key: value for key, value in more.items() if value is not None}
         records = with_records(properties)
@@ -73,8 +73,8 @@ def relationships_of(rows: Iterable[tuple[Any, ...]], *, has_own_ids: bool) -> I
             yield ExportedRelationship(
                 own,
                 type_,
-                _end(*starts, record.get("start"), has_own_ids=has_own_ids),
-                _end(*targets, record.get("end"), has_own_ids=has_own_ids),
+                _end(start_id, start_type, start_records, record.get("start"), has_own_ids=has_own_ids),
+                _end(end_id, end_type, end_records, record.get("end"), has_own_ids=has_own_ids),
                 its,
                 record.get("types", {}),
             )
