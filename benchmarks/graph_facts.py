@@ -3,9 +3,10 @@
     uv run python benchmarks/graph_facts.py [--rounds 9] [--entities 20000]
 
 Starts an embedded server of its own in a temporary directory and prints Markdown. One database has a graph of many
-entities and relations, and documents of 10 chunks that mention 50 entities and 20 relations, 5 and 2 a chunk, beside
-documents that mention nothing. A time is the CPU of the server's process and of the client's, for one call; each round
-takes the parts in turn. "All chunks replaced" is the most that a version asks of the graph: 70 mentions end.
+entities and relations, each mentioned by three chunks of others, and documents of 10 chunks that mention 50 entities
+and 20 relations, 5 and 2 a chunk, of which nobody else mentions 1 and 1; beside documents that mention nothing. A time
+is the CPU of the server's process and of the client's, for one call; each round takes the parts in turn. All 10 chunks
+replaced is the most that a version asks of the graph: 70 mentions end.
 """
 
 from __future__ import annotations
@@ -30,15 +31,32 @@ from ragschema.schema.fact_rules import broken_facts
 
 CALLS = 20
 CHUNKS = 10
-MANY = """
-INSERT INTO rag_entities (entity_type, name, is_current, is_imported)
-SELECT 'thing', 'thing ' || n, true, true FROM generate_series(1, :entities) n
-"""
-RELATED = """
-INSERT INTO rag_relations (source_id, relation_type, target_id, is_current, is_imported)
-SELECT a.id, 'near', b.id, true, true
-FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM rag_entities) a
-JOIN (SELECT id, row_number() OVER (ORDER BY name) AS n FROM rag_entities) b ON b.n = a.n
+FILL = (
+    "INSERT INTO rag_entities (entity_type, name, is_current)"
+    " SELECT 'thing', 'thing ' || n, true FROM generate_series(1, :entities) n",
+    """
+    INSERT INTO rag_relations (source_id, relation_type, target_id, is_current)
+    SELECT a.id, 'near', b.id, true
+    FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM rag_entities) a
+    JOIN (SELECT id, row_number() OVER (ORDER BY name) AS n FROM rag_entities) b ON b.n = a.n
+    """,
+    "SELECT set_config('ragschema.settling', 'on', true)",  # they are current already
+    *(
+        f"""
+        INSERT INTO rag_{kind}_mentions (chunk_id, {kind}_id)
+        SELECT c.id, f.id
+        FROM (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM {table}) f
+        JOIN generate_series(0, 2) AS again ON true
+        JOIN (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n, count(*) OVER () AS count FROM rag_chunks) c
+        ON c.n = (f.n * 7 + again * 31) % c.count
+        """
+        for kind, table in (("entity", "rag_entities"), ("relation", "rag_relations"))
+    ),
+)
+ADD_OWN = """
+WITH made AS (INSERT INTO rag_entities (entity_type, name) VALUES ('own', :name) RETURNING id)
+INSERT INTO rag_relations (source_id, relation_type, target_id)
+SELECT id, 'near', :target FROM made RETURNING source_id, id
 """
 UNREAD = """
 SELECT c.id FROM rag_documents d JOIN rag_document_versions v ON v.document_id = d.id
@@ -73,12 +91,15 @@ class Publisher:
         self.connection.commit()
 
     def mention(self, article_id: str) -> None:
-        """Let each chunk that mentions nothing yet mention 5 entities and 2 relations."""
+        """Let each chunk that mentions nothing yet mention 5 entities and 2 relations, one of each nobody else does."""
         for chunk_id in self.connection.scalars(sa.text(UNREAD), {"article_id": article_id}).all():
+            shared = self.random.sample(self.entities, 4)
+            own = {"name": str(chunk_id), "target": shared[0]}
+            [(entity, relation)] = self.connection.execute(sa.text(ADD_OWN), own)
             said = {
                 "chunk_id": chunk_id,
-                "entities": self.random.sample(self.entities, 5),
-                "relations": self.random.sample(self.relations, 2),
+                "entities": [*shared, entity],
+                "relations": [self.random.choice(self.relations), relation],
             }
             self.connection.execute(MENTION, said)
         self.connection.commit()
@@ -178,8 +199,14 @@ def main() -> None:
 
 
 def _fill(connection: sa.Connection, entities: int) -> None:
-    connection.execute(sa.text(MANY), {"entities": entities})
-    connection.execute(sa.text(RELATED))
+    """Publish documents of others, and let their chunks mention all entities and relations."""
+    vectors = np.random.default_rng(2).standard_normal((20, 50, 768)).astype(np.float32)
+    for number, its in enumerate(vectors):
+        texts = [f"other {number}, {place}" for place in range(len(its))]
+        names = {"source_hash": "1", "chunker_version": "c", "embedder_version": "e"}
+        publish(connection, plan_version(connection, f"other {number}", texts, **names), its)
+    for statement in FILL:
+        connection.execute(sa.text(statement), {"entities": entities} if ":entities" in statement else {})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
   SELECT g.kept_id, g.moved INTO kept, log FROM rag_entity_merges g WHERE g.merged_id = merged FOR UPDATE;
+  IF kept IS NULL THEN
+    RAISE EXCEPTION 'The entity % was not merged.', merged;
+  END IF;
   PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = kept ORDER BY e.id FOR UPDATE;
   PERFORM FROM rag_relations r
   WHERE r.id IN (

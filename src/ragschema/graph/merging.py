@@ -75,7 +75,7 @@ def undo_merge(session: Executor, merged_id: UUID) -> EntityMerge:
         GraphError: It was not merged; or the one that was kept was merged itself since, which is undone first.
     """
     check_id("merged_id", merged_id)
-    logged = session.execute(_LOGGED, {"merged": merged_id}).one_or_none()
+    logged = session.execute(_LOCK_LOGGED, {"merged": merged_id}).one_or_none()
     if logged is None:
         raise GraphError(
             f"The entity {merged_id} was not merged, or went with the last chunk that mentioned it.",
@@ -96,8 +96,9 @@ _LOCK = sa.text(
 )
 _MERGE = sa.text("SELECT rag_merge_entity(:kept, :merged)")
 _UNDO = sa.text("SELECT rag_undo_merge(:merged)")
-_LOGGED = sa.text("""
+_READ_LOG = """
 SELECT kept_id, merged_id, jsonb_array_length(moved -> 'chunks') AS mentions,
     jsonb_array_length(moved -> 'relations') AS relations
 FROM rag_entity_merges WHERE merged_id = :merged
-""")
+"""
+_LOGGED, _LOCK_LOGGED = sa.text(_READ_LOG), sa.text(f"{_READ_LOG} FOR UPDATE")
