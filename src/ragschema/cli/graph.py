@@ -169,7 +169,7 @@ def verify(target: Target, json: Json = False, debug: Debug = False) -> None:
     if broken:
         more = f" or more; the first {_SHOWN} are named" if len(broken) == _SHOWN else ""
         raise DriftFound(
-            f"{counted(len(broken), 'entity or relation', 'entities and relations')}{more}: not as mentions say.",
+            f"The graph is not what its chunks say: {counted(len(broken), 'fact')}{more}.",
             "Publish the documents that mention them again, or set is_current by hand.",
             ""
             if json
