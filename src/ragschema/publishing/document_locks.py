@@ -38,7 +38,8 @@ def point_at(
         plan_cache_mode: The setting to go back to, where `lock_as_planned` has changed it.
     """
     parameters = {"document_id": document_id, "version_id": version_id, "plan_cache_mode": plan_cache_mode}
-    return connection_of(session).execute(_POINT, parameters).one().has_facts  # type: ignore[no-any-return]
+    *_, has_facts = connection_of(session).execute(_POINT, parameters).one()
+    return has_facts  # type: ignore[no-any-return]
 
 
 def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
@@ -139,12 +140,15 @@ RETURNING id, current_version_id, text_config, deleted_at, {HALF_OID}, {_ONE_PLA
     "settling",
 )
 # The setting tells the deferred trigger that there is nothing left for it to do.
-_POINT = sa.text(f"""
+_POINT = named(
+    short(f"""
 UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id
 RETURNING set_config('ragschema.marked', current_version_id::text, true),
     set_config('plan_cache_mode', coalesce(:plan_cache_mode, current_setting('plan_cache_mode')), true),
-    {SETTLED}, {HAS_FACTS} AS has_facts
-""")
+    {SETTLED}, {HAS_FACTS}
+"""),
+    *("marked", "plan_cache_mode", "settled", "has_facts"),
+)
 _PLAN_AS_BEFORE = sa.text(f"SELECT set_config('plan_cache_mode', :plan_cache_mode, true), {SETTLED}")
 _SETTLED = sa.text(f"SELECT {SETTLED}")
 _GONE_MODELS = sa.text(GONE_MODELS)

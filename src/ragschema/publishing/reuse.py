@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -131,8 +132,10 @@ def _places(
     chunks: Sequence[sa.Row[Any]],
 ) -> tuple[Place, ...]:
     version_numbers = {row.id: row.version_number for row in chunks}
-    in_turn = sorted(chunks, key=lambda row: (row.is_in_current, row.version_number))
-    same_text = {row.content: row.id for row in in_turn}
+    same_text: dict[str, UUID] = {}
+    if None in reused:
+        in_turn = sorted(chunks, key=lambda row: (row.is_in_current, row.version_number))
+        same_text = {row.content: row.id for row in in_turn}
     places = []
     for ordinal, (content, event_type, row) in enumerate(zip(contents, event_types, reused, strict=True)):
         source = active.sources[ordinal] if active else None
