@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from ragschema.publishing.errors import PublishingError
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
+from ragschema.schema.index_reads import rows_of
 from ragschema.values import several
 from ragschema.words import counted
 
@@ -59,27 +60,32 @@ _NAMED = (  # as a value anywhere in the payload
 _OF_CITATIONS = (  # of documents that were purged before and published again too
     "(document_id = ANY(CAST(:document_ids AS uuid[])) OR article_id = ANY(CAST(:article_ids AS text[])))"
 )
-_OF_CHUNKS = (
-    "(SELECT c.id FROM rag_document_versions v JOIN rag_chunks c ON c.version_id = v.id"
-    " WHERE v.document_id = ANY(CAST(:document_ids AS uuid[])))"
+_OF_CHUNKS = (  # in the shapes of where these are purged: an index is read however many rows are expected
+    "ARRAY(SELECT c.id FROM unnest((SELECT CAST(:document_ids AS uuid[]))) AS d (id)"
+    f" CROSS JOIN {rows_of('rag_document_versions', 'document_id', 'd.id', 'id')} v"
+    f" CROSS JOIN {rows_of('rag_chunks', 'version_id', 'v.id', 'id')} c)"
 )
-_REPEATED = (  # a fact of these documents that stays, as others say it too, with what the first of all said of it
-    "(description IS NOT NULL OR properties <> '{{}}')"
-    " AND id IN (SELECT m.{kind}_id FROM {mentions} m WHERE m.chunk_id IN {of_chunks})"
-    " AND (is_imported OR EXISTS (SELECT FROM {mentions} m WHERE m.{kind}_id = {table}.id"
-    " AND m.chunk_id NOT IN {of_chunks}))"
-)
+
+
+def _repeated(kind: str, table: str) -> str:
+    """Return the condition of a fact of these documents that stays, with what the first of all said of it."""
+    mentions = f"rag_{kind}_mentions"
+    mentioned = rows_of(mentions, "chunk_id", "c.id", f"{kind}_id AS id")
+    return (
+        "(description IS NOT NULL OR properties <> '{}')"
+        f" AND id = ANY(ARRAY(SELECT m.id FROM unnest({_OF_CHUNKS}) AS c (id) CROSS JOIN {mentioned} m))"
+        f" AND (is_imported OR EXISTS (SELECT FROM {mentions} m"
+        f" WHERE m.{kind}_id = {table}.id AND m.chunk_id <> ALL({_OF_CHUNKS})))"
+    )
+
+
 _CITING = f"SELECT message_id FROM rag_chat_citations WHERE {_OF_CITATIONS}"
 REACHES: tuple[Reach, ...] = (
     *(
         Reach(
             table,
             "false",
-            left={
-                "that others mention too, whose description may repeat one": _REPEATED.format(
-                    kind=kind, table=table, mentions=f"rag_{kind}_mentions", of_chunks=_OF_CHUNKS
-                )
-            },
+            left={"that others mention too, whose description may repeat one": _repeated(kind, table)},
         )
         for kind, table in (("entity", "rag_entities"), ("relation", "rag_relations"))
     ),
