@@ -144,8 +144,9 @@ def _change(request: Request, command: _Command) -> Result:
         steps = [*due, *_find_steps(command, revision)]
         done = find_done(at.connection, schema, owed) if command.name == "do_stamp" else ()
         run = Run(request, schema, read_losses([] if request.allow_data_loss else steps), due, owed, done)
-        if steps and (dependents := find_dependents(at.connection, schema, revision)):
-            refuse_dependents(dependents, find_step_drops(step for step in steps if not run.passes(step)))
+        drops = [each for each in find_step_drops(step for step in steps if not run.passes(step)) if each[2]]
+        if drops:
+            refuse_dependents(find_dependents(at.connection, schema, revision), drops)
         pid = find_backend_pid(at.connection)
         with (
             watching(

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from ragschema.database.members import members
 from ragschema.database.schemas import fold
 from ragschema.database.server import BOOKKEEPING, Connection
 
@@ -32,10 +33,11 @@ LEFT JOIN (SELECT n.nspname FROM pg_extension x JOIN pg_namespace n ON n.oid = x
 WHERE s.name = 'search_path'
 """
 
-_READ = r"""
+_READ = rf"""
 WITH ours AS MATERIALIZED (
-    SELECT c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    SELECT c.* FROM pg_class c
+    WHERE c.oid IN ({members("pg_class")})
+      AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND NOT c.relname = ANY (%(bookkeeping)s)
 )
 SELECT 'table ' || relname,
@@ -133,13 +135,11 @@ UNION ALL
 SELECT 'type ' || t.typname,
     'enum (' || (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
         FROM pg_enum WHERE enumtypid = t.oid) || ')'
-FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-WHERE n.nspname = %(schema)s AND t.typtype = 'e'
+FROM pg_type t WHERE t.oid IN ({members("pg_type")}) AND t.typtype = 'e'
 UNION ALL
 SELECT 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
     pg_get_functiondef(p.oid)
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = %(schema)s AND p.proname LIKE 'rag\_%%' AND p.prokind <> 'a'
+FROM pg_proc p WHERE p.oid IN ({members("pg_proc")}) AND p.proname LIKE 'rag\_%%' AND p.prokind <> 'a'
 UNION ALL
 SELECT 'extension uuid-ossp', 'installed' FROM pg_extension WHERE extname = 'uuid-ossp'
 """
