@@ -138,5 +138,6 @@ def _replay(database: Database) -> str:
             changes[applied.revision] = {name: found.get(name) for name in differing}
             last = found
 
-        migrations.upgrade(Options(database, schema="public"), report=look, show_build=lambda build: None)
+        options = Options(database, schema="public")
+        migrations.upgrade(options, report=look, show_build=lambda build: None, replay=True)
     return json.dumps(changes, indent=1, ensure_ascii=False) + "\n"

@@ -191,6 +191,7 @@ def plan(
     *,
     schema: str | None = None,
     expand_only: bool = False,
+    replay: bool = False,
 ) -> Plan:
     """Return what `upgrade` would run on a database, and what it does there; reads only, takes no lock.
 
@@ -199,6 +200,7 @@ def plan(
         revision: Where to stop: a revision id, ``head`` or ``+N``.
         schema: The schema of the tables; the first of the search_path by default.
         expand_only: Pass over contract revisions.
+        replay: Plan every revision also where the head script would do.
 
     Raises:
         UsageError: There is no such revision.
@@ -208,7 +210,7 @@ def plan(
     from ragschema.planning.plan import make_plan
 
     with ALEMBIC_LOCK:
-        return make_plan(resolve_options(database, schema), revision, expand_only=expand_only)
+        return make_plan(resolve_options(database, schema), revision, expand_only=expand_only, replay=replay)
 
 
 def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:

@@ -32,12 +32,11 @@ from ragschema.migrations.request import Applied, Request, Result
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.settlement import settle
 from ragschema.migrations.watch import Watch, watch_connection, watching
-from ragschema.revisions.head_script import HeadScript, read_head_script
+from ragschema.revisions.head_script import HeadScript
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state import attempts
 from ragschema.state.elsewhere import refuse_second_set
-from ragschema.state.expected import expected, our_tables
-from ragschema.state.owed import find_owed
+from ragschema.state.emptiness import find_creation
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current
 
@@ -49,19 +48,6 @@ SELECT set_config('check_function_bodies', 'off', true), -- they may name tables
     set_config('search_path', concat_ws(', ', quote_ident(%(schema)s),
         CASE WHEN %(extension)s::text <> %(schema)s THEN quote_ident(%(extension)s) END, 'pg_temp'), true)
 """
-_IN_THE_WAY = """
-SELECT FROM pg_namespace n WHERE n.nspname = %(schema)s AND (
-    EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = ANY (%(names)s))
-    OR EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid AND typname = ANY (%(names)s))
-    OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid AND proname = ANY (%(names)s)))
-"""
-_NAMED = (
-    "table ",
-    "index ",
-    "constraint ",
-    "type ",
-    "function ",
-)  # kinds of objects whose names a schema keeps
 
 
 @dataclass
@@ -87,11 +73,6 @@ class Creation:
         """How long the last try has taken so far."""
         return time.monotonic() - self.started
 
-    @property
-    def summary(self) -> str:
-        """What it does, in a line."""
-        return f"All tables at once, by the head script of {len(read_manifest().revisions)} revisions"
-
 
 def create(request: Request) -> Result | None:
     """Make all our tables in a schema that has none of them; None where that is not so.
@@ -103,33 +84,20 @@ def create(request: Request) -> Result | None:
         RagSchemaError: It failed, and was rolled back.
     """
     options, manifest = request.options, read_manifest()
-    if options is None or (script := read_head_script(manifest)) is None:
+    if options is None:
         return None
     with interruptible(), opened(options) as at:
         schema = at.schemas.target
-        if not can_create(at.connection, schema, script):
+        if find_creation(at.connection, schema, manifest) is None:
             return None
         refuse_second_set(at, manifest)
         take_deployer_lock(at.connection, schema, wait=options.lock_wait)
-        if not can_create(at.connection, schema, script):  # another deployer was faster
+        if (script := find_creation(at.connection, schema, manifest)) is None:  # another deployer was faster
             return None
         schemas = retrying(options)(_prepare, at.connection, schema)
         _check(request, at.connection, schemas.target)
         creation = Creation(at, script, partial(run_script, at.connection, schemas, script))
         return carry_out(creation, request)
-
-
-def can_create(connection: Connection, schema: str, script: HeadScript) -> bool:
-    """Whether a schema says no revision, owes none, and has nothing of a name that ours have; reads only."""
-    if read_current(connection, schema) is not None or find_owed(connection, schema, script.revision):
-        return False
-    names = {
-        name.partition("(")[0].rpartition(" ")[2].rpartition(".")[2]
-        for name in expected(script.revision)
-        if name.startswith(_NAMED)
-    }
-    named = {"schema": schema, "names": sorted(names | our_tables())}
-    return connection.execute(_IN_THE_WAY, named).fetchone() is None
 
 
 def run_script(connection: Connection, schemas: Schemas, script: HeadScript) -> None:
@@ -187,7 +155,7 @@ def carry_out(creation: Creation, request: Request) -> Result:
             f"The head script ran, but the database says it is at {current or 'base'}.",
             "Report this, with the command you ran.",
         )
-    applied = Applied(script.revision, creation.summary, "create", creation.seconds)
+    applied = Applied(script.revision, script.summary, "create", creation.seconds)
     if request.report is not None:
         request.report(applied)
     return Result([applied], current)

@@ -85,13 +85,25 @@ def prepare(connection: Connection, schema: str) -> Schemas:
         ConfigurationError: One is missing and this role may not create it; or pgvector is missing or too old.
     """
     schemas = find_schemas(connection, schema)
-    if warning := check_extension(schemas.extension):
-        log.warning(warning)
     if not schemas.target_exists:
         create_schema(connection, schemas.target)
+    return prepare_extension(connection, schemas.target)
+
+
+def prepare_extension(connection: Connection, schema: str) -> Schemas:
+    """Make the extension, where it is missing; the schema need not be there where ``public`` is.
+
+    Raises:
+        ConfigurationError: It is missing and this role may not create it; or pgvector is missing or too old.
+    """
+    schemas = find_schemas(connection, schema)
+    if warning := check_extension(schemas.extension):
+        log.warning(warning)
     if schemas.extension.installed is None:
+        if not _exists(connection, "public"):
+            create_schema(connection, schemas.target)
         create_extension(connection, "public" if _exists(connection, "public") else schemas.target)
-    schemas = find_schemas(connection, schemas.target)
+        schemas = find_schemas(connection, schemas.target)
     set_search_path(connection, schemas)
     return schemas
 

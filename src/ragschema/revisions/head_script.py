@@ -29,11 +29,13 @@ class HeadScript:
         revision: That head.
         statements: In order, without semicolons.
         checksum: SHA-256 of the file, in hexadecimal.
+        summary: What it does, in a line.
     """
 
     revision: RevisionId
     statements: tuple[str, ...]
     checksum: str
+    summary: str = "Every table at once, by the head script"
 
     @property
     def text(self) -> str:

@@ -5,6 +5,20 @@ A service picks one for a session by `ragschema.use_schema`, or for an engine by
 
 from __future__ import annotations
 
-from ragschema.tenants.finding import Tenant, find_tenants
+from ragschema.errors import TenantRefused
+from ragschema.tenants.creating import CreatedTenant, create_tenant
+from ragschema.tenants.dropping import DroppedTenant, TenantRows, count_tenant, drop_tenant
+from ragschema.tenants.finding import Tenant, find_tenants, list_tenants
 
-__all__ = ["Tenant", "find_tenants"]
+__all__ = [
+    "CreatedTenant",
+    "DroppedTenant",
+    "Tenant",
+    "TenantRefused",
+    "TenantRows",
+    "count_tenant",
+    "create_tenant",
+    "drop_tenant",
+    "find_tenants",
+    "list_tenants",
+]

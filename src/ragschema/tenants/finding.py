@@ -15,7 +15,9 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from ragschema.database.connections import opened_database
 from ragschema.database.server import VERSION_TABLE, Connection
+from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Manifest, read_manifest
 
 Standing = Literal["at head", "behind", "unknown"]
@@ -79,6 +81,21 @@ def find_tenants(connection: Connection, *, with_sizes: bool = False) -> list[Te
         elif (read := heads[schema]) is not None:
             tenants.append(_tenant_of(schema, owner, read, manifest))
     return _with_sizes(connection, tenants) if with_sizes else tenants
+
+
+def list_tenants(database: DatabaseArgument = None, *, with_sizes: bool = False) -> list[Tenant]:
+    """Find the tenants of a database, by name; reads only, takes no deployer lock.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        with_sizes: Whether to ask for the size of each, which looks at every file.
+
+    Raises:
+        DatabaseUnreachable: The server does not answer.
+    """
+    options = replace(resolve_options(database, None), application_name="rag tenants")
+    with opened_database(options) as (connection, _):
+        return find_tenants(connection, with_sizes=with_sizes)
 
 
 def _read_heads(
