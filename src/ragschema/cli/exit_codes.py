@@ -18,6 +18,7 @@ PENDING = PendingRevisions.exit_code
 DRIFT = DriftFound.exit_code
 FINDINGS = 5
 AHEAD = DatabaseAhead.exit_code
+LOCKED = LockNotObtained.exit_code
 REFUSED = ConfigurationError.exit_code
 INTERRUPTED = 130
 

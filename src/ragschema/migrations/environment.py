@@ -29,7 +29,7 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.failure_settlement import settle_failure
 from ragschema.migrations.held_back import OwedStep, owed_steps
 from ragschema.migrations.interruption import find_interruption, interruptible
-from ragschema.migrations.preparation import prepare
+from ragschema.migrations.preparation import is_prepared, prepare
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
@@ -190,7 +190,7 @@ def _prepare(
         check_ready(at.connection, schema)
     if command.name == "do_stamp" and not request.force:
         refuse_wrong_stamp(at.connection, schema, _destination())
-    schemas = prepare(at.connection, schema)
+    schemas = at.schemas if is_prepared(at.schemas) else prepare(at.connection, schema)
     if is_change and command.name != "do_stamp":
         check_rights(at.connection, schemas)
         check_owners(at.connection, schemas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,12 +31,14 @@ def check_heads(heads: Any, context: MigrationContext) -> None:
         raise ahead(*unknown)
 
 
-def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: CheckDrift) -> None:
+def look_for_drift(
+    connection: sa.Connection, schema: str, revision: str, mode: CheckDrift, owed: Collection[str]
+) -> None:
     """Compare the database with what its revision says; what differs fails the run, or is logged."""
     if mode == "off":
         return
     try:
-        drift = find_drift(driver_of(connection), schema, revision)
+        drift = find_drift(driver_of(connection), schema, revision, owed=owed)
     except RagSchemaError as exc:  # a revision without an expected catalogue
         if mode == "fail":
             raise
