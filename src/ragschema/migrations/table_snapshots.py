@@ -18,9 +18,9 @@ _WHAT = """
     quote_ident(n.nspname) || '.' || quote_ident(c.relname),
     c.relpersistence = 't', c.relfilenode::int8,
     CASE WHEN c.relkind IN ('r', 'p') THEN pg_stat_get_xact_tuples_deleted(c.oid) END,
-    CASE WHEN c.relkind IN ('r', 'p') THEN ARRAY(
-        SELECT json_build_array(
-            a.attnum, a.attname, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), a.attgenerated <> '')
+    CASE WHEN c.relkind IN ('r', 'p') THEN (
+        SELECT json_agg(json_build_array(
+            a.attnum, a.attname, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), a.attgenerated <> ''))
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END
 """
 _BEFORE = f"""

@@ -16,7 +16,7 @@ from typing import Any
 
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.tenants.workers import INTERRUPTED, Line, Task, Work, Worker, start_worker
+from ragschema.tenants.workers import Line, Task, Work, Worker, start_worker
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _LOOK_EVERY = 0.25  # seconds
 _AHEAD = 2  # tasks of a worker: it begins the next while the parent reads of the last
 
 Heard = Callable[[Task, Any], None]
-"""Told of each tenant: what became of it; `INTERRUPTED`, or None where its worker has died."""
+"""Told of each tenant: what became of it; see `ragschema.tenants.workers.INTERRUPTED`. None where its worker has died."""
 
 
 @dataclass
@@ -133,11 +133,6 @@ class Dispatch:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def is_interruption(outcome: object) -> bool:
-    """Whether a worker was interrupted before it had an outcome."""
-    return outcome == INTERRUPTED
 
 
 def server_of(database: Database) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ragschema.database.options import Options
@@ -15,11 +15,11 @@ from ragschema.migrations.commands import look
 from ragschema.migrations.request import CheckDrift, Request, Result
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
 from ragschema.tenants.databases import Found, find_all, name_of, reached
-from ragschema.tenants.dispatching import Clock, Dispatch, default_workers, is_interruption
+from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
 from ragschema.tenants.finding import Tenant
 from ragschema.tenants.outcomes import Fate, FleetResult, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
-from ragschema.tenants.workers import Task
+from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def migrate_tenants(
         found = find_all(found_databases, with_sizes=rollout.order == "size")
         fleet = _Fleet(found, manifest, target, rollout, clock, show)
         is_interrupted = fleet.run()
+        fleet.look_again()
     outcomes = sorted(fleet.outcomes.values(), key=lambda each: (each.database, each.schema))
     return FleetResult(
         target,
@@ -132,6 +133,18 @@ class _Fleet:
         for task in left:
             self._set(task, "not started")
         return dispatch.signal is not None
+
+    def look_again(self) -> None:
+        """Read where those stand that did not come to their end: some of their revisions may be committed."""
+        ends: tuple[Fate, ...] = ("failed", "locked", "interrupted")
+        places = {task.database for task, each in self.outcomes.items() if each.fate in ends}
+        again = {place: find_all([self.found[place].options])[0].tenants for place in places}
+        now = {
+            Task(place, each.schema): each.revision for place, tenants in again.items() for each in tenants
+        }
+        for task, each in self.outcomes.items():
+            if each.fate in ends:
+                self.outcomes[task] = replace(each, revision=now.get(task))
 
     def _tasks(self) -> list[Task]:
         """Return the tenants to work on, in their order, and set the outcomes of the others."""
@@ -230,8 +243,10 @@ class _Fleet:
         return revision is None or revision < self.target
 
     def _hear(self, task: Task, outcome: object) -> None:
-        if is_interruption(outcome):
+        if outcome == INTERRUPTED:
             self._set(task, "interrupted")
+        elif outcome == NOT_BEGUN:
+            self._set(task, "not started")
         elif isinstance(outcome, TenantOutcome):
             self.outcomes[task] = outcome
         else:

@@ -11,7 +11,7 @@ from ragschema.errors import RagSchemaError
 from ragschema.migrations.inspection import verify
 from ragschema.revisions.manifest import RevisionId
 from ragschema.tenants.databases import find_all, reached
-from ragschema.tenants.dispatching import Clock, Dispatch, default_workers, is_interruption
+from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
 from ragschema.tenants.outcomes import DatabaseFailure, Progress
 from ragschema.tenants.workers import Task
 
@@ -145,6 +145,4 @@ def _group(compared: Mapping[str, _Compared]) -> tuple[DriftGroup, ...]:
 
 
 def _error_of(answer: object) -> str:
-    if is_interruption(answer):
-        return "It was interrupted."
     return answer if isinstance(answer, str) else "Its worker has died."

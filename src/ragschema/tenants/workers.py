@@ -26,7 +26,8 @@ Work = Callable[[Options, str], Any]
 """What is done with a tenant: takes its options and its name, returns what became of it; raises on no failure."""
 
 INTERRUPTED = "interrupted"
-"""What a worker answers in the place of an outcome, where a signal ended its work."""
+NOT_BEGUN = "not begun"
+"""What a worker answers in the place of an outcome, where a signal ended its work, or came before."""
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -135,13 +136,14 @@ class _Loop:
             self._send(self._answer(task))
 
     def _answer(self, task: Task) -> Any:
-        outcomes = []
+        outcomes: list[Any] = []
         self._schema = task.schema
+        if self._is_stopping:
+            return NOT_BEGUN
         try:
             self._is_working = True
-            if not self._is_stopping:
-                options = self._lender_of(task.database).options_of(task.schema)
-                outcomes.append(self._work(options, task.schema))
+            options = self._lender_of(task.database).options_of(task.schema)
+            outcomes.append(self._work(options, task.schema))
             self._is_working = False
         except (KeyboardInterrupt, SystemExit):
             self._is_working = False
