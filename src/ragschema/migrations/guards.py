@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.drivers import driver_of
@@ -23,12 +25,22 @@ log = logging.getLogger(__name__)
 
 _ROWS_SHOWN = 5
 
+_ids: WeakKeyDictionary[ScriptDirectory, frozenset[str]] = WeakKeyDictionary()
+
 
 def check_heads(heads: Any, context: MigrationContext) -> None:
     """Refuse a database that is ahead of this package."""
-    known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
-    if unknown := [head for head in heads if head not in known]:
+    if unknown := [head for head in heads if head not in _known(context.script)]:
         raise ahead(*unknown)
+
+
+def _known(script: ScriptDirectory | None) -> frozenset[str]:
+    """Return the ids of Alembic's revisions, which are walked once."""
+    if script is None:
+        return frozenset()
+    if script not in _ids:
+        _ids[script] = frozenset(revision.revision for revision in script.walk_revisions())
+    return _ids[script]
 
 
 def look_for_drift(

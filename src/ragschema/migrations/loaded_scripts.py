@@ -5,10 +5,11 @@ Alembic loads every revision again with each of its commands: two thirds of what
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
+from alembic.runtime.migration import RevisionStep
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from ragschema.migrations import environment
@@ -38,12 +39,22 @@ class LoadedScripts:
     def __init__(self, pending: Collection[str] = ()) -> None:
         self._config = make_config()
         self._script = ScriptDirectory.from_config(self._config)
+        self._ways: dict[tuple[tuple[str, ...], str], Sequence[Script]] = {}
         with ALEMBIC_LOCK:
             check_single_head(self._script)
             for script in self._script.walk_revisions():
                 if script.revision in pending:
                     read_losses_of(script, "upgrade")
                     find_drops_of(script, "upgrade")
+
+    def _find_scripts(self, current: tuple[str, ...], revision: str) -> Sequence[Script]:
+        """Return the revisions from one to another, which Alembic finds by walking all; as in alembic.command."""
+        found = self._ways.get((current, revision))
+        if found is None:
+            steps = self._script._upgrade_revs(revision, current)  # type: ignore[arg-type]  # it takes a tuple
+            found = [step.revision for step in steps if isinstance(step, RevisionStep)]
+            self._ways[current, revision] = found
+        return found
 
     def upgrade(self, request: Request, revision: str) -> Result:
         """Upgrade a schema, as `ragschema.migrations.upgrade` does where there is something to do.
@@ -53,8 +64,11 @@ class LoadedScripts:
             RagSchemaError: See `ragschema.migrations.upgrade`.
         """
 
-        def upgrade(current: tuple[str, ...], _context: object) -> object:
-            return self._script._upgrade_revs(revision, current)  # type: ignore[arg-type]  # as alembic.command
+        def upgrade(current: tuple[str, ...], _context: object) -> list[RevisionStep]:
+            return [
+                RevisionStep(self._script.revision_map, script, is_upgrade=True)
+                for script in self._find_scripts(tuple(current), revision)
+            ]
 
         with ALEMBIC_LOCK:
             self._config.attributes[REQUEST_ATTRIBUTE] = request

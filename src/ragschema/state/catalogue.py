@@ -10,9 +10,9 @@ import re
 from functools import cached_property
 
 from psycopg import sql
-from psycopg.rows import tuple_row
 
 from ragschema.database.members import members
+from ragschema.database.prepared import fetch_all
 from ragschema.database.schemas import fold
 from ragschema.database.server import BOOKKEEPING, Connection
 
@@ -169,14 +169,10 @@ def read_catalogue(connection: Connection, schema: str) -> Catalogue:
         schema: The schema of our tables; one that does not exist has an empty catalogue.
     """
     parameters = {"schema": schema, "bookkeeping": list(BOOKKEEPING)}
-    with (
-        connection.transaction(force_rollback=True),  # ends what set_config(..., true) began
-        connection.cursor(row_factory=tuple_row) as cursor,
-    ):
-        prepared = cursor.execute(_PREPARE).fetchone()
-        assert prepared is not None
-        extension, search_path, user = prepared[:3]
-        rows = cursor.execute(_READ, parameters | {"extension": extension}).fetchall()
+    with connection.transaction(force_rollback=True):  # ends what set_config(..., true) began
+        ((extension, search_path, user, *_),) = fetch_all(connection, _PREPARE, {}, {})
+        types = {"schema": "text", "extension": "text", "bookkeeping": "text[]"}
+        rows = fetch_all(connection, _READ, types, parameters | {"extension": extension})
     catalogue: Catalogue = {name: text for name, text in rows if text is not None}
     if extension is not None:
         path = split_names(search_path.replace('"$user"', sql.Identifier(user).as_string()))

@@ -24,7 +24,7 @@ _LOOK_EVERY = 0.25  # seconds
 _AHEAD = 2  # tasks of a worker: it begins the next while the parent reads of the last
 
 Heard = Callable[[Task, Any], None]
-"""Told of each tenant: what became of it; see `ragschema.tenants.workers.INTERRUPTED`. None where its worker has died."""
+"""Told of each tenant: what became of it, ``INTERRUPTED``, ``NOT_BEGUN``, or None where its worker has died."""
 
 
 @dataclass

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from ragschema.database.connecting import begin
 from ragschema.database.options import Options
+from ragschema.database.prepared import keep_prepared
 from ragschema.database.server import Connection
 
 _TENANTS = 50  # a connection: PostgreSQL's process keeps 1.25 MB of catalogue for each
@@ -50,20 +50,20 @@ class Lender:
             self.close()
         if self._connection is None:
             self._connection = begin(replace(self._options, lend=None), self._options.database).connection
+            keep_prepared(self._connection)
             self._tenants = 0
         self._tenants += 1
         connection = self._connection
         try:
             yield connection
-        finally:
-            self._take_back(connection)
+        except BaseException:
+            self.close()  # whatever was left of it
+            raise
+        self._take_back(connection)
 
     def _take_back(self, connection: Connection) -> None:
         """Leave nothing of a tenant: its deployer lock, settings and temporary tables."""
         try:
-            if connection.info.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN):
-                self.close()  # in the middle of a statement
-                return
             connection.rollback()
             connection.autocommit = True
             connection.execute(_DISCARD)
