@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from ragschema.database.server import Connection
+from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.revisions.head_script import HeadScript, read_head_script
 from ragschema.revisions.manifest import Manifest
 from ragschema.state.expected import expected, our_tables
@@ -17,6 +17,7 @@ SELECT FROM pg_namespace n WHERE n.nspname = %(schema)s AND (
     OR EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid AND typname = ANY (%(names)s))
     OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid AND proname = ANY (%(names)s)))
 """
+_HAS_TABLE = "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = %s"
 _NAMED = (
     "table ",
     "index ",
@@ -30,10 +31,13 @@ def find_creation(connection: Connection, schema: str, manifest: Manifest) -> He
     """Return the head script, where a schema has nothing of ours that the revisions would have to reckon with.
 
     None where it says a revision, owes one, or has an object of a name that ours have, whosever it is; and where the
-    script is not of these revisions. Reads only; the schema need not be there.
+    script is not of these revisions. Reads only, in or outside a transaction; the schema need not be there.
     """
     script = read_head_script(manifest)
-    if script is None or read_current(connection, schema) is not None:
+    if script is None:
+        return None
+    has_table = connection.execute(_HAS_TABLE, (schema, VERSION_TABLE)).fetchone() is not None
+    if has_table and read_current(connection, schema) is not None:
         return None
     if find_owed(connection, schema, script.revision):
         return None

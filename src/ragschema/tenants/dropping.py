@@ -42,7 +42,7 @@ SELECT pg_describe_object(d.classid, d.objid, 0)
 FROM pg_namespace n JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
 LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
 WHERE n.nspname = %(schema)s AND d.classid <> 'pg_default_acl'::regclass
-AND c.relname IS DISTINCT FROM ALL (%(tables)s)
+AND coalesce(c.relname <> ALL (%(tables)s), true)
 AND NOT EXISTS (SELECT FROM pg_proc p
     WHERE d.classid = 'pg_proc'::regclass AND p.oid = d.objid AND p.proname = ANY (%(functions)s))
 AND NOT EXISTS (SELECT FROM pg_type t
@@ -191,7 +191,7 @@ def refuse_strangers(connection: Connection, schema: str) -> None:
     ).fetchall()
     if found:
         raise TenantRefused(
-            f"The schema {schema} has {counted(len(found), 'object')} that are not ours.",
+            f"In the schema {schema} not everything is ours: {counted(len(found), 'object')} of others.",
             "Nothing was changed. Drop them, or move them to another schema, first.",
             _shown([description for (description,) in found]),
         )
