@@ -238,7 +238,7 @@ def test_what_one_tenant_leaves_in_the_session_is_not_the_nexts(
 # ended in the middle
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_those_at_work_and_the_summary_is_printed(
     checkout: Checkout, database: Database, number: signal.Signals, code: int
 ) -> None:
@@ -253,7 +253,7 @@ def test_a_signal_ends_those_at_work_and_the_summary_is_printed(
             process.kill()
         assert result.returncode == code, result.stderr
         assert json.loads(result.stdout)["counts"] == {"interrupted": 2, "not started": 3}
-        assert json.loads(result.stdout)["is_interrupted"] is True
+        assert json.loads(result.stdout)["interrupted_by"] == number.name
         assert result.stderr.count("the running statement was cancelled") == 2
         wait_until(lambda: not _sleeping(connection), "the end of both statements")
         assert revisions(database) == dict.fromkeys(NAMES, HEAD)
@@ -291,7 +291,7 @@ def test_after_kill_9_the_next_run_brings_every_tenant_to_head(
         if victim == "worker":
             assert result.returncode == 1
             assert "Its worker has died" in result.stdout
-            assert "3 migrated" in result.stdout or "4 migrated" in result.stdout
+            assert "1 failed, 3 migrated, 1 not started" in result.stdout
         for worker in workers:  # orphans end with what they were at
             wait_until(lambda worker=worker: not worker.is_running(), "the end of the workers")  # type: ignore[misc]
     migrate(checkout, database)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
-from ragschema.cli.exit_codes import DRIFT, FAILED, INTERRUPTED, LOCKED, PENDING
+from ragschema.cli.exit_codes import DRIFT, FAILED, INTERRUPTED, LOCKED, PENDING, TERMINATED
 from ragschema.cli.output import Debug, Json, print_json, print_table
 from ragschema.cli.tenants import app, options_of
 from ragschema.errors import UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ragschema.database.options import Options
     from ragschema.tenants.outcomes import DatabaseFailure, FleetResult, Progress, TenantOutcome
 
+_INTERRUPTIONS = {"SIGINT": INTERRUPTED, "SIGTERM": TERMINATED}
 _SHOWN = 5  # tenants of a group that are named, where all are alike
 
 
@@ -100,8 +101,8 @@ def migrate(
         print_json(result)
     else:
         _print_result(result)
-    if result.is_interrupted:
-        raise typer.Exit(INTERRUPTED)
+    if result.interrupted_by is not None:
+        raise typer.Exit(_INTERRUPTIONS[result.interrupted_by])
     if result.has_failed:
         raise typer.Exit(FAILED)
     if result.of("locked"):
@@ -163,8 +164,8 @@ def verify(
         for each in found.unverified:
             typer.echo(f"{each.schema} in {each.database} could not be compared: {each.error}")
         _print_failures(found.databases)
-    if found.is_interrupted:
-        raise typer.Exit(INTERRUPTED)
+    if found.interrupted_by is not None:
+        raise typer.Exit(_INTERRUPTIONS[found.interrupted_by])
     if found.unverified or found.databases:
         raise typer.Exit(FAILED)
     if found.drifted:
@@ -200,15 +201,17 @@ def _showing() -> Iterator[Callable[[Progress], None]]:
         from rich.progress import Progress as Bars
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
-            bar = bars.add_task("", total=None)
+        bars = Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+        bar = bars.add_task("", total=None)
 
-            def draw(progress: Progress) -> None:
-                bars.update(
-                    bar, completed=progress.done, total=progress.total, description=_describe(progress)
-                )
+        def draw(progress: Progress) -> None:
+            bars.start()  # not before: it starts a thread, and the workers are forked
+            bars.update(bar, completed=progress.done, total=progress.total, description=_describe(progress))
 
+        try:
             yield draw
+        finally:
+            bars.stop()
         return
     tenth = 0
 

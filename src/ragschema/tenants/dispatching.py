@@ -16,7 +16,8 @@ from typing import Any
 
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
-from ragschema.tenants.workers import Line, Task, Work, Worker, start_worker
+from ragschema.tenants.outcomes import Interruption
+from ragschema.tenants.workers import NOT_BEGUN, Line, Task, Work, Worker, start_worker
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,22 @@ class Dispatch:
         except (EOFError, OSError):  # it has died
             tasks, worker.tasks = worker.tasks, []
             worker.channel.close()
-            for task in tasks:
+            for task in tasks[:1]:
                 self.heard(task, None)
+            for task in tasks[1:]:
+                self.heard(task, NOT_BEGUN)
             return
         if isinstance(message, Line):
             log.log(message.level, "%s: %s", message.schema, message.text)
         else:
             self.heard(worker.tasks.pop(0), message)
+
+    @property
+    def interrupted_by(self) -> Interruption | None:
+        """The signal that has come, by its name."""
+        if self.signal is None:
+            return None
+        return "SIGTERM" if self.signal == signal.SIGTERM else "SIGINT"
 
     def _all(self) -> list[Worker]:
         return [worker for workers in self._by_server.values() for worker in workers]

@@ -17,7 +17,7 @@ from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_man
 from ragschema.tenants.databases import Found, find_all, name_of, reached
 from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
 from ragschema.tenants.finding import Tenant
-from ragschema.tenants.outcomes import Fate, FleetResult, Progress, TenantOutcome, count_fates
+from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
 from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task
 
@@ -63,7 +63,7 @@ def migrate_tenants(
     """Upgrade every tenant of some databases, in worker processes; the failure of one stops no other.
 
     Forks: call it where no other thread runs. In the main thread Ctrl-C and SIGTERM end the tenants at work as they
-    end `ragschema.migrations.upgrade`, begin no other, and are told by ``is_interrupted``.
+    end `ragschema.migrations.upgrade`, begin no other, and are told by ``interrupted_by``.
 
     Args:
         databases: The databases; their ``schema`` is not used.
@@ -81,7 +81,7 @@ def migrate_tenants(
     with reached(databases) as found_databases:
         found = find_all(found_databases, with_sizes=rollout.order == "size")
         fleet = _Fleet(found, manifest, target, rollout, clock, show)
-        is_interrupted = fleet.run()
+        interrupted_by = fleet.run()
         fleet.look_again()
     outcomes = sorted(fleet.outcomes.values(), key=lambda each: (each.database, each.schema))
     return FleetResult(
@@ -89,7 +89,7 @@ def migrate_tenants(
         count_fates(outcomes),
         tuple(outcomes),
         tuple(each.failure for each in found if each.failure is not None),
-        is_interrupted,
+        interrupted_by,
         clock.seconds,
     )
 
@@ -107,11 +107,11 @@ class _Fleet:
     outcomes: dict[Task, TenantOutcome] = field(default_factory=dict, init=False)
     tenants: dict[Task, Tenant] = field(default_factory=dict, init=False)
 
-    def run(self) -> bool:
-        """Migrate what is to be migrated; return whether it was interrupted."""
+    def run(self) -> Interruption | None:
+        """Migrate what is to be migrated; return the signal that ended it early, if one did."""
         tasks = self._tasks()
         if not tasks:
-            return False
+            return None
         limit = self.rollout.max_failures
         dispatch = Dispatch(
             [each.options for each in self.found],
@@ -132,7 +132,7 @@ class _Fleet:
                 left = [*left, *rest]
         for task in left:
             self._set(task, "not started")
-        return dispatch.signal is not None
+        return dispatch.interrupted_by
 
     def look_again(self) -> None:
         """Read where those stand that did not come to their end: some of their revisions may be committed."""

@@ -12,6 +12,9 @@ from ragschema.revisions.manifest import RevisionId
 Fate = Literal["migrated", "up to date", "failed", "locked", "interrupted", "not started"]
 """What became of a tenant; ``locked``: another deployer or a session held on for too long, so run again."""
 
+Interruption = Literal["SIGINT", "SIGTERM"]
+"""A signal that ends a command; Ctrl-C sends the first."""
+
 
 @dataclass(frozen=True)
 class TenantOutcome:
@@ -69,7 +72,7 @@ class FleetResult:
         counts: How many tenants met each fate.
         tenants: Each tenant, by database and name.
         databases: The databases that could not be looked at.
-        is_interrupted: Whether Ctrl-C or SIGTERM ended it.
+        interrupted_by: The signal that ended it early, if one did.
         seconds: How long it took.
     """
 
@@ -77,7 +80,7 @@ class FleetResult:
     counts: Mapping[str, int]
     tenants: tuple[TenantOutcome, ...]
     databases: tuple[DatabaseFailure, ...]
-    is_interrupted: bool
+    interrupted_by: Interruption | None
     seconds: float
 
     def of(self, *fates: Fate) -> list[TenantOutcome]:

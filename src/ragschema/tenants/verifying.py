@@ -12,7 +12,7 @@ from ragschema.migrations.inspection import verify
 from ragschema.revisions.manifest import RevisionId
 from ragschema.tenants.databases import find_all, reached
 from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
-from ragschema.tenants.outcomes import DatabaseFailure, Progress
+from ragschema.tenants.outcomes import DatabaseFailure, Interruption, Progress
 from ragschema.tenants.workers import Task
 
 
@@ -55,7 +55,7 @@ class FleetDrift:
         groups: The tenants by what differs, the most numerous first.
         unverified: Those that could not be compared.
         databases: The databases that could not be looked at.
-        is_interrupted: Whether Ctrl-C or SIGTERM ended it.
+        interrupted_by: The signal that ended it early, if one did.
         seconds: How long it took.
     """
 
@@ -63,7 +63,7 @@ class FleetDrift:
     groups: tuple[DriftGroup, ...]
     unverified: tuple[UnverifiedTenant, ...]
     databases: tuple[DatabaseFailure, ...]
-    is_interrupted: bool
+    interrupted_by: Interruption | None
     seconds: float
 
     @property
@@ -122,7 +122,7 @@ def verify_tenants(
             if task not in compared
         ),
         tuple(each.failure for each in found if each.failure is not None),
-        dispatch.signal is not None,
+        dispatch.interrupted_by,
         clock.seconds,
     )
 
