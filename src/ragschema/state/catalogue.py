@@ -150,6 +150,8 @@ SELECT 'extension uuid-ossp', 'installed' FROM pg_extension WHERE extname = 'uui
 """
 
 
+_TYPES = {"schema": "text", "extension": "text", "bookkeeping": "text[]"}  # of the parameters of _READ
+
 _LITERALS = r"'(?:[^']|'')*'(?:, '(?:[^']|'')*')*"  # a schema's name may hold a quote, and a newline
 _SET_PATH = re.compile(rf"\n SET search_path TO ({_LITERALS})\n")
 
@@ -171,8 +173,7 @@ def read_catalogue(connection: Connection, schema: str) -> Catalogue:
     parameters = {"schema": schema, "bookkeeping": list(BOOKKEEPING)}
     with connection.transaction(force_rollback=True):  # ends what set_config(..., true) began
         ((extension, search_path, user, *_),) = fetch_all(connection, _PREPARE, {}, {})
-        types = {"schema": "text", "extension": "text", "bookkeeping": "text[]"}
-        rows = fetch_all(connection, _READ, types, parameters | {"extension": extension})
+        rows = fetch_all(connection, _READ, _TYPES, parameters | {"extension": extension})
     catalogue: Catalogue = {name: text for name, text in rows if text is not None}
     if extension is not None:
         path = split_names(search_path.replace('"$user"', sql.Identifier(user).as_string()))
