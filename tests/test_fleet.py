@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,14 +44,14 @@ MIGRATE = ("rag", "tenants", "migrate")
 @pytest.fixture(scope="module")
 def template(server: dict[str, str]) -> Iterator[str]:
     """The name of a database with five tenants at head."""
-    name = "fleet_of_five"
+    name = f"fleet_{os.getpid()}"  # each process of the run its own
     with connect(Database({**server, "dbname": "postgres"}, "the tests")) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name}")
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"DROP DATABASE IF EXISTS {name}".encode())
+        connection.execute(f"CREATE DATABASE {name}".encode())
         for tenant in NAMES:
             tenants.create_tenant(tenant, Database({**server, "dbname": name}, "the tests"))
         yield name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture
