@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ragschema.publishing.document_locks import lock_document
 from ragschema.publishing.errors import PublishingError, unknown_document
 from ragschema.publishing.transactions import check_atomic, connection_of
-from ragschema.publishing.visibility import hide_documents, show_version, unmark_deleted
+from ragschema.publishing.visibility import hide_documents, show_documents, show_version, unmark_deleted
 from ragschema.schema.base import Executor
 from ragschema.values import several
 
@@ -30,6 +30,23 @@ class Deletion:
     """
 
     documents: int
+    chunks: int
+    already: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Undeletion:
+    """What `undelete_documents` did.
+
+    Attributes:
+        undeleted: The articles of the documents that were deleted and are so no more, in order.
+        chunks: Chunks that search finds again.
+        already: Documents that were not deleted; of these nothing was written.
+        unknown: The article ids that no document has; they may have been purged.
+    """
+
+    undeleted: tuple[str, ...]
     chunks: int
     already: int = 0
     unknown: tuple[str, ...] = ()
@@ -66,16 +83,26 @@ def delete_document(session: Executor, article_id: str) -> Deletion:
 
 
 def delete_documents(session: Executor, article_ids: Collection[str]) -> Deletion:
-    """Hide documents from search as `delete_document` does, all in two statements of the caller's transaction.
+    """Hide documents from search as `delete_document` does, all in three statements of the caller's transaction.
 
     Locks their rows until it ends. Right without the database's triggers. What no document has is in the result.
     """
     ids = several("article_ids", article_ids, PublishingError, each=str)
+    return delete_documents_since(session, dict.fromkeys(ids))
+
+
+def delete_documents_since(session: Executor, since: Mapping[str, datetime | None]) -> Deletion:
+    """Delete documents as `delete_documents` does, each since a time that is known elsewhere.
+
+    Args:
+        session: A session or connection.
+        since: By article id, the time, with its zone; None, and a time that is still to come: from now on.
+    """
     check_atomic(session, "delete_documents")
-    found = lock_documents(session, ids)
+    found = lock_documents(session, list(since))
     already = sum(row.deleted_at is not None for row in found)
-    chunks = hide_documents(session, [row.id for row in found]) if found else 0
-    return Deletion(len(found) - already, chunks, already, find_unknown(ids, found))
+    chunks = hide_documents(session, {row.id: since[row.article_id] for row in found}) if found else 0
+    return Deletion(len(found) - already, chunks, already, find_unknown(list(since), found))
 
 
 def undelete_document(session: Executor, article_id: str) -> UndeletedDocument:
@@ -98,6 +125,21 @@ def undelete_document(session: Executor, article_id: str) -> UndeletedDocument:
     if document.current_version_id is not None:
         shown, _ = show_version(session, document.id, document.current_version_id, document.text_config)
     return UndeletedDocument(document.id, shown, document.deleted_at)
+
+
+def undelete_documents(session: Executor, article_ids: Collection[str]) -> Undeletion:
+    """Let search find deleted documents again as `undelete_document` does, all in three statements.
+
+    In the caller's transaction; locks their rows until it ends. Right without the database's triggers. What no
+    document has is in the result.
+    """
+    ids = several("article_ids", article_ids, PublishingError, each=str)
+    check_atomic(session, "undelete_documents")
+    found = lock_documents(session, ids)
+    deleted = [row for row in found if row.deleted_at is not None]
+    chunks = show_documents(session, [row.id for row in deleted]) if deleted else 0
+    undeleted = tuple(row.article_id for row in deleted)
+    return Undeletion(undeleted, chunks, len(found) - len(deleted), find_unknown(ids, found))
 
 
 def lock_documents(session: Executor, article_ids: Sequence[str]) -> Sequence[sa.Row[Any]]:

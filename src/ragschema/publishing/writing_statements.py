@@ -7,15 +7,18 @@ import sqlalchemy as sa
 from ragschema.embeddings.column_type import EmbeddingArray
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.publishing.live_models import GONE_MODELS
+from ragschema.schema.index_reads import rows_of
 from ragschema.sql.shortening import named, short
 
 _GIVEN = (
     "CAST((CAST(:embeddings AS real[]))"
-    "[n.slot * CAST(:dimension AS integer) + 1 : (n.slot + 1) * CAST(:dimension AS integer)] AS vector)"
+    "[n.slot * CAST(:width AS integer) + 1 : (n.slot + 1) * CAST(:width AS integer)] AS vector)"
 )
 # Row by row, by its key, as the rows to update are found by the array of their ids besides the join: a join alone
 # reads all chunks where averages let many be expected.
 _KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
+_VERSIONS = rows_of("rag_document_versions", "document_id", ":document_id", "id")
+_CHUNKS = rows_of("rag_chunks", "version_id", "h.id", "id, is_current")
 _SOURCE = [
     f"coalesce(CAST(:{name} AS {kind}), its.{name})"
     for name, kind in (
@@ -27,9 +30,10 @@ _SOURCE = [
     )
 ]
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
-# pointed at the version in a statement after it, or its triggers would look at each version twice.
+# pointed at the version in a statement after it, or its triggers would look at each version twice. It hides whatever
+# the document shows and the new version does not list: somebody may have added to the version before since the plan.
 _WRITE = f"""
-WITH version AS (
+WITH v AS (
     INSERT INTO rag_document_versions
         (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
         file_name, mime_type, byte_size, content_hash, language)
@@ -39,7 +43,7 @@ WITH version AS (
         CAST(:title AS text), CAST(:url AS text),
         coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
         {", ".join(_SOURCE)}
-    FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
+    FROM (SELECT) one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
     LEFT JOIN LATERAL (
         SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
     ) its ON true
@@ -49,21 +53,24 @@ WITH version AS (
     RETURNING id, version_number
 ), chunks AS (
     INSERT INTO rag_chunks (id, version_id, ordinal, content, embedding, is_current, text_config{{token_count}})
-    SELECT n.id, version.id, n.ordinal, n.content,
+    SELECT n.id, v.id, n.ordinal, n.content,
         CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
         true, CAST(:text_config AS text){{counted}}
-    FROM version, unnest(
+    FROM v, unnest(
         CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
         CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
     ) AS n (id, ordinal, content, slot, source{{token_count_column}})
+), hidden AS (
+    UPDATE rag_chunks c SET is_current = false FROM v
+    WHERE c.id = ANY(ARRAY(
+        SELECT c.id FROM {_VERSIONS} h CROSS JOIN {_CHUNKS} c WHERE c.is_current
+        EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
+    ))
+    RETURNING c.id
 ), marked AS (
     -- not with the next: to assign an embedding, even its own, is to write it anew
-    UPDATE rag_chunks c
-    SET is_current = n.is_current,
-        text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
-    FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
-    WHERE c.id = n.id AND c.id = ANY(CAST(:marked_ids AS uuid[]))
-    AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
+    UPDATE rag_chunks c SET is_current = true, text_config = :text_config FROM v
+    WHERE c.id = ANY(CAST(:marked_ids AS uuid[])) AND (NOT c.is_current OR c.text_config <> :text_config)
 ), filled AS (
     UPDATE rag_chunks c
     SET is_current = true,
@@ -72,23 +79,23 @@ WITH version AS (
     FROM (
         SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
             (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
-        FROM version, unnest(
+        FROM v, unnest(
             CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
         ) AS n (id, slot, source)
         ) x
     WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
         NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
     )
-    RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
+    RETURNING x.waited AND x.embedding IS NOT NULL AS late
 ), events AS (
     INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{{location}})
-    SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type{{located}}
-    FROM version, unnest(
+    SELECT e.id, v.id, e.chunk_id, e.ordinal, e.event_type{{located}}
+    FROM v, unnest(
         CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
         CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){{locations}}  -- a prepared enum is one schema's
     ) AS e (id, chunk_id, ordinal, event_type{{location_columns}})
 )
-SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded) FROM version
+SELECT version_number, (SELECT count(*) FROM filled WHERE late), ARRAY(SELECT id FROM hidden) FROM v
 """
 _UNLOCATED = dict.fromkeys(
     (
@@ -105,29 +112,35 @@ _UNLOCATED = dict.fromkeys(
 )
 _LOCATED = {
     "token_count": ", token_count",
-    "counted": ", coalesce(n.token_count, (SELECT s.token_count FROM rag_chunks s WHERE s.id = n.alike))",
-    "token_counts": ", CAST(:new_token_counts AS integer[]), CAST(:new_alike AS uuid[])",
-    "token_count_column": ", token_count, alike",
+    "counted": ", coalesce(n.tokens, (SELECT s.token_count FROM rag_chunks s WHERE s.id = n.alike))",
+    "token_counts": ", CAST(:new_tokens AS integer[]), CAST(:new_alike AS uuid[])",
+    "token_count_column": ", tokens, alike",
     "location": ", start_offset, end_offset, metadata",
-    "located": ", e.start_offset, e.end_offset, CAST(e.details AS jsonb)",
+    "located": ", e.starts, e.ends, CAST(e.details AS jsonb)",
     "locations": ", CAST(:event_starts AS integer[]), CAST(:event_ends AS integer[]), CAST(:event_details AS text[])",
-    "location_columns": ", start_offset, end_offset, details",
+    "location_columns": ", starts, ends, details",
 }
 WRITE, WRITE_LOCATED = (
     named(
         short(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray())),
         "version_number",
         "embedded",
+        "hidden",
     )
     for located in (_UNLOCATED, _LOCATED)
 )
+# A reason why a chunk has no embedding goes when one comes: too seldom for the statement that writes every version.
+EXCUSE = sa.text("""
+UPDATE rag_chunks SET embedding_error = NULL
+WHERE id = ANY(CAST(:ids AS uuid[])) AND embedding IS NOT NULL AND embedding_error IS NOT NULL
+""")
 COUNT_TOKENS = sa.text("""
 UPDATE rag_chunks c SET token_count = n.token_count
 FROM unnest(CAST(:ids AS uuid[]), CAST(:token_counts AS integer[])) AS n (id, token_count)
 WHERE c.id = n.id AND c.id = ANY(CAST(:ids AS uuid[])) AND c.token_count IS NULL
 """)
 FILL = sa.text(f"""
-UPDATE rag_chunks c SET embedding = x.embedding
+UPDATE rag_chunks c SET embedding = x.embedding, embedding_error = NULL
 FROM (
     SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding
     FROM unnest(
