@@ -13,6 +13,7 @@ from ragschema.cli import (  # noqa: F401  they fill migrate.app
     collections,
     db,
     documents,
+    fleet,
     grants,
     graph,
     index,

@@ -18,8 +18,10 @@ PENDING = PendingRevisions.exit_code
 DRIFT = DriftFound.exit_code
 FINDINGS = 5
 AHEAD = DatabaseAhead.exit_code
+LOCKED = LockNotObtained.exit_code
 REFUSED = ConfigurationError.exit_code
 INTERRUPTED = 130
+TERMINATED = 143
 
 EXIT_CODES = (
     f"Exit codes: 0 ok; {FAILED} failed; {UsageError.exit_code} wrong usage; {PENDING} revisions pending;"

@@ -43,7 +43,7 @@ def list_(
     from ragschema.planning.hazards import describe_bytes
     from ragschema.tenants import list_tenants
 
-    found = list_tenants(_options(target), with_sizes=sizes)
+    found = list_tenants(options_of(target), with_sizes=sizes)
     if json:
         print_json({"tenants": found})
         return
@@ -71,7 +71,7 @@ def create(
     """
     from ragschema.tenants import create_tenant
 
-    made = create_tenant(name, _options(target, makes_server=True, lock_wait=lock_wait))
+    made = create_tenant(name, options_of(target, makes_server=True, lock_wait=lock_wait))
     if json:
         print_json(made)
     else:
@@ -95,7 +95,7 @@ def drop(
     from ragschema.database.connections import held_reachable
     from ragschema.tenants import count_tenant, drop_tenant
 
-    with held_reachable(_options(target, lock_wait=lock_wait)) as held:
+    with held_reachable(options_of(target, lock_wait=lock_wait)) as held:
         rows = count_tenant(name, held)
         if rows.total and allow_data_loss:
             typer.echo("This destroys:\n" + "\n".join(rows.lines()), err=True)
@@ -110,7 +110,7 @@ def drop(
         typer.echo(f"Dropped {done.schema}; it had {had}.")
 
 
-def _options(target: Target, **others: object) -> Options:
+def options_of(target: Target, **others: object) -> Options:
     """Return the options of a command that is about tenants.
 
     Raises:

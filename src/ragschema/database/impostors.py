@@ -44,7 +44,10 @@ SELECT thing.kind, CASE thing.kind WHEN 'FUNCTION'::text THEN thing.id::pg_catal
 FROM (
     SELECT 'FUNCTION'::text AS kind, p.tableoid AS class, p.oid AS id, p.proname AS name, p.proowner AS owner,
         p.pronamespace AS schema, p.oid AS code
-    FROM pg_catalog.pg_proc p
+    FROM pg_catalog.pg_depend member JOIN pg_catalog.pg_proc p ON p.oid = member.objid -- see members.py
+    WHERE member.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass::oid
+        AND member.refobjid = ANY (ARRAY(SELECT places.schema FROM places))
+        AND member.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass::oid
     UNION ALL
     SELECT 'OPERATOR'::text, o.tableoid, o.oid, o.oprname, o.oprowner, o.oprnamespace, o.oprcode::oid
     FROM pg_catalog.pg_operator o

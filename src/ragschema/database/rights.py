@@ -5,15 +5,15 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from ragschema.database.members import members
 from ragschema.database.schemas import Schemas
 from ragschema.database.server import Connection
 from ragschema.errors import ConfigurationError
 from ragschema.words import counted
 
-_TABLES_OF_OTHERS = """
+_TABLES_OF_OTHERS = f"""
 SELECT c.relname::text, pg_get_userbyid(c.relowner)::text FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
+WHERE c.oid IN ({members("pg_class", "%s")}) AND c.relname LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
 AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
 """
 

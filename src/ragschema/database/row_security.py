@@ -13,19 +13,21 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from ragschema.database.members import members
 from ragschema.database.server import Connection
 from ragschema.errors import RowsHidden
 from ragschema.words import counted
 
-HIDDEN = r"""
+_OF_SCHEMA = rf"c.oid IN ({members('pg_class')}) AND c.relname LIKE 'rag\_%%'"
+HIDDEN = f"""
 SELECT n.nspname::text, c.relname::text, pg_get_userbyid(c.relowner)::text, current_user::text,
     pg_has_role(c.relowner, 'USAGE'),
     ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = c.oid ORDER BY polname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %(schema)s AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p') AND c.relrowsecurity
+WHERE {_OF_SCHEMA} AND c.relkind IN ('r', 'p') AND c.relrowsecurity
 AND row_security_active(c.oid) ORDER BY c.relname
 """
-_HIDDEN_ANYWHERE = HIDDEN.replace(r"n.nspname = %(schema)s AND c.relname LIKE 'rag\_%%'", "true")
+_HIDDEN_ANYWHERE = HIDDEN.replace(_OF_SCHEMA, "true")
 
 
 @dataclass(frozen=True)

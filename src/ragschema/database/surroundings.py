@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ragschema.database.impostors import IMPOSTORS, TRUSTED, Impostor, refuse_impostors
+from ragschema.database.prepared import fetch_all
 from ragschema.database.schemas import SCHEMAS, Schemas, read_schemas
 from ragschema.database.server import Connection
 
@@ -22,6 +23,7 @@ SELECT around.*,
         FROM names WHERE names.target IS NOT NULL AND NOT EXISTS (SELECT FROM impostors))
 FROM around
 """
+_TYPES = {"schema": "text", "asks_what_is_available": "boolean"}
 
 
 def look_around(connection: Connection, schema: str | None = None) -> Schemas:
@@ -35,8 +37,7 @@ def look_around(connection: Connection, schema: str | None = None) -> Schemas:
         ConfigurationError: It is not clear which schema is meant, or there is an impostor.
     """
     parameters = {"schema": schema, "asks_what_is_available": False}
-    row = connection.execute(_AROUND.encode(), parameters).fetchone()
-    assert row is not None
+    (row,) = fetch_all(connection, _AROUND, _TYPES, parameters)
     *around, impostors, _ = row
     schemas = read_schemas(around, schema)
     refuse_impostors([Impostor(*each) for each in impostors or ()], schemas)

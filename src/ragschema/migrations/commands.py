@@ -221,6 +221,17 @@ def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     return output.getvalue()
 
 
+def look(options: Options, revision: str, *, expand_only: bool = False) -> Result | None:
+    """Return what `upgrade` returns where it has nothing to do, else None; takes no lock, and writes nothing.
+
+    Raises:
+        DriftFound: Objects of head are missing, or work on another schema.
+    """
+    manifest = read_manifest()
+    at, current, owed = _first_look(options, manifest)
+    return _find_nothing_to_do(at, manifest, current, owed, revision, expand_only=expand_only)
+
+
 def _find_nothing_to_do(
     at: Opened,
     manifest: Manifest,

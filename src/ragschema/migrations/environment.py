@@ -29,7 +29,7 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.failure_settlement import settle_failure
 from ragschema.migrations.held_back import OwedStep, owed_steps
 from ragschema.migrations.interruption import find_interruption, interruptible
-from ragschema.migrations.preparation import prepare
+from ragschema.migrations.preparation import is_prepared, prepare
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
@@ -144,8 +144,9 @@ def _change(request: Request, command: _Command) -> Result:
         steps = [*due, *_find_steps(command, revision)]
         done = find_done(at.connection, schema, owed) if command.name == "do_stamp" else ()
         run = Run(request, schema, read_losses([] if request.allow_data_loss else steps), due, owed, done)
-        if steps and (dependents := find_dependents(at.connection, schema, revision)):
-            refuse_dependents(dependents, find_step_drops(step for step in steps if not run.passes(step)))
+        drops = [each for each in find_step_drops(step for step in steps if not run.passes(step)) if each[2]]
+        if drops:
+            refuse_dependents(find_dependents(at.connection, schema, revision), drops)
         pid = find_backend_pid(at.connection)
         with (
             watching(
@@ -189,7 +190,7 @@ def _prepare(
         check_ready(at.connection, schema)
     if command.name == "do_stamp" and not request.force:
         refuse_wrong_stamp(at.connection, schema, _destination())
-    schemas = prepare(at.connection, schema)
+    schemas = at.schemas if is_prepared(at.schemas) else prepare(at.connection, schema)
     if is_change and command.name != "do_stamp":
         check_rights(at.connection, schemas)
         check_owners(at.connection, schemas)

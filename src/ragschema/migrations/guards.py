@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.drivers import driver_of
@@ -22,20 +25,32 @@ log = logging.getLogger(__name__)
 
 _ROWS_SHOWN = 5
 
+_ids: WeakKeyDictionary[ScriptDirectory, frozenset[str]] = WeakKeyDictionary()
+
 
 def check_heads(heads: Any, context: MigrationContext) -> None:
     """Refuse a database that is ahead of this package."""
-    known = {revision.revision for revision in context.script.walk_revisions()} if context.script else set()
-    if unknown := [head for head in heads if head not in known]:
+    if unknown := [head for head in heads if head not in _known(context.script)]:
         raise ahead(*unknown)
 
 
-def look_for_drift(connection: sa.Connection, schema: str, revision: str, mode: CheckDrift) -> None:
+def _known(script: ScriptDirectory | None) -> frozenset[str]:
+    """Return the ids of Alembic's revisions, which are walked once."""
+    if script is None:
+        return frozenset()
+    if script not in _ids:
+        _ids[script] = frozenset(revision.revision for revision in script.walk_revisions())
+    return _ids[script]
+
+
+def look_for_drift(
+    connection: sa.Connection, schema: str, revision: str, mode: CheckDrift, owed: Collection[str]
+) -> None:
     """Compare the database with what its revision says; what differs fails the run, or is logged."""
     if mode == "off":
         return
     try:
-        drift = find_drift(driver_of(connection), schema, revision)
+        drift = find_drift(driver_of(connection), schema, revision, owed=owed)
     except RagSchemaError as exc:  # a revision without an expected catalogue
         if mode == "fail":
             raise

@@ -14,7 +14,13 @@ from ragschema.database.connections import explained, opened, reachable, set_sea
 from ragschema.database.options import Options
 from ragschema.database.rights import check_rights, create_extension, create_schema
 from ragschema.database.schemas import Schemas, find_schemas
-from ragschema.database.server import VERSION_TABLE, Connection, check_extension
+from ragschema.database.server import (
+    ADVISED_PGVECTOR,
+    VERSION_TABLE,
+    Connection,
+    check_extension,
+    version_numbers,
+)
 from ragschema.database.settings import Database
 from ragschema.database.write_access import check_writable
 from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreachable
@@ -70,6 +76,12 @@ def create_version_table(schema: str) -> sql.Composed:
     return sql.SQL(
         "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL, CONSTRAINT {} PRIMARY KEY (version_num))"
     ).format(sql.Identifier(schema, VERSION_TABLE), sql.Identifier(f"{VERSION_TABLE}_pkc"))
+
+
+def is_prepared(schemas: Schemas) -> bool:
+    """Whether `prepare` would find schema and extension there, and nothing to say of them."""
+    installed = schemas.extension.installed
+    return schemas.target_exists and installed is not None and version_numbers(installed) >= ADVISED_PGVECTOR
 
 
 def prepare(connection: Connection, schema: str) -> Schemas:

@@ -151,7 +151,7 @@ class Run:
         if self.request.check is not None and is_first:
             self.request.check(connection, self.schema)
         if heads and is_first:
-            guards.look_for_drift(connection, self.schema, heads[0], self.request.check_drift)
+            guards.look_for_drift(connection, self.schema, heads[0], self.request.check_drift, self.owed)
         refuse_data_loss(connection, list(chain.from_iterable(map(self._losses_of, revisions))))
         for step in revisions:
             guards.precheck(step, connection, is_first_look=True)

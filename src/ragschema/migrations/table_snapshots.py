@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ragschema.database.members import members
 from ragschema.database.server import Connection
 
 COPY_PREFIX = "ragschema_guard_"
@@ -17,18 +18,20 @@ _WHAT = """
     quote_ident(n.nspname) || '.' || quote_ident(c.relname),
     c.relpersistence = 't', c.relfilenode::int8,
     CASE WHEN c.relkind IN ('r', 'p') THEN pg_stat_get_xact_tuples_deleted(c.oid) END,
-    CASE WHEN c.relkind IN ('r', 'p') THEN ARRAY(
-        SELECT json_build_array(
-            a.attnum, a.attname, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), a.attgenerated <> '')
+    CASE WHEN c.relkind IN ('r', 'p') THEN (
+        SELECT json_agg(json_build_array(
+            a.attnum, a.attname, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), a.attgenerated <> ''))
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END
 """
 _BEFORE = f"""
 SELECT c.oid::int8, {_WHAT}, current_setting('track_counts') = 'on', c.reltoastrelid::int8, (
         SELECT i.indexrelid::int8 FROM pg_index i WHERE c.reltoastrelid <> 0 AND i.indrelid = c.reltoastrelid
     )
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
-    OR c.oid = ANY (%(others)s::oid[])
+FROM (
+    SELECT oid FROM pg_class WHERE oid IN ({members("pg_class")})
+    UNION SELECT indexrelid FROM pg_index WHERE indrelid IN ({members("pg_class")})
+    UNION SELECT unnest(%(others)s::oid[])
+) looked_at JOIN pg_class c ON c.oid = looked_at.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 # Whatever is written, altered or dropped stays locked to the end of the transaction, whichever statement, trigger
 # or cascade did it, and in whichever schema.

@@ -12,8 +12,11 @@ from ragschema.database.server import Connection
 from ragschema.errors import DependentsFound
 from ragschema.revisions.manifest import Direction
 from ragschema.revisions.offline import read_sql
+from ragschema.revisions.scripts import script_checksum
 from ragschema.sql.drops import Drop, find_drops
 from ragschema.state.expected import read_fingerprints
+
+_read: dict[tuple[str, Direction], Sequence[Drop]] = {}  # by the file's checksum: once a process
 
 # What stands on a table of ours, its columns, indexes, row type, and on our functions and types. A dependency
 # that is not "n" goes with what it depends on. The key is the name by which an expected catalogue knows it.
@@ -140,9 +143,12 @@ def find_step_drops(steps: Iterable[object]) -> Iterator[tuple[str, Direction, S
 
 def find_drops_of(script: Script, direction: Direction) -> Sequence[Drop]:
     """Return what a revision drops in a direction, as far as its text tells; takes Alembic's ``op``."""
-    return [
-        drop for statement in read_sql(script, direction).statements for drop in find_drops(statement.sql)
-    ]
+    key = (script_checksum(script), direction)
+    if key not in _read:
+        _read[key] = [
+            drop for statement in read_sql(script, direction).statements for drop in find_drops(statement.sql)
+        ]
+    return _read[key]
 
 
 def refuse_dependents(

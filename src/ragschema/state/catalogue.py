@@ -7,22 +7,23 @@ session's settings. Read with psycopg alone, by any role: the system catalogues 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from functools import cached_property
 
 from psycopg import sql
-from psycopg.rows import tuple_row
 
+from ragschema.database.members import members
+from ragschema.database.prepared import fetch_all
 from ragschema.database.schemas import fold
 from ragschema.database.server import BOOKKEEPING, Connection
 
 Catalogue = dict[str, str]
 """Definition by object; an object is its kind and name, ``column rag_chunks.embedding``."""
 
-# With our schema and pgvector's on the path, what is in them is printed without a schema. The other settings
-# are those that pg_dump sets too: constants and names are printed by them.
+# The settings are those that pg_dump sets too: constants and names are printed by them. A statement that is prepared
+# keeps its plan under one search_path only, so that is the same for every schema when `_READ` begins.
 _PREPARE = """
 SELECT e.nspname, s.reset_val, current_user,
-    set_config('search_path', concat_ws(', ', quote_ident(%(schema)s), quote_ident(e.nspname), 'pg_temp'), true),
+    set_config('search_path', 'pg_catalog, pg_temp', true), set_config('plan_cache_mode', 'force_generic_plan', true),
     set_config('quote_all_identifiers', 'off', true), set_config('extra_float_digits', '1', true),
     set_config('DateStyle', 'ISO, MDY', true), set_config('IntervalStyle', 'postgres', true),
     set_config('TimeZone', 'UTC', true), set_config('bytea_output', 'hex', true)
@@ -32,10 +33,16 @@ LEFT JOIN (SELECT n.nspname FROM pg_extension x JOIN pg_namespace n ON n.oid = x
 WHERE s.name = 'search_path'
 """
 
-_READ = r"""
-WITH ours AS MATERIALIZED (
-    SELECT c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+# With our schema and pgvector's on the path, what is in them is printed without a schema: it is set before anything
+# is printed. To plan the statement takes as long as to run it.
+_READ = rf"""
+WITH path AS MATERIALIZED (
+    SELECT set_config('search_path',
+        concat_ws(', ', quote_ident(%(schema)s), quote_ident(%(extension)s::text), 'pg_temp'), true)
+), ours AS MATERIALIZED (
+    SELECT c.* FROM path CROSS JOIN pg_class c
+    WHERE c.oid IN ({members("pg_class")})
+      AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND NOT c.relname = ANY (%(bookkeeping)s)
 )
 SELECT 'table ' || relname,
@@ -133,19 +140,20 @@ UNION ALL
 SELECT 'type ' || t.typname,
     'enum (' || (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
         FROM pg_enum WHERE enumtypid = t.oid) || ')'
-FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-WHERE n.nspname = %(schema)s AND t.typtype = 'e'
+FROM path CROSS JOIN pg_type t WHERE t.oid IN ({members("pg_type")}) AND t.typtype = 'e'
 UNION ALL
 SELECT 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
     pg_get_functiondef(p.oid)
-FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = %(schema)s AND p.proname LIKE 'rag\_%%' AND p.prokind <> 'a'
+FROM path CROSS JOIN pg_proc p WHERE p.oid IN ({members("pg_proc")}) AND p.proname LIKE 'rag\_%%' AND p.prokind <> 'a'
 UNION ALL
 SELECT 'extension uuid-ossp', 'installed' FROM pg_extension WHERE extname = 'uuid-ossp'
 """
 
 
+_TYPES = {"schema": "text", "extension": "text", "bookkeeping": "text[]"}  # of the parameters of _READ
+
 _LITERALS = r"'(?:[^']|'')*'(?:, '(?:[^']|'')*')*"  # a schema's name may hold a quote, and a newline
+_SET_PATH = re.compile(rf"\n SET search_path TO ({_LITERALS})\n")
 
 # of pgvector's types, opclasses and functions: a role without USAGE on their schema has them printed with it
 _VECTOR_NAMES = r"(?:half|sparse)?vec(?:tor)?(?:_\w+)?|bit_\w+_ops|l2_norm|binary_quantize"
@@ -163,14 +171,9 @@ def read_catalogue(connection: Connection, schema: str) -> Catalogue:
         schema: The schema of our tables; one that does not exist has an empty catalogue.
     """
     parameters = {"schema": schema, "bookkeeping": list(BOOKKEEPING)}
-    with (
-        connection.transaction(force_rollback=True),  # ends what set_config(..., true) began
-        connection.cursor(row_factory=tuple_row) as cursor,
-    ):
-        prepared = cursor.execute(_PREPARE, parameters, prepare=False).fetchone()
-        rows = cursor.execute(_READ, parameters, prepare=False).fetchall()
-    assert prepared is not None
-    extension, search_path, user = prepared[:3]
+    with connection.transaction(force_rollback=True):  # ends what set_config(..., true) began
+        ((extension, search_path, user, *_),) = fetch_all(connection, _PREPARE, {}, {})
+        rows = fetch_all(connection, _READ, _TYPES, parameters | {"extension": extension})
     catalogue: Catalogue = {name: text for name, text in rows if text is not None}
     if extension is not None:
         path = split_names(search_path.replace('"$user"', sql.Identifier(user).as_string()))
@@ -180,10 +183,12 @@ def read_catalogue(connection: Connection, schema: str) -> Catalogue:
             else f"installed in schema {extension}, off the search_path {search_path}"
         )
     types = [name.removeprefix("type ") for name in catalogue if name.startswith("type ")]
+    ours = _Naming(schema, "|".join([r"rag_\w+", *map(re.escape, types)]))
+    vector = _Naming(extension or schema, _VECTOR_NAMES)
     for name, text in catalogue.items():
         if name.startswith("function "):
-            text = _without_own_schema(text, schema, extension, types)
-        catalogue[name] = _without_schema(text, extension or schema, _VECTOR_NAMES)
+            text = _without_own_schema(text, ours, extension)
+        catalogue[name] = vector.without_schema(text)
     return dict(sorted(catalogue.items()))
 
 
@@ -195,7 +200,29 @@ def split_names(names: str) -> list[str]:
     ]
 
 
-def _without_own_schema(definition: str, schema: str, extension: str | None, types: Iterable[str]) -> str:
+class _Naming:
+    """How PostgreSQL prints some names of a schema where it is not on the search_path."""
+
+    def __init__(self, schema: str, names: str) -> None:
+        self.schema = schema
+        self._quoted = sql.Identifier(schema).as_string()
+        self._names = names
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        quoted, plain = re.escape(self._quoted), re.escape(self.schema)
+        return re.compile(rf'(?:{quoted}|(?<![\w."$]){plain})\.(?="?(?:{self._names})\b)')
+
+    def without_schema(self, text: str) -> str:
+        """Return a text with these names alone."""
+        if (
+            f"{self.schema}." not in text and f"{self._quoted}." not in text
+        ):  # as most: the pattern takes time
+            return text
+        return self._pattern.sub("", text)
+
+
+def _without_own_schema(definition: str, naming: _Naming, extension: str | None) -> str:
     """Return a function's definition as it is in every schema.
 
     What is ours loses its schema, and ``SET search_path`` names our schema and pgvector's by their role, so
@@ -206,19 +233,9 @@ def _without_own_schema(definition: str, schema: str, extension: str | None, typ
         path: dict[str, None] = {}
         for literal in re.findall(r"'((?:[^']|'')*)'", match[1]):
             name = literal.replace("''", "'")
-            roles = [
-                role for role, owner in {"$schema": schema, "$extension": extension}.items() if owner == name
-            ]
+            owners = {"$schema": naming.schema, "$extension": extension}
+            roles = [role for role, owner in owners.items() if owner == name]
             path |= dict.fromkeys(roles or [name])
         return f"\n SET search_path TO {', '.join(path)}\n"
 
-    definition = re.sub(rf"\n SET search_path TO ({_LITERALS})\n", rename, definition, count=1)
-    return _without_schema(definition, schema, "|".join([r"rag_\w+", *map(re.escape, types)]))
-
-
-def _without_schema(text: str, schema: str, names: str) -> str:
-    identifier = sql.Identifier(schema).as_string()
-    if schema not in text and identifier not in text:  # as most: no time goes into the pattern
-        return text
-    quoted = re.escape(identifier)
-    return re.sub(rf'(?:{quoted}|(?<![\w."$]){re.escape(schema)})\.(?="?(?:{names})\b)', "", text)
+    return naming.without_schema(_SET_PATH.sub(rename, definition, count=1))

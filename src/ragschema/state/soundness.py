@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ragschema.database.members import members
 from ragschema.database.server import Connection
 from ragschema.errors import DriftFound
 from ragschema.revisions.manifest import read_manifest
@@ -20,31 +21,39 @@ from ragschema.state.catalogue import split_names
 from ragschema.state.expected import expected, read_fingerprints
 from ragschema.words import counted
 
-QUESTION = r"""
+_SCHEMA = "{schema}"
+_RELATIONS, _FUNCTIONS = members("pg_class", _SCHEMA), members("pg_proc", _SCHEMA)
+
+QUESTION = rf"""
+WITH ours AS MATERIALIZED (
+    SELECT oid, relname, relkind FROM pg_class WHERE oid IN ({_RELATIONS})
+    AND relname LIKE 'rag\_%%'
+), functions AS MATERIALIZED (
+    SELECT proname, proconfig FROM pg_proc WHERE oid IN ({_FUNCTIONS})
+    AND proname LIKE 'rag\_%%'
+)
 SELECT n.nspname::text,
     (SELECT e.nspname::text FROM pg_extension x JOIN pg_namespace e ON e.oid = x.extnamespace
         WHERE x.extname = 'vector'),
-    ARRAY(SELECT 'table ' || relname FROM pg_class
-        WHERE relnamespace = n.oid AND relkind IN ('r', 'p') AND relname LIKE 'rag\_%%')
-    || ARRAY(SELECT 'constraint ' || c.relname || '.' || k.conname
-        FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
-        WHERE k.connamespace = n.oid AND k.contype = 'p' AND k.conname LIKE 'rag\_%%'),
+    ARRAY(SELECT 'table ' || relname FROM ours WHERE relkind IN ('r', 'p'))
+    || ARRAY(SELECT 'constraint ' || c.relname || '.' || k.conname FROM ours c CROSS JOIN LATERAL (
+        SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p' AND conname LIKE 'rag\_%%'
+        OFFSET 0) k),
     (SELECT jsonb_agg(jsonb_build_array(path, names)) FROM (
         SELECT (SELECT substr(setting, 13) FROM unnest(proconfig) setting WHERE setting LIKE 'search\_path=%%'),
-            array_agg(proname) FROM pg_proc WHERE pronamespace = n.oid AND proname LIKE 'rag\_%%'
-        GROUP BY 1) functions (path, names)),
+            array_agg(proname) FROM functions GROUP BY 1) found (path, names)),
     (SELECT jsonb_agg(jsonb_build_array(t.tgname, c.relname, other.nspname))
-        FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+        FROM ours c CROSS JOIN LATERAL (
+            SELECT tgname, tgfoid FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal OFFSET 0) t
         JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace other ON other.oid = p.pronamespace
-        WHERE c.relnamespace = n.oid AND c.relname LIKE 'rag\_%%'
-        AND p.proname LIKE 'rag\_%%' AND other.oid <> n.oid),
+        WHERE p.proname LIKE 'rag\_%%' AND other.oid <> n.oid),
     (SELECT jsonb_agg(jsonb_build_array(k.conname, c.relname, other.nspname))
-        FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f'
+        FROM ours c CROSS JOIN LATERAL (
+            SELECT conname, confrelid FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' OFFSET 0) k
         JOIN pg_class referred ON referred.oid = k.confrelid
         JOIN pg_namespace other ON other.oid = referred.relnamespace
-        WHERE c.relnamespace = n.oid AND c.relname LIKE 'rag\_%%'
-        AND referred.relname LIKE 'rag\_%%' AND other.oid <> n.oid)
-FROM pg_namespace n WHERE n.nspname = {schema}
+        WHERE referred.relname LIKE 'rag\_%%' AND other.oid <> n.oid)
+FROM pg_namespace n WHERE n.nspname = {_SCHEMA}
 """
 """To be formatted with the schema as SQL; `read_answer` reads its row."""
 

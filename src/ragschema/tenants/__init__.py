@@ -9,11 +9,22 @@ from ragschema.errors import TenantRefused
 from ragschema.tenants.creating import CreatedTenant, create_tenant
 from ragschema.tenants.dropping import DroppedTenant, TenantRows, count_tenant, drop_tenant
 from ragschema.tenants.finding import Tenant, find_tenants, list_tenants
+from ragschema.tenants.migrating import Rollout, migrate_tenants
+from ragschema.tenants.outcomes import FleetResult, Progress, TenantOutcome
+from ragschema.tenants.standings import FleetStatus, read_standings
+from ragschema.tenants.verifying import DriftGroup, FleetDrift, verify_tenants
 
 __all__ = [
     "CreatedTenant",
+    "DriftGroup",
     "DroppedTenant",
+    "FleetDrift",
+    "FleetResult",
+    "FleetStatus",
+    "Progress",
+    "Rollout",
     "Tenant",
+    "TenantOutcome",
     "TenantRefused",
     "TenantRows",
     "count_tenant",
@@ -21,4 +32,7 @@ __all__ = [
     "drop_tenant",
     "find_tenants",
     "list_tenants",
+    "migrate_tenants",
+    "read_standings",
+    "verify_tenants",
 ]

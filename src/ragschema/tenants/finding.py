@@ -19,6 +19,7 @@ from ragschema.database.connections import opened_database
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Manifest, read_manifest
+from ragschema.words import counted
 
 Standing = Literal["at head", "behind", "unknown"]
 
@@ -141,7 +142,7 @@ def _tenant_of(schema: str, owner: str, read: list[str] | str, manifest: Manifes
     if isinstance(read, str):
         return Tenant(schema, None, "unknown", owner, problem=read)
     if len(read) > 1:
-        problem = f"{VERSION_TABLE} has {len(read)} rows: {', '.join(read)}."
+        problem = f"{VERSION_TABLE} has {counted(len(read), 'row')}: {', '.join(read)}."
         return Tenant(schema, None, "unknown", owner, problem=problem)
     revision = read[0] if read else None
     return Tenant(schema, revision, standing_of(revision, manifest), owner)

@@ -1,0 +1,59 @@
+"""Prepared statements of a connection that is lent to one schema after the other.
+
+psycopg prepares what is executed often, and forgets all of it at each rollback. These stay as long as the connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import TupleRow, tuple_row
+
+from ragschema.database.server import Connection
+
+_PREPARED = (
+    "_ragschema_prepared"  # an attribute of the driver's connection: the names of what is prepared on it
+)
+
+
+def keep_prepared(connection: Connection) -> None:
+    """Let `fetch_all` prepare what it runs on a connection; psycopg itself prepares nothing there."""
+    connection.prepare_threshold = None
+    setattr(connection, _PREPARED, set())
+
+
+def fetch_all(
+    connection: Connection, statement: str, types: Mapping[str, str], values: Mapping[str, Any]
+) -> Sequence[TupleRow]:
+    """Run a statement and return its rows; prepared, if the connection is one that keeps them.
+
+    A plan holds for one search_path: to make use of it, the path must be the same each time.
+
+    Args:
+        connection: The connection.
+        statement: The statement, with named parameters.
+        types: The types of its parameters, as SQL.
+        values: Their values.
+    """
+    names: set[str] | None = getattr(connection, _PREPARED, None)
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        if names is None:
+            return cursor.execute(statement.encode(), values).fetchall()
+        name = f"rag_{sha256(statement.encode()).hexdigest()[:16]}"
+        if name not in names:
+            cursor.execute(_prepare(name, statement, types))
+            names.add(name)
+        arguments = sql.SQL(", ").join(sql.Literal(values[parameter]) for parameter in types)
+        listed = sql.SQL("({})").format(arguments) if types else sql.SQL("")
+        return cursor.execute(sql.SQL("EXECUTE {}{}").format(sql.Identifier(name), listed)).fetchall()
+
+
+def _prepare(name: str, statement: str, types: Mapping[str, str]) -> bytes:
+    places = {parameter: f"${place}" for place, parameter in enumerate(types, start=1)}
+    text = re.sub(r"%(?:\((\w+)\)s|%)", lambda match: places[match[1]] if match[1] else "%", statement)
+    listed = f" ({', '.join(types.values())})" if types else ""
+    return f"PREPARE {name}{listed} AS {text}".encode()

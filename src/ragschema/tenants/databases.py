@@ -1,0 +1,105 @@
+"""Databases with tenants: the one of the settings, or those of a file of URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ragschema.database.connections import held_reachable, opened_database
+from ragschema.database.environment import reason
+from ragschema.database.options import Options
+from ragschema.database.secrets import without_secrets
+from ragschema.database.settings import Database, database_of_url
+from ragschema.database.urls import Setting
+from ragschema.errors import ConfigurationError, RagSchemaError
+from ragschema.tenants.dispatching import server_of
+from ragschema.tenants.finding import Tenant, find_tenants
+from ragschema.tenants.outcomes import DatabaseFailure
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a database.
+
+    Attributes:
+        options: How to reach it.
+        tenants: Its tenants by name.
+        failure: Why it could not be looked at.
+    """
+
+    options: Options
+    tenants: tuple[Tenant, ...] = ()
+    failure: DatabaseFailure | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it, without a password."""
+        return name_of(self.options.database)
+
+
+def read_urls(path: Path) -> list[Database]:
+    """Read the URLs of databases from a file, one a line; empty lines and those that begin with # are none.
+
+    A password may be missing there: libpq looks in PGPASSFILE, ``~/.pgpass``, and the service that a URL names.
+
+    Raises:
+        ConfigurationError: It cannot be read, has none, or a line is no URL of PostgreSQL.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(
+            f"The file of URLs {path} cannot be read: {reason(exc)}.", "Name a readable UTF-8 file."
+        ) from exc
+    settings = [Setting(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
+    wanted = [each for each in settings if each.value.strip() and not each.value.lstrip().startswith("#")]
+    if not wanted:
+        raise ConfigurationError(f"The file {path} has no URL.", "Write one a line.")
+    return [database_of_url(each) for each in wanted]
+
+
+def name_of(database: Database) -> str:
+    """Return what to call a database, without a password."""
+    return str(database).rpartition(" (from ")[0]
+
+
+@contextmanager
+def reached(databases: Sequence[Options]) -> Iterator[list[Options]]:
+    """Yield options of databases for several connections; embedded servers run meanwhile."""
+    with ExitStack() as stack:
+        yield [
+            replace(stack.enter_context(held_reachable(each)), is_announced=True)
+            if each.database.embedded is not None
+            else each
+            for each in databases
+        ]
+
+
+def find_all(databases: Sequence[Options], *, with_sizes: bool = False) -> list[Found]:
+    """Find the tenants of databases, servers in parallel; what one of them refuses stops no other."""
+    by_server: dict[str, list[Options]] = {}
+    for options in databases:
+        by_server.setdefault(server_of(options.database), []).append(options)
+    if len(by_server) == 1:
+        return [_find(each, with_sizes=with_sizes) for each in databases]
+
+    def find_of_server(options: Sequence[Options]) -> list[Found]:
+        return [_find(each, with_sizes=with_sizes) for each in options]
+
+    with ThreadPoolExecutor(max_workers=min(16, len(by_server))) as pool:
+        found = [each for server in pool.map(find_of_server, by_server.values()) for each in server]
+    places = {id(options): place for place, options in enumerate(databases)}
+    return sorted(found, key=lambda each: places[id(each.options)])
+
+
+def _find(options: Options, *, with_sizes: bool) -> Found:
+    try:
+        with opened_database(replace(options, is_announced=True)) as (connection, _):
+            return Found(options, tuple(find_tenants(connection, with_sizes=with_sizes)))
+    except RagSchemaError as exc:
+        evidence = without_secrets("\n".join(part for part in (exc.remedy, exc.evidence) if part))
+        failure = DatabaseFailure(name_of(options.database), without_secrets(exc.message), evidence)
+        return Found(options, failure=failure)

@@ -1,0 +1,173 @@
+"""Dispatching of tenants to workers: servers in parallel, canaries first, and an end by Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any
+
+from ragschema.database.options import Options
+from ragschema.database.settings import Database
+from ragschema.tenants.outcomes import Interruption
+from ragschema.tenants.workers import NOT_BEGUN, Line, Task, Work, Worker, start_worker
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 0.25  # seconds
+_AHEAD = 2  # tasks of a worker: it begins the next while the parent reads of the last
+
+Heard = Callable[[Task, Any], None]
+"""Told of each tenant: what became of it, ``INTERRUPTED``, ``NOT_BEGUN``, or None where its worker has died."""
+
+
+@dataclass
+class Dispatch:
+    """One command over many tenants, at work.
+
+    Attributes:
+        databases: The options of each database, by the place that tasks name.
+        work: What to do with a tenant.
+        heard: Told of each tenant.
+        workers: Processes for each server.
+        ahead: How many tasks a worker is given at a time; 1 where each outcome decides whether there is a next.
+        signal: The signal that has come, if one has.
+    """
+
+    databases: Sequence[Options]
+    work: Work
+    heard: Heard
+    workers: int
+    ahead: int = _AHEAD
+    signal: int | None = field(default=None, init=False)
+    _by_server: dict[str, list[Worker]] = field(default_factory=dict, init=False)
+
+    @contextmanager
+    def started(self, tasks: Sequence[Task]) -> Iterator[None]:
+        """Start the workers that some tasks need, before any thread is started, and end them with the block."""
+        wanted: dict[str, int] = {}
+        for task in tasks:
+            server = self._server_of(task)
+            wanted[server] = min(self.workers, wanted.get(server, 0) + 1)
+        try:
+            for server, count in wanted.items():
+                for _ in range(count):
+                    worker = start_worker(self.databases, self.work, self._all())
+                    self._by_server.setdefault(server, []).append(worker)
+            with self._passing_signals_on():
+                yield
+        finally:
+            for worker in self._all():
+                worker.channel.close()
+            for worker in self._all():
+                worker.process.join()
+
+    def run(self, tasks: Sequence[Task], goes_on: Callable[[], bool]) -> list[Task]:
+        """Have tasks done, each server's in their order; return those that nobody has begun.
+
+        Args:
+            tasks: The tenants.
+            goes_on: Asked before each whether another is to begin.
+        """
+        waiting: dict[str, deque[Task]] = {server: deque() for server in self._by_server}
+        for task in tasks:
+            waiting.setdefault(self._server_of(task), deque()).append(task)
+        while True:
+            if self.signal is None and goes_on():
+                for server, queue in waiting.items():
+                    self._give(server, queue)
+            busy = {worker.channel: worker for worker in self._all() if worker.tasks}
+            if not busy:
+                return [task for queue in waiting.values() for task in queue]
+            for channel in wait([*busy], timeout=_LOOK_EVERY):
+                self._hear(busy[channel])  # type: ignore[index]  # what was given
+
+    def _give(self, server: str, queue: deque[Task]) -> None:
+        for depth in range(self.ahead):
+            for worker in self._by_server.get(server, ()):
+                if queue and len(worker.tasks) == depth and not worker.channel.closed:
+                    worker.give(queue.popleft())
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            message = worker.channel.recv()
+        except (EOFError, OSError):  # it has died
+            tasks, worker.tasks = worker.tasks, []
+            worker.channel.close()
+            for task in tasks[:1]:
+                self.heard(task, None)
+            for task in tasks[1:]:
+                self.heard(task, NOT_BEGUN)
+            return
+        if isinstance(message, Line):
+            log.log(message.level, "%s: %s", message.schema, message.text)
+        else:
+            self.heard(worker.tasks.pop(0), message)
+
+    @property
+    def interrupted_by(self) -> Interruption | None:
+        """The signal that has come, by its name."""
+        if self.signal is None:
+            return None
+        return "SIGTERM" if self.signal == signal.SIGTERM else "SIGINT"
+
+    def _all(self) -> list[Worker]:
+        return [worker for workers in self._by_server.values() for worker in workers]
+
+    def _server_of(self, task: Task) -> str:
+        return server_of(self.databases[task.database].database)
+
+    @contextmanager
+    def _passing_signals_on(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end what the workers do, and begin nothing more; the block goes on to its end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def pass_on(number: int, _frame: object) -> None:
+            self.signal = number
+            for worker in self._all():
+                with suppress(ProcessLookupError):
+                    worker.signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def server_of(database: Database) -> str:
+    """Return what tells a database's server from others: host and port, or the service that names them."""
+    named = database.parameters
+    host = named.get("service") or named.get("host") or named.get("hostaddr") or ""
+    return f"{host}:{named.get('port', '')}"
+
+
+def default_workers() -> int:
+    """Return how many workers a server gets by default: one for each core here, and no less than two."""
+    return max(2, os.cpu_count() or 1)
+
+
+class Clock:
+    """Time since a command has begun, and what is left of it."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self._began
+
+    def remaining(self, done: int, total: int) -> float | None:
+        """Return the seconds that the rest takes at the pace so far; None before the first."""
+        return self.seconds / done * (total - done) if done else None

@@ -1,0 +1,71 @@
+"""Lending of one connection to one tenant after the other, each time as if it were new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psycopg
+
+from ragschema.database.connecting import begin
+from ragschema.database.options import Options
+from ragschema.database.prepared import keep_prepared
+from ragschema.database.server import Connection
+
+_TENANTS = 50  # a connection: PostgreSQL's process keeps 1.25 MB of catalogue for each
+
+# What DISCARD ALL does, but for plans: the statements that are asked of every tenant stay prepared.
+_DISCARD = (
+    "CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP;"
+    " DISCARD SEQUENCES"
+)
+
+
+class Lender:
+    """Keeps a connection to a database, and makes another after a number of tenants, or where it is lost.
+
+    Args:
+        options: The database.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._connection: Connection | None = None
+        self._tenants = 0
+
+    def options_of(self, schema: str) -> Options:
+        """Return the options of a tenant, which is looked at and migrated on this connection."""
+        return replace(self._options, schema=schema, lend=self._lend, is_announced=True)
+
+    def close(self) -> None:
+        """Close the connection, where there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def _lend(self) -> Iterator[Connection]:
+        if self._tenants >= _TENANTS:
+            self.close()
+        if self._connection is None:
+            self._connection = begin(replace(self._options, lend=None), self._options.database).connection
+            keep_prepared(self._connection)
+            self._tenants = 0
+        self._tenants += 1
+        connection = self._connection
+        try:
+            yield connection
+        except BaseException:
+            self.close()  # whatever was left of it
+            raise
+        self._take_back(connection)
+
+    def _take_back(self, connection: Connection) -> None:
+        """Leave nothing of a tenant: its deployer lock, settings and temporary tables."""
+        try:
+            connection.rollback()
+            connection.autocommit = True
+            connection.execute(_DISCARD)
+        except psycopg.Error:
+            self.close()

@@ -1,0 +1,286 @@
+"""Migration of all tenants of a database, or of many, each by the rules of `ragschema.migrations.upgrade`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ragschema.database.options import Options
+from ragschema.database.secrets import without_secrets
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
+from ragschema.migrations.commands import look
+from ragschema.migrations.request import CheckDrift, Request, Result
+from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
+from ragschema.tenants.databases import Found, find_all, name_of, reached
+from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
+from ragschema.tenants.finding import Tenant
+from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
+from ragschema.tenants.owing import find_owing
+from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task
+
+log = logging.getLogger(__name__)
+
+Order = Literal["name", "size"]
+
+_UNREACHABLE = 2  # times in a row, after which a worker does not try a database again
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How to go about it.
+
+    Attributes:
+        workers: Processes for each server; one for each core here by default.
+        canary: How many tenants go first: the rest begins if none of them fails.
+        max_failures: After how many failures no further tenant begins; never by default.
+        order: By name, or by size, the smallest first.
+        visit: Whether to look at the tenants that are up to date too: are they whole?
+        expand_only: Pass over contract revisions; they are owed until a run without it.
+        allow_data_loss: Whether rows and column values may be destroyed.
+        check_drift: What to do where a tenant is not what its revision says: ``fail``, ``warn`` or ``off``.
+    """
+
+    workers: int | None = None
+    canary: int = 0
+    max_failures: int | None = None
+    order: Order = "name"
+    visit: bool = False
+    expand_only: bool = False
+    allow_data_loss: bool = False
+    check_drift: CheckDrift = "warn"
+
+
+def migrate_tenants(
+    databases: Sequence[Options],
+    revision: str = "head",
+    rollout: Rollout = Rollout(),
+    *,
+    show: Callable[[Progress], None] | None = None,
+) -> FleetResult:
+    """Upgrade every tenant of some databases, in worker processes; the failure of one stops no other.
+
+    Forks: call it where no other thread runs. In the main thread Ctrl-C and SIGTERM end the tenants at work as they
+    end `ragschema.migrations.upgrade`, begin no other, and are told by ``interrupted_by``.
+
+    Args:
+        databases: The databases; their ``schema`` is not used.
+        revision: Where to stop: a revision id, or ``head``.
+        rollout: How to go about it.
+        show: Called with every tenant that is done.
+
+    Raises:
+        UsageError: There is no such revision.
+    """
+    manifest, clock = read_manifest(), Clock()
+    target = manifest.head if revision in ("head", "heads") else revision
+    if target not in manifest.checksums:
+        raise unknown_revision(revision)
+    with reached(databases) as found_databases:
+        found = find_all(found_databases, with_sizes=rollout.order == "size")
+        fleet = _Fleet(found, manifest, target, rollout, clock, show)
+        interrupted_by = fleet.run()
+        fleet.look_again()
+    outcomes = sorted(fleet.outcomes.values(), key=lambda each: (each.database, each.schema))
+    return FleetResult(
+        target,
+        count_fates(outcomes),
+        tuple(outcomes),
+        tuple(each.failure for each in found if each.failure is not None),
+        interrupted_by,
+        clock.seconds,
+    )
+
+
+@dataclass
+class _Fleet:
+    """One migration of all tenants."""
+
+    found: Sequence[Found]
+    manifest: Manifest
+    target: str
+    rollout: Rollout
+    clock: Clock
+    show: Callable[[Progress], None] | None
+    outcomes: dict[Task, TenantOutcome] = field(default_factory=dict, init=False)
+    tenants: dict[Task, Tenant] = field(default_factory=dict, init=False)
+
+    def run(self) -> Interruption | None:
+        """Migrate what is to be migrated; return the signal that ended it early, if one did."""
+        tasks = self._tasks()
+        if not tasks:
+            return None
+        limit = self.rollout.max_failures
+        dispatch = Dispatch(
+            [each.options for each in self.found],
+            self._work(tasks),
+            self._hear,
+            self.rollout.workers or default_workers(),
+            **({"ahead": 1} if limit is not None else {}),
+        )
+        with dispatch.started(tasks):
+            canaries, rest = tasks[: self.rollout.canary], tasks[self.rollout.canary :]
+            left = dispatch.run(canaries, self._goes_on)
+            if canaries and rest and not left and self._count("failed"):
+                log.warning("Canaries have failed: no other tenant begins.")
+                left = rest
+            elif not left:
+                left = dispatch.run(rest, self._goes_on)
+            else:
+                left = [*left, *rest]
+        for task in left:
+            self._set(task, "not started")
+        return dispatch.interrupted_by
+
+    def look_again(self) -> None:
+        """Read where those stand that did not come to their end: some of their revisions may be committed."""
+        ends: tuple[Fate, ...] = ("failed", "locked", "interrupted")
+        places = {task.database for task, each in self.outcomes.items() if each.fate in ends}
+        again = {place: find_all([self.found[place].options])[0].tenants for place in places}
+        now = {
+            Task(place, each.schema): each.revision for place, tenants in again.items() for each in tenants
+        }
+        for task, each in self.outcomes.items():
+            if each.fate in ends:
+                self.outcomes[task] = replace(each, revision=now.get(task))
+
+    def _tasks(self) -> list[Task]:
+        """Return the tenants to work on, in their order, and set the outcomes of the others."""
+        for place, found in enumerate(self.found):
+            self.tenants |= {Task(place, each.schema): each for each in found.tenants}
+        owing = set() if self.rollout.expand_only else self._find_owing()
+        tasks = []
+        for task, tenant in self.tenants.items():
+            if tenant.standing == "unknown":
+                error = tenant.problem or str(ahead(tenant.revision or "none"))
+                self._set(task, "failed", error=error)
+            elif (
+                tenant.revision is None
+                or tenant.revision < self.target
+                or task in owing
+                or self.rollout.visit
+            ):
+                tasks.append(task)
+            else:
+                self._set(task, "up to date")
+        by_size = self.rollout.order == "size"
+        return sorted(tasks, key=lambda task: (self.tenants[task].bytes or 0 if by_size else 0, task.schema))
+
+    def _find_owing(self) -> set[Task]:
+        return {
+            Task(place, schema)
+            for place, found in enumerate(self.found)
+            for schema in find_owing(
+                found.options,
+                [each.schema for each in found.tenants if each.revision and each.revision >= self.target],
+            )
+        }
+
+    def _work(self, tasks: Sequence[Task]) -> Callable[[Options, str], TenantOutcome]:
+        """Load what each tenant needs, before the workers are forked, and return what is done with one."""
+        from ragschema.migrations.loaded_scripts import LoadedScripts  # with Alembic
+
+        revisions = {self.tenants[task].revision for task in tasks}
+        lowest = "" if None in revisions else min(filter(None, revisions), default="")
+        pending = [
+            each
+            for each in self.manifest.revisions
+            if each.revision <= self.target and each.revision > lowest
+        ]
+        contracts = [each.revision for each in pending if each.deploy == "contract"]
+        if contracts and not self.rollout.expand_only:
+            log.info("Contract revisions are pending, %s: have a backup", describe_ids(contracts))
+        scripts = LoadedScripts({each.revision for each in pending})
+        behind = {
+            (name_of(self.found[t.database].options.database), t.schema) for t in tasks if self._is_behind(t)
+        }
+        unreachable: dict[str, int] = {}  # of each worker, by database
+
+        def upgrade(options: Options, database: str) -> Result:
+            if (database, options.schema) not in behind:
+                nothing = look(options, self.target, expand_only=self.rollout.expand_only)
+                if nothing is not None:
+                    return nothing
+            request = Request(
+                options,
+                allow_data_loss=self.rollout.allow_data_loss,
+                expand_only=self.rollout.expand_only,
+                check_drift=self.rollout.check_drift,
+            )
+            return scripts.upgrade(request, self.target)
+
+        def work(options: Options, schema: str) -> TenantOutcome:
+            began, database = time.monotonic(), name_of(options.database)
+            if unreachable.get(database, 0) >= _UNREACHABLE:
+                return TenantOutcome(
+                    database, schema, "failed", None, error="The database could not be reached."
+                )
+            try:
+                result = upgrade(options, database)
+            except (
+                Exception
+            ) as exc:  # a revision may raise anything, and the next tenant is not to pay for it
+                gone = isinstance(exc, DatabaseUnreachable)
+                unreachable[database] = unreachable.get(database, 0) + 1 if gone else 0
+                return _failure(database, schema, exc, time.monotonic() - began)
+            unreachable[database] = 0
+            return TenantOutcome(
+                database,
+                schema,
+                "migrated" if result.applied else "up to date",
+                result.current,
+                tuple(each.revision for each in result.applied),
+                result.owed,
+                time.monotonic() - began,
+            )
+
+        return work
+
+    def _is_behind(self, task: Task) -> bool:
+        revision = self.tenants[task].revision
+        return revision is None or revision < self.target
+
+    def _hear(self, task: Task, outcome: object) -> None:
+        if outcome == INTERRUPTED:
+            self._set(task, "interrupted")
+        elif outcome == NOT_BEGUN:
+            self._set(task, "not started")
+        elif isinstance(outcome, TenantOutcome):
+            self.outcomes[task] = outcome
+        else:
+            self._set(task, "failed", error="Its worker has died. Run the same command again.")
+        if self.show is not None:
+            done, total = len(self.outcomes), len(self.tenants)
+            remaining = self.clock.remaining(done, total)
+            self.show(Progress(done, total, self._count("failed"), self._count("locked"), remaining))
+
+    def _goes_on(self) -> bool:
+        limit = self.rollout.max_failures
+        return limit is None or self._count("failed") < limit
+
+    def _count(self, fate: Fate) -> int:
+        return sum(each.fate == fate for each in self.outcomes.values())
+
+    def _set(self, task: Task, fate: Fate, error: str | None = None) -> None:
+        database = self.found[task.database].name
+        revision = self.tenants[task].revision
+        self.outcomes[task] = TenantOutcome(database, task.schema, fate, revision, error=error)
+
+
+def _failure(database: str, schema: str, exc: Exception, seconds: float) -> TenantOutcome:
+    fate: Fate = "locked" if isinstance(exc, LockNotObtained) else "failed"
+    if isinstance(exc, RagSchemaError):
+        message, evidence = exc.message, exc.evidence
+    else:
+        message, evidence = f"{type(exc).__name__}: {exc}", ""
+    return TenantOutcome(
+        database,
+        schema,
+        fate,
+        None,
+        seconds=seconds,
+        error=without_secrets(message),
+        evidence=without_secrets(evidence) or None,
+    )

@@ -1,0 +1,148 @@
+"""Verification of all tenants: each compared with what its revision says, and those that differ alike together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ragschema.database.options import Options
+from ragschema.database.secrets import without_secrets
+from ragschema.errors import RagSchemaError
+from ragschema.migrations.inspection import verify
+from ragschema.revisions.manifest import RevisionId
+from ragschema.tenants.databases import find_all, reached
+from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
+from ragschema.tenants.outcomes import DatabaseFailure, Interruption, Progress
+from ragschema.tenants.workers import Task
+
+
+@dataclass(frozen=True)
+class DriftGroup:
+    """Tenants that differ in the same way from what their revisions say.
+
+    Attributes:
+        count: How many.
+        differences: What differs, in the same words in each; empty: they are as their revisions say.
+        tenants: Each, with its database.
+    """
+
+    count: int
+    differences: tuple[str, ...]
+    tenants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnverifiedTenant:
+    """A tenant that could not be compared.
+
+    Attributes:
+        database: Its database, without a password.
+        schema: The tenant.
+        error: Why not.
+    """
+
+    database: str
+    schema: str
+    error: str
+
+
+@dataclass(frozen=True)
+class FleetDrift:
+    """What came of comparing all tenants.
+
+    Attributes:
+        revisions: How many tenants are at each revision.
+        groups: The tenants by what differs, the most numerous first.
+        unverified: Those that could not be compared.
+        databases: The databases that could not be looked at.
+        interrupted_by: The signal that ended it early, if one did.
+        seconds: How long it took.
+    """
+
+    revisions: Mapping[RevisionId, int]
+    groups: tuple[DriftGroup, ...]
+    unverified: tuple[UnverifiedTenant, ...]
+    databases: tuple[DatabaseFailure, ...]
+    interrupted_by: Interruption | None
+    seconds: float
+
+    @property
+    def drifted(self) -> int:
+        """How many tenants are not what their revisions say."""
+        return sum(each.count for each in self.groups if each.differences)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    revision: str
+    differences: tuple[str, ...]
+
+
+def verify_tenants(
+    databases: Sequence[Options],
+    *,
+    workers: int | None = None,
+    show: Callable[[Progress], None] | None = None,
+) -> FleetDrift:
+    """Compare every tenant of some databases with what its revision says, in worker processes; reads only.
+
+    Forks: call it where no other thread runs.
+
+    Args:
+        databases: The databases; their ``schema`` is not used.
+        workers: Processes for each server; one for each core here by default.
+        show: Called with every tenant that is done.
+    """
+    clock, answers = Clock(), dict[Task, object]()
+    with reached(databases) as reachable:
+        found = find_all(reachable)
+        tasks = [Task(place, each.schema) for place, one in enumerate(found) for each in one.tenants]
+
+        def hear(task: Task, answer: object) -> None:
+            answers[task] = answer
+            if show is not None:
+                failed = sum(not isinstance(each, _Compared) for each in answers.values())
+                done, total = len(answers), len(tasks)
+                show(Progress(done, total, failed, 0, clock.remaining(done, total)))
+
+        dispatch = Dispatch([each.options for each in found], _compare, hear, workers or default_workers())
+        with dispatch.started(tasks):
+            left = dispatch.run(tasks, lambda: True)
+    answers |= dict.fromkeys(left, "It was not begun.")
+    compared = {task: each for task, each in answers.items() if isinstance(each, _Compared)}
+    revisions: dict[str, int] = {}
+    for each in compared.values():
+        revisions[each.revision] = revisions.get(each.revision, 0) + 1
+    return FleetDrift(
+        dict(sorted(revisions.items())),
+        _group({f"{task.schema} in {found[task.database].name}": each for task, each in compared.items()}),
+        tuple(
+            UnverifiedTenant(found[task.database].name, task.schema, _error_of(answers[task]))
+            for task in tasks
+            if task not in compared
+        ),
+        tuple(each.failure for each in found if each.failure is not None),
+        dispatch.interrupted_by,
+        clock.seconds,
+    )
+
+
+def _compare(options: Options, _schema: str) -> _Compared | str:
+    """Compare one tenant; a text says why that cannot be done."""
+    try:
+        drift = verify(options)
+    except RagSchemaError as exc:
+        return without_secrets(str(exc))
+    return _Compared(drift.revision, tuple(drift.lines()))
+
+
+def _group(compared: Mapping[str, _Compared]) -> tuple[DriftGroup, ...]:
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, each in sorted(compared.items()):
+        alike.setdefault(each.differences, []).append(name)
+    groups = [DriftGroup(len(names), differences, tuple(names)) for differences, names in alike.items()]
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.differences)))
+
+
+def _error_of(answer: object) -> str:
+    return answer if isinstance(answer, str) else "Its worker has died."

@@ -1,0 +1,422 @@
+"""All tenants by one command: the failure of one stops no other, and an end in the middle leaves nothing half-done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from checkouts import Checkout, finish, in_the_way, made_role, rows, use_checkout, wait_until
+from conftest import Command, connect
+from ragschema import tenants
+from ragschema.database.options import find_options
+from ragschema.database.settings import Database
+from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
+from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.revisions.manifest import read_manifest
+from ragschema.tenants.databases import name_of, read_urls
+from ragschema.tenants.outcomes import Progress
+
+HEAD = read_manifest().head
+NAMES = ("Globex & Sons", "acme", "hooli", "initech", "umbrella")
+SMALL = 'op.add_column("rag_documents", sa.Column("language_tag", sa.Text()))'
+NOT_IN_HOOLI = f"""
+{SMALL}
+if op.get_bind().scalar(sa.text("SELECT current_schema()")) == "hooli":
+    op.execute("SELECT 1 / 0")
+"""
+SLOW = f"""
+{SMALL}
+op.execute("SELECT pg_sleep(60)")
+"""
+MIGRATE = ("rag", "tenants", "migrate")
+
+
+@pytest.fixture(scope="module")
+def template(server: dict[str, str]) -> Iterator[str]:
+    """The name of a database with five tenants at head."""
+    name = f"fleet_{os.getpid()}"  # each process of the run its own
+    with connect(Database({**server, "dbname": "postgres"}, "the tests")) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name}".encode())
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        for tenant in NAMES:
+            tenants.create_tenant(tenant, Database({**server, "dbname": name}, "the tests"))
+        yield name
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A copy of the checkout to add revisions to."""
+    return use_checkout(tmp_path, monkeypatch)
+
+
+def revisions(database: Database) -> dict[str, str | None]:
+    """Return the revision of each tenant."""
+    return {each.schema: each.revision for each in tenants.list_tenants(database)}
+
+
+def migrate(checkout: Checkout, database: Database, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """Run the command, and return what it prints as JSON."""
+    result = checkout.run(*MIGRATE, "--json", *arguments, database=database)
+    assert result.returncode == code, result.stderr + result.stdout
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def fates(document: dict[str, Any]) -> dict[str, str]:
+    return {each["schema"]: each["fate"] for each in document["tenants"]}
+
+
+def execute(database: Database, schema: str, statement: str) -> None:
+    with connect(database) as connection:
+        connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(schema)))
+        connection.execute(statement.encode())
+
+
+def lock_away(database: Database, schema: str) -> str:
+    """Return the statement that keeps a tenant's documents from everybody else."""
+    table = sql.Identifier(schema, "rag_documents").as_string()
+    return f"LOCK TABLE {table} IN ACCESS SHARE MODE"
+
+
+# migrated
+
+
+def test_every_tenant_is_migrated_once_with_its_history(checkout: Checkout, database: Database) -> None:
+    revision = checkout.add(SMALL)
+    found = migrate(checkout, database)
+    assert found["counts"] == {"migrated": 5}
+    assert [each["applied"] for each in found["tenants"]] == [[revision]] * 5
+    assert revisions(database) == dict.fromkeys(NAMES, revision)
+    with connect(database) as connection:
+        for name in NAMES:
+            query = sql.SQL("SELECT direction FROM {} WHERE revision = {}").format(
+                sql.Identifier(name, "rag_migration_history"), sql.Literal(revision)
+            )
+            assert rows(connection, query.as_string()) == ["upgrade"]
+    again = migrate(checkout, database)
+    assert again["counts"] == {"up to date": 5}
+    said = checkout.run(*MIGRATE, database=database)
+    assert f"Nothing to do: 5 tenants at {revision}" in said.stdout
+    assert migrate(checkout, database, "--visit")["counts"] == {"up to date": 5}
+
+
+def test_the_failure_of_one_stops_no_other_and_is_named_with_the_servers_words(
+    checkout: Checkout, database: Database
+) -> None:
+    revision = checkout.add(NOT_IN_HOOLI)
+    found = migrate(checkout, database, code=1)
+    assert found["counts"] == {"failed": 1, "migrated": 4}
+    (failed,) = (each for each in found["tenants"] if each["fate"] == "failed")
+    assert failed["schema"] == "hooli"
+    assert f"Revision {revision} failed and was rolled back" in failed["error"]
+    assert "division by zero" in failed["evidence"]
+    assert revisions(database) == {**dict.fromkeys(NAMES, revision), "hooli": HEAD}
+    said = checkout.run(*MIGRATE, database=database)
+    assert said.returncode == 1
+    assert "failed: hooli in " in said.stdout
+    assert "division by zero" in said.stdout
+
+
+def test_a_tenant_that_is_locked_is_named_with_who_blocks_it(checkout: Checkout, database: Database) -> None:
+    revision = checkout.add(SMALL)
+    arguments = ("--lock-timeout", "300ms", "--retries", "1", "--wait-lock", "200ms")
+    with in_the_way(database, lock_away(database, "acme")) as pid, connect(database) as deployer:
+        deployer.execute("SELECT pg_advisory_lock(%s)", (deployer_lock_key("umbrella"),))
+        result = checkout.run(*MIGRATE, *arguments, database=database)
+        assert result.returncode == 75, result.stderr
+        assert f"acme: Waiting for pid {pid} (a reader at lunch)" in result.stderr
+        assert "acme: Gave way" in result.stderr
+        assert "locked: acme in " in result.stdout
+        assert "Another deployer has held the lock on schema umbrella" in result.stdout
+        assert "2 locked, 3 migrated" in result.stdout
+    assert migrate(checkout, database)["counts"] == {"migrated": 2, "up to date": 3}
+    assert revisions(database) == dict.fromkeys(NAMES, revision)
+
+
+def test_canaries_go_first_and_their_failure_keeps_the_rest(checkout: Checkout, database: Database) -> None:
+    checkout.add(NOT_IN_HOOLI)
+    found = migrate(checkout, database, "--canary", "3", code=1)
+    assert fates(found) == {
+        "Globex & Sons": "migrated",
+        "acme": "migrated",
+        "hooli": "failed",
+        "initech": "not started",
+        "umbrella": "not started",
+    }
+    assert migrate(checkout, database, "--canary", "1", code=1)["counts"] == {
+        "failed": 1,
+        "not started": 2,
+        "up to date": 2,
+    }
+
+
+def test_after_so_many_failures_no_other_begins(checkout: Checkout, database: Database) -> None:
+    checkout.add('op.execute("SELECT 1 / 0")')
+    found = migrate(checkout, database, "--max-failures", "2", "--workers", "1", code=1)
+    assert found["counts"] == {"failed": 2, "not started": 3}
+
+
+def test_the_smallest_goes_first_where_size_decides(checkout: Checkout, database: Database) -> None:
+    for name in NAMES[1:]:
+        text = "x" * 10
+        execute(
+            database,
+            name,
+            f"INSERT INTO rag_documents (article_id) SELECT '{text}' || n FROM generate_series(1, 3000) n",
+        )
+    checkout.add(SMALL)
+    found = migrate(
+        checkout, database, "--order", "size", "--canary", "1", "--max-failures", "1", "--workers", "1"
+    )
+    assert found["counts"] == {"migrated": 5}
+    with connect(database) as connection:
+        newest = " UNION ALL ".join(
+            sql.SQL("SELECT {}, max(started_at) FROM {}")
+            .format(sql.Literal(name), sql.Identifier(name, "rag_migration_history"))
+            .as_string()
+            for name in NAMES
+        )
+        assert rows(connection, f"SELECT name FROM ({newest}) found (name, at) ORDER BY at LIMIT 1") == [
+            NAMES[0]
+        ]
+
+
+def test_no_row_is_dropped_unless_that_is_allowed(checkout: Checkout, database: Database) -> None:
+    execute(database, "acme", "INSERT INTO rag_documents (article_id, deleted_at) VALUES ('a', now())")
+    checkout.add('op.drop_column("rag_documents", "deleted_at")')
+    found = migrate(checkout, database, code=1)
+    assert fates(found)["acme"] == "failed"
+    (failed,) = (each for each in found["tenants"] if each["schema"] == "acme")
+    assert "1 value of rag_documents.deleted_at" in failed["evidence"]
+
+
+def test_contract_revisions_are_held_back_and_run_later(checkout: Checkout, database: Database) -> None:
+    contract = checkout.add('op.create_table("rag_old", sa.Column("id", sa.Integer()))', deploy="contract")
+    assert [each["owed"] for each in migrate(checkout, database, "--expand-only")["tenants"]] == [
+        [contract]
+    ] * 5
+    found = migrate(checkout, database)
+    assert [each["applied"] for each in found["tenants"]] == [[contract]] * 5
+    assert migrate(checkout, database)["counts"] == {"up to date": 5}
+
+
+def test_a_tenant_that_is_ahead_or_not_whole_is_named(checkout: Checkout, database: Database) -> None:
+    checkout.add(SMALL)
+    execute(database, "acme", "UPDATE rag_alembic_version SET version_num = '30000101000000'")
+    execute(database, "hooli", "DROP TABLE rag_chat_feedback")
+    found = migrate(checkout, database, "--check-drift", "fail", code=1)
+    assert fates(found) == {**dict.fromkeys(NAMES, "migrated"), "acme": "failed", "hooli": "failed"}
+    errors = {each["schema"]: each["error"] for each in found["tenants"]}
+    assert "30000101000000, which this ragschema does not know" in errors["acme"]
+    assert "1 object differs" in errors["hooli"] or "not those of" in errors["hooli"]
+
+
+def test_what_one_tenant_leaves_in_the_session_is_not_the_nexts(
+    checkout: Checkout, database: Database
+) -> None:
+    checkout.add(
+        """
+        setting = op.get_bind().scalar(sa.text("SELECT current_setting('rag.kept', true)"))
+        assert not setting, setting
+        op.execute("SET rag.kept = 'here'")
+        op.execute("CREATE TEMPORARY TABLE left_behind (n int)")
+        """
+    )
+    assert migrate(checkout, database, "--workers", "1")["counts"] == {"migrated": 5}
+
+
+# ended in the middle
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_those_at_work_and_the_summary_is_printed(
+    checkout: Checkout, database: Database, number: signal.Signals, code: int
+) -> None:
+    revision = checkout.add(SLOW)
+    with connect(database) as connection:
+        process = checkout.start(*MIGRATE, "--json", "--workers", "2", database=database)
+        try:
+            wait_until(lambda: len(_sleeping(connection)) == 2, "two tenants at work")
+            process.send_signal(number)
+            result = finish(process)
+        finally:
+            process.kill()
+        assert result.returncode == code, result.stderr
+        assert json.loads(result.stdout)["counts"] == {"interrupted": 2, "not started": 3}
+        assert json.loads(result.stdout)["interrupted_by"] == number.name
+        assert result.stderr.count("the running statement was cancelled") == 2
+        wait_until(lambda: not _sleeping(connection), "the end of both statements")
+        assert revisions(database) == dict.fromkeys(NAMES, HEAD)
+    checkout.file(revision).write_text(checkout.file(revision).read_text().replace("pg_sleep(60)", "1"))
+    assert migrate(checkout, database)["counts"] == {"migrated": 5}
+
+
+def _sleeping(connection: psycopg.Connection[Any]) -> list[object]:
+    return rows(
+        connection,
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
+    )
+
+
+@pytest.mark.parametrize("victim", ["parent", "worker", "all"])
+def test_after_kill_9_the_next_run_brings_every_tenant_to_head(
+    checkout: Checkout, database: Database, victim: str
+) -> None:
+    revision = checkout.add(SLOW.replace("pg_sleep(60)", "pg_sleep(1)"))
+    with connect(database) as connection:
+        process = checkout.start(*MIGRATE, "--workers", "2", database=database)
+        try:
+            wait_until(lambda: len(_sleeping(connection)) == 2, "two tenants at work")
+            workers = psutil.Process(process.pid).children()
+            assert len(workers) == 2
+            if victim != "parent":
+                workers[0].kill()
+            if victim == "all":
+                workers[1].kill()
+            if victim != "worker":
+                process.kill()
+            result = finish(process)
+        finally:
+            process.kill()
+        if victim == "worker":
+            assert result.returncode == 1
+            assert "Its worker has died" in result.stdout
+            assert "1 failed, 3 migrated, 1 not started" in result.stdout
+        for worker in workers:  # orphans end with what they were at
+            wait_until(lambda worker=worker: not worker.is_running(), "the end of the workers")  # type: ignore[misc]
+    migrate(checkout, database)
+    assert revisions(database) == dict.fromkeys(NAMES, revision)
+
+
+# many databases
+
+
+@pytest.fixture
+def urls(tmp_path: Path, server: dict[str, str], template: str) -> Iterator[tuple[Path, list[Database]]]:
+    """A file of the URLs of two databases with five tenants each, and of a server that is not there."""
+    from conftest import made_database
+
+    with ExitStack() as stack:
+        found = [stack.enter_context(made_database(server, template)) for _ in range(2)]
+        path = tmp_path / "urls"
+        lines = [
+            "# ours",
+            "",
+            *(each.libpq_url() for each in found),
+            "postgresql://rag:s3cret@127.0.0.1:9/gone",
+        ]
+        path.write_text("\n".join(lines))
+        yield path, found
+
+
+def test_a_dead_server_stops_no_other(
+    checkout: Checkout, database: Database, urls: tuple[Path, list[Database]]
+) -> None:
+    revision = checkout.add(SMALL)
+    path, found = urls
+    result = checkout.run(*MIGRATE, "--urls", str(path), "--json", database=database)
+    assert result.returncode == 1
+    document = json.loads(result.stdout)
+    assert document["counts"] == {"migrated": 10}
+    (gone,) = document["databases"]
+    assert gone["database"] == "gone on 127.0.0.1:9 as rag"
+    assert "s3cret" not in result.stdout + result.stderr
+    for each in found:
+        assert revisions(each) == dict.fromkeys(NAMES, revision)
+    status = checkout.run("rag", "tenants", "status", "--urls", str(path), database=database)
+    assert status.returncode == 1
+    assert f"{revision}\tat head\t10" in status.stdout
+    assert "not looked at: gone on 127.0.0.1:9 as rag" in status.stdout
+    assert "s3cret" not in status.stdout + status.stderr
+
+
+def test_urls_that_cannot_be_used_are_refused(tmp_path: Path, run: Command, database: Database) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_urls(tmp_path / "none")
+    empty = tmp_path / "empty"
+    empty.write_text("# nothing\n")
+    with pytest.raises(ConfigurationError, match="has no URL"):
+        read_urls(empty)
+    empty.write_text("postgresql://u:p4ss@h/a\nmysql://u:p4ss@h/b\n")
+    with pytest.raises(ConfigurationError, match=r"line 2 of .* is not a PostgreSQL URL") as refused:
+        read_urls(empty)
+    assert "p4ss" not in str(refused.value)
+    result = run("rag", "tenants", "status", "--urls", str(empty), "--database-url", database.libpq_url())
+    assert result.returncode == UsageError.exit_code
+    assert "--urls names the databases" in result.stderr
+
+
+def test_the_password_comes_from_the_usual_places(
+    tmp_path: Path, run: Command, database: Database, template: str
+) -> None:
+    with made_role(database) as role:
+        assert "password" not in name_of(role)
+    database_file = tmp_path / "urls"
+    database_file.write_text(database.libpq_url())
+    passwords = tmp_path / "pgpass"
+    passwords.write_text("*:*:*:*:never shown\n")
+    passwords.chmod(0o600)
+    result = run("rag", "tenants", "status", "--urls", str(database_file), PGPASSFILE=str(passwords))
+    assert result.returncode == 0, result.stderr
+    assert f"{HEAD}\tat head\t5" in result.stdout
+    assert "never shown" not in result.stdout + result.stderr
+
+
+# looked at
+
+
+def test_tenants_that_differ_alike_are_told_together(run: Command, database: Database) -> None:
+    for name in ("acme", "hooli"):
+        execute(database, name, "DROP INDEX rag_chunks_current_embedding_idx")
+    execute(database, "umbrella", "ALTER TABLE rag_jobs ADD CONSTRAINT ours CHECK (attempts < 100)")
+    result = run("rag", "tenants", "verify", "--json", DATABASE_URL=database.libpq_url())
+    assert result.returncode == 4, result.stderr
+    document = json.loads(result.stdout)
+    assert document["revisions"] == {HEAD: 5}
+    groups = [(each["count"], each["differences"]) for each in document["groups"]]
+    assert [count for count, _ in groups] == [2, 2, 1]
+    assert {"Globex & Sons", "initech"} in [
+        {name.partition(" in ")[0] for name in each["tenants"]} for each in document["groups"]
+    ]
+    said = run("rag", "tenants", "verify", DATABASE_URL=database.libpq_url())
+    assert "2 tenants with the same drift: acme in " in said.stdout
+    assert "index rag_chunks.rag_chunks_current_embedding_idx is missing" in said.stdout
+
+
+def test_status_counts_the_tenants_at_each_revision(checkout: Checkout, database: Database) -> None:
+    revision = checkout.add(SMALL)
+    migrate(checkout, database, "--canary", "2", "--max-failures", "1", "--to", revision)
+    execute(database, "acme", f"UPDATE rag_alembic_version SET version_num = '{HEAD}'")
+    result = checkout.run("rag", "tenants", "status", "--exit-code", database=database)
+    assert result.returncode == 3
+    assert result.stdout.splitlines() == [
+        f"{revision}\tat head\t4",
+        f"{HEAD}\tbehind\t1",
+        f"5 tenants; head is {revision}.",
+    ]
+
+
+def test_a_program_migrates_tenants_and_is_told_of_each(checkout: Checkout, database: Database) -> None:
+    revision = checkout.add(SMALL)
+    seen: list[Progress] = []
+    result = tenants.migrate_tenants([find_options(database)], show=seen.append)
+    assert result.counts == {"migrated": 5}
+    assert [each.done for each in seen] == [1, 2, 3, 4, 5]
+    assert not result.has_failed
+    with pytest.raises(UsageError, match="There is no revision 1"):
+        tenants.migrate_tenants([find_options(database)], "1")
+    assert tenants.read_standings([find_options(database)]).total == 5
+    with pytest.raises(RagSchemaError, match=r"The expected catalogue|not known"):
+        raise RagSchemaError(tenants.verify_tenants([find_options(database)]).unverified[0].error)
+    assert revisions(database) == dict.fromkeys(NAMES, revision)
