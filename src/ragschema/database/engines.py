@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine as sa_create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 import ragschema.embeddings.column_type  # noqa: F401  first: engines made after it bind embeddings in binary
+from ragschema.database.citus import HAS_CITUS, remember_citus
 from ragschema.database.connecting import explain_timeout
 from ragschema.database.connections import reachable
 from ragschema.database.options import find_schema
@@ -107,18 +108,21 @@ def _prepare_connections_of(
         driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
         version, startup = driver.info.server_version, driver.info.options
         try:
-            record.info[_IS_SHARED] = _prepare(connection, driver, pooler, schema)
+            record.info[_IS_SHARED] = _prepare(connection, driver, pooler, schema, record.info)
         except Exception as exc:
             if (error := explain_timeout(exc, database, version, startup)) is not None:
                 raise error from exc
             raise
 
 
-def _prepare(connection: Any, driver: Any, pooler: bool | None, schema: str | None) -> bool:
-    """Prepare a connection; return whether a pooler shares it among its clients."""
+def _prepare(
+    connection: Any, driver: Any, pooler: bool | None, schema: str | None, info: dict[str, object]
+) -> bool:
+    """Prepare a connection, and note what its database has; return whether a pooler shares it among its clients."""
     cursor = connection.cursor()
-    cursor.execute("SELECT pg_backend_pid(), current_setting('array_nulls')")
-    pid, array_nulls = cursor.fetchone()
+    cursor.execute(f"SELECT pg_backend_pid(), current_setting('array_nulls'), {HAS_CITUS}")
+    pid, array_nulls, is_there = cursor.fetchone()
+    remember_citus(info, is_there)
     is_shared = pooler or (pooler is None and pid != driver.info.backend_pid)  # it tells another number
     if is_shared:
         driver.prepare_threshold = None

@@ -28,34 +28,41 @@ _SOURCE = [
 ]
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
 # pointed at the version in a statement after it, or its triggers would look at each version twice.
+# Rows are worked out before they are inserted, with every column that has a default: Citus sends an INSERT whose SELECT
+# reads a table and has a function of the moment to a shard as a statement that is none.
 _WRITE = f"""
-WITH version AS (
-    INSERT INTO rag_document_versions
-        (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
-        file_name, mime_type, byte_size, content_hash, language)
+WITH new AS MATERIALIZED (
     SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
         (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
         CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
         CAST(:title AS text), CAST(:url AS text),
         coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
-        {", ".join(_SOURCE)}
+        {", ".join(_SOURCE)}, now()
     FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
     LEFT JOIN LATERAL (
         SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
     ) its ON true
     WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
         = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
+), version AS (
+    INSERT INTO rag_document_versions
+        (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
+        file_name, mime_type, byte_size, content_hash, language, created_at)
+    SELECT * FROM new
     ON CONFLICT (document_id, version_number) DO NOTHING
     RETURNING id, version_number
-), chunks AS (
-    INSERT INTO rag_chunks (id, version_id, ordinal, content, embedding, is_current, text_config{{token_count}})
+), rows AS MATERIALIZED (
     SELECT n.id, version.id, n.ordinal, n.content,
         CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
-        true, CAST(:text_config AS text){{counted}}
+        true, CAST(:text_config AS text), now(){{counted}}
     FROM version, unnest(
         CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
         CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
     ) AS n (id, ordinal, content, slot, source{{token_count_column}})
+), chunks AS (
+    INSERT INTO rag_chunks
+        (id, version_id, ordinal, content, embedding, is_current, text_config, created_at{{token_count}})
+    SELECT * FROM rows
 ), marked AS (
     -- not with the next: to assign an embedding, even its own, is to write it anew
     UPDATE rag_chunks c
