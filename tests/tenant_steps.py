@@ -88,7 +88,10 @@ def publish_copies_of_what_is_unchanged(session: Session, options: Options) -> N
 
 
 def publish_places_metadata_and_source(session: Session, options: Options) -> None:
-    texts = [ChunkText("a", start=0, end=1, details={"page": 1}, token_count=1), ChunkText("b", start=2, end=3)]
+    texts = [
+        ChunkText("a", start=0, end=1, details={"page": 1}, token_count=1),
+        ChunkText("b", start=2, end=3),
+    ]
     said: dict[str, Any] = {"metadata": {"lang": "nl"}, "source": Source("a.pdf", "application/pdf", 3)}
     plan = plan_version(session, "placed", texts, source_hash="h", **NAMES, **said)
     publish(session, plan, [embed("a"), embed("b")])
@@ -156,13 +159,17 @@ def delete_and_undelete(session: Session, options: Options) -> None:
 
 def publish_many_documents(session: Session, options: Options) -> None:
     def document(number: int, texts: list[str]) -> BulkDocument:
-        return BulkDocument(f"bulk {number}", texts, [embed(text) for text in texts], "-".join(texts), "c1", "e1")
+        return BulkDocument(
+            f"bulk {number}", texts, [embed(text) for text in texts], "-".join(texts), "c1", "e1"
+        )
 
     session.close()
     with session.get_bind().connect() as connection:  # type: ignore[union-attr]
         loaded = publish_many(connection, [document(n, ["a", f"b{n}"]) for n in range(5)])
         assert loaded.added == 5
-        again = publish_many(connection, [document(n, ["a", "c"] if n == 3 else ["a", f"b{n}"]) for n in range(7)])
+        again = publish_many(
+            connection, [document(n, ["a", "c"] if n == 3 else ["a", f"b{n}"]) for n in range(7)]
+        )
     assert (again.added, again.changed, again.skipped) == (2, 1, 4)
     assert _contents(session, "bulk 3") == ["a", "c"]
     session.commit()
@@ -202,7 +209,9 @@ def search(session: Session, options: Options) -> None:
     assert (len(hits), hits[0].article_id, round(hits[0].distance, 3)) == (5, "found 3", 0)
     of_one = session.execute(nearest_chunks(query, article_ids=["found 7"], limit=5)).all()
     assert {hit.article_id for hit in of_one} == {"found 7"}
-    assert len(session.execute(nearest_chunks(query, limit=5, exact_fallback=True, max_distance=0.5)).all()) == 1
+    assert (
+        len(session.execute(nearest_chunks(query, limit=5, exact_fallback=True, max_distance=0.5)).all()) == 1
+    )
     session.commit()
 
 
@@ -236,7 +245,7 @@ def collect(session: Session, options: Options) -> None:
     session.commit()
     hits = session.execute(nearest_chunks(embed("x"), collection_ids=[made.id])).all()
     assert [hit.article_id for hit in hits] == ["collected"]
-    assert [each.documents for each in corpus.list_collections(session)][0] == 1
+    assert [each.documents for each in corpus.list_collections(session)] == [1, 2]
     corpus.update_collection(session, made.id, description="d")
     corpus.remove_documents(session, other.id, ["first"])
     corpus.delete_collection(session, other.id)
@@ -248,7 +257,10 @@ def enqueue_jobs(session: Session, options: Options) -> None:
     first = jobs.enqueue(session, "keyed", {"a": 1}, dedupe_key="k")
     session.commit()
     assert jobs.enqueue(session, "keyed", {"a": 2}, dedupe_key="k") == first
-    many = [NewJob(job_type="many", payload={"n": n}, priority=n, dedupe_key=f"m{n % 2}" if n > 1 else None) for n in range(5)]
+    many = [
+        NewJob(job_type="many", payload={"n": n}, priority=n, dedupe_key=f"m{n % 2}" if n > 1 else None)
+        for n in range(5)
+    ]
     ids = jobs.enqueue_many(session, many)
     session.commit()
     assert (len(ids), len(set(ids))) == (5, 4)
@@ -305,7 +317,8 @@ def schedule_jobs(session: Session, options: Options) -> None:
     session.execute(sa.text("UPDATE rag_job_schedules SET next_run_at = '2026-01-01Z'"))
     session.commit()
     assert len(jobs.enqueue_due(session)) == 1
-    assert jobs.pause_schedule(session, "nightly") and jobs.resume_schedule(session, "nightly")
+    assert jobs.pause_schedule(session, "nightly")
+    assert jobs.resume_schedule(session, "nightly")
     assert jobs.remove_schedule(session, "nightly")
     session.commit()
 
@@ -330,7 +343,7 @@ def converse(session: Session, options: Options) -> None:
     session.commit()
     assert chat.delete_session(session, started.id)
     session.commit()
-    assert chat.prune_sessions(session, before=datetime.now(UTC) + MINUTE).sessions == 1
+    assert chat.prune_sessions(session, before=datetime.now(UTC) + MINUTE).sessions >= 1
     session.commit()
 
 
@@ -339,7 +352,8 @@ def change_the_model(session: Session, options: Options) -> None:
     engine = session.get_bind()
     assert isinstance(engine, sa.Engine)
     add_model(options, "small", 16)
-    publish(session, make_plan(session, "by both", ["small text", "x"]), [embed("small text"), embed("x")])
+    plan = make_plan(session, "by both", ["small text", "x of both"])
+    publish(session, plan, [embed(text) for text in plan.texts_to_embed])
     session.commit()
     enqueue_backfill(options, "small", batch=10)
     assert do_jobs(engine) > 0
@@ -349,10 +363,10 @@ def change_the_model(session: Session, options: Options) -> None:
     assert [hit.content for hit in hits] == ["small text"]
     session.commit()
     activate_model(options, "small", least_recall=0, allow_missing=100)
-    plan = make_plan(session, "by small", ["y"])
-    publish(session, plan, embed_small(["y"]), model_embeddings={"default": [embed("y")]})
+    plan = make_plan(session, "by small", ["by small"])
+    publish(session, plan, embed_small(["by small"]), model_embeddings={"default": [embed("by small")]})
     session.commit()
-    assert session.execute(nearest_chunks(embed_small(["y"])[0], limit=1)).one().content == "y"
+    assert session.execute(nearest_chunks(embed_small(["by small"])[0], limit=1)).one().content == "by small"
     session.commit()
     activate_version(session, "by both", 1)
     delete_document(session, "by both")
