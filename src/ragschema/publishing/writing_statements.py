@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from ragschema.embeddings.column_type import EmbeddingArray
@@ -30,71 +32,79 @@ _SOURCE = [
 # pointed at the version in a statement after it, or its triggers would look at each version twice.
 # Rows are worked out before they are inserted, with every column that has a default: Citus sends an INSERT whose SELECT
 # reads a table and has a function of the moment to a shard as a statement that is none.
-_WRITE = f"""
-WITH new AS MATERIALIZED (
-    SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
-        (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
-        CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
-        CAST(:title AS text), CAST(:url AS text),
-        coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
-        {", ".join(_SOURCE)}, now()
-    FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
-    LEFT JOIN LATERAL (
-        SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
-    ) its ON true
-    WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
-        = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
-), version AS (
-    INSERT INTO rag_document_versions
-        (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
-        file_name, mime_type, byte_size, content_hash, language, created_at)
-    SELECT * FROM new
-    ON CONFLICT (document_id, version_number) DO NOTHING
-    RETURNING id, version_number
-), rows AS MATERIALIZED (
-    SELECT n.id, version.id, n.ordinal, n.content,
-        CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
-        true, CAST(:text_config AS text), now(){{counted}}
+_NEW_VERSION = f"""
+SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
+    (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
+    CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
+    CAST(:title AS text), CAST(:url AS text),
+    coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
+    {", ".join(_SOURCE)}, now()
+FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
+LEFT JOIN LATERAL (
+    SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
+) its ON true
+WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
+    = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
+"""
+_ADD_VERSION = """
+INSERT INTO rag_document_versions
+    (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
+    file_name, mime_type, byte_size, content_hash, language, created_at)
+SELECT * FROM new
+ON CONFLICT (document_id, version_number) DO NOTHING
+RETURNING id, version_number
+"""
+_NEW_CHUNKS = f"""
+SELECT n.id, version.id, n.ordinal, n.content,
+    CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
+    true, CAST(:text_config AS text), now(){{counted}}
+FROM version, unnest(
+    CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
+    CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
+) AS n (id, ordinal, content, slot, source{{token_count_column}})
+"""
+_ADD_CHUNKS = """
+INSERT INTO rag_chunks
+    (id, version_id, ordinal, content, embedding, is_current, text_config, created_at{token_count})
+SELECT * FROM rows
+"""
+_MARK = """
+-- not with the next: to assign an embedding, even its own, is to write it anew
+UPDATE rag_chunks c
+SET is_current = n.is_current,
+    text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
+FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
+WHERE c.id = n.id AND c.id = ANY(CAST(:marked_ids AS uuid[]))
+AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
+"""
+_FILL_IN = f"""
+UPDATE rag_chunks c
+SET is_current = true,
+    text_config = :text_config,
+    embedding = coalesce(c.embedding, x.embedding)
+FROM (
+    SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
+        (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
     FROM version, unnest(
-        CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
-        CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
-    ) AS n (id, ordinal, content, slot, source{{token_count_column}})
-), chunks AS (
-    INSERT INTO rag_chunks
-        (id, version_id, ordinal, content, embedding, is_current, text_config, created_at{{token_count}})
-    SELECT * FROM rows
-), marked AS (
-    -- not with the next: to assign an embedding, even its own, is to write it anew
-    UPDATE rag_chunks c
-    SET is_current = n.is_current,
-        text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
-    FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
-    WHERE c.id = n.id AND c.id = ANY(CAST(:marked_ids AS uuid[]))
-    AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
-), filled AS (
-    UPDATE rag_chunks c
-    SET is_current = true,
-        text_config = :text_config,
-        embedding = coalesce(c.embedding, x.embedding)
-    FROM (
-        SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
-            (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
-        FROM version, unnest(
-            CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
-        ) AS n (id, slot, source)
-        ) x
-    WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
-        NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
-    )
-    RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
-), events AS (
-    INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{{location}})
-    SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type{{located}}
-    FROM version, unnest(
-        CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
-        CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){{locations}}  -- a prepared enum is one schema's
-    ) AS e (id, chunk_id, ordinal, event_type{{location_columns}})
+        CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
+    ) AS n (id, slot, source)
+    ) x
+WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
+    NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
 )
+RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
+"""
+_ADD_EVENTS = """
+INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{location})
+SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type{located}
+FROM version, unnest(
+    CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
+    CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){locations}  -- a prepared enum is one schema's
+) AS e (id, chunk_id, ordinal, event_type{location_columns})
+"""
+_WRITE = f"""
+WITH new AS MATERIALIZED ({_NEW_VERSION}), version AS ({_ADD_VERSION}), rows AS MATERIALIZED ({_NEW_CHUNKS}),
+chunks AS ({_ADD_CHUNKS}), marked AS ({_MARK}), filled AS ({_FILL_IN}), events AS ({_ADD_EVENTS})
 SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded) FROM version
 """
 _UNLOCATED = dict.fromkeys(
@@ -128,6 +138,42 @@ WRITE, WRITE_LOCATED = (
     )
     for located in (_UNLOCATED, _LOCATED)
 )
+_OF_VERSION = "version AS MATERIALIZED (SELECT CAST(:version_id AS uuid) AS id)"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The statements that write a version one after the other, each on its own: for Citus.
+
+    What a statement hands from one of its parts to another goes there by way of every node, and is committed by all of
+    them in two phases; none of these does.
+    """
+
+    version: sa.TextualSelect
+    chunks: sa.TextClause
+    mark: sa.TextClause
+    fill: sa.TextualSelect
+    events: sa.TextClause
+
+
+def _apart(located: dict[str, str]) -> Apart:
+    def statement(text: str) -> sa.TextClause:
+        made = short(text.format(**located))
+        if ":embeddings" in text:
+            made = made.bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+        return made
+
+    version = f"WITH new AS MATERIALIZED ({_NEW_VERSION}) {_ADD_VERSION}"
+    return Apart(
+        named(statement(version), "id", "version_number"),
+        statement(f"WITH {_OF_VERSION}, rows AS MATERIALIZED ({_NEW_CHUNKS}) {_ADD_CHUNKS}"),
+        statement(f"WITH {_OF_VERSION} {_MARK}"),
+        named(statement(f"WITH {_OF_VERSION} {_FILL_IN}"), "is_embedded", "waited"),
+        statement(f"WITH {_OF_VERSION} {_ADD_EVENTS}"),
+    )
+
+
+APART, APART_LOCATED = _apart(_UNLOCATED), _apart(_LOCATED)
 COUNT_TOKENS = sa.text("""
 UPDATE rag_chunks c SET token_count = n.token_count
 FROM unnest(CAST(:ids AS uuid[]), CAST(:token_counts AS integer[])) AS n (id, token_count)
