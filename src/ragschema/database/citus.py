@@ -17,6 +17,11 @@ HAS_CITUS = "EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'
 """Whether a database has Citus, as an expression of SQL."""
 
 _KEY = "ragschema.is_on_citus"
+_IS_DISTRIBUTED = """
+SELECT FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = 'rag_documents'
+"""
 
 
 def is_on_citus(connection: sa.Connection) -> bool:
@@ -40,6 +45,13 @@ def remember_citus(info: dict[str, object], is_there: bool) -> None:
         is_there: Whether it has.
     """
     info[_KEY] = is_there
+
+
+def is_distributed(connection: Connection, schema: str) -> bool:
+    """Whether a schema's tables are on a node of Citus, and so have no triggers; reads only."""
+    if not has_citus(connection):
+        return False
+    return connection.execute(_IS_DISTRIBUTED, (schema,)).fetchone() is not None
 
 
 def has_citus(connection: Connection) -> bool:
