@@ -25,6 +25,7 @@ from ragschema.errors import ConfigurationError, RagSchemaError
 from ragschema.migrations.exposure import find_exposures
 from ragschema.migrations.service_rights import find_excess, find_service_role
 from ragschema.revisions.manifest import ahead, describe_ids, read_manifest
+from ragschema.state.cluster import find_cluster_faults
 from ragschema.state.drift import find_drift
 from ragschema.state.elsewhere import describe
 from ragschema.state.owed import AFTER_THE_CODE
@@ -98,6 +99,8 @@ def check_health(options: Options, *, app: str | None = None) -> list[Check]:
             return [*checks, others]  # what follows could run them
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
+        for fault in find_cluster_faults(connection, schemas.target):
+            checks.append(Check("Citus", fault.verdict, fault.finding, fault.remedy))
         checks.append(_check_row_security(connection, schemas.target))
         checks.extend(_check_others(connection, schemas))
         checks.extend(_check_service(connection, schemas.target, app))
