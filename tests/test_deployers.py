@@ -26,7 +26,7 @@ def test_eight_deployers_on_an_empty_database_all_succeed(run: Command, empty_da
         results = list(pool.map(lambda command: run(*command, cwd=ROOT, DATABASE_URL=url), commands))
     assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
     applied = "".join(result.stdout + result.stderr for result in results)
-    assert applied.count("upgrade 20251225160000") == 1
+    assert applied.count("upgrade 20251225160000") + applied.count("Every table at once") == 1
     assert migrations.status(empty_database).state == "OK"
 
 

@@ -13,7 +13,7 @@ __init__ __main__
 cli
 authoring
 importing
-embedding_models index_health
+embedding_models index_health tenants
 migrations
 aio
 collections

@@ -128,4 +128,8 @@ def test_a_fact_that_has_an_error_of_its_own_is_raised_in_one_room() -> None:
         rooms[kind].add(module)
     assert rooms["DatabaseAhead"] == {"revisions/manifest.py"}
     assert rooms["UnmanagedDatabase"] == {"state/status.py"}
-    assert rooms["DataLossRefused"] == {"migrations/loss_guard.py", "embedding_models/dropping.py"}
+    assert rooms["DataLossRefused"] == {
+        "migrations/loss_guard.py",
+        "embedding_models/dropping.py",
+        "tenants/dropping.py",
+    }

@@ -59,7 +59,7 @@ def test_each_revision_goes_up_down_and_up_again_and_leaves_no_trace(
         before = states[ways_back.pop(applied.revision)]
         assert _without_extension(dump_schema(empty_database)) == _without_extension(before)
 
-    migrations.upgrade(empty_database, report=go_up)
+    migrations.upgrade(empty_database, report=go_up, replay=True)
     assert [*states] == ["base", *ids]
     migrations.downgrade(empty_database, "base", report=go_down)
     assert ways_back == {}
@@ -68,7 +68,7 @@ def test_each_revision_goes_up_down_and_up_again_and_leaves_no_trace(
             "SELECT relname FROM pg_class WHERE relname LIKE 'rag%' AND relkind = 'r'"
         )
         assert tables.fetchall() == [("rag_migration_history",)]
-    migrations.upgrade(empty_database)
+    migrations.upgrade(empty_database, replay=True)
     assert dump_schema(empty_database) == states[ids[-1]] == dump_schema(database)
 
 

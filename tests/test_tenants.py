@@ -285,8 +285,6 @@ def test_a_pooler_of_transactions_keeps_tenants_apart(database: Database) -> Non
 
 
 def test_the_page_on_tenants_prints_what_it_says(empty_database: Database, tmp_path: Path) -> None:
-    for schema in ("acme", "globex"):
-        migrations.upgrade(empty_database, schema=schema)
     blocks = code_blocks((ROOT / "docs" / "tenants.md").read_text())
     expected, printed = run_blocks(blocks, tmp_path, {"DATABASE_URL": empty_database.libpq_url()})
     assert_printed(expected, printed)

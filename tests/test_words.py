@@ -27,6 +27,7 @@ from ragschema.cli.words import (
     _JOBS,
     _MIGRATE,
     _MODELS,
+    _TENANTS,
 )
 from ragschema.database.settings import Database
 from ragschema.revisions.manifest import describe_ids, read_manifest
@@ -121,7 +122,7 @@ def test_an_unknown_word_is_answered_as_ever(run: Command) -> None:
 
 
 def test_every_word_names_a_command_that_exists_and_is_none_itself() -> None:
-    tables = (_MIGRATE, _DB, _JOBS, _MODELS, _INDEX, _DOCUMENTS, _CHAT, _COLLECTIONS)
+    tables = (_MIGRATE, _DB, _JOBS, _MODELS, _INDEX, _DOCUMENTS, _CHAT, _COLLECTIONS, _TENANTS)
     assert sum(len(table) for table in _GROUPS.values()) == sum(
         len(words.split()) for table in tables for words in table.values()
     )

@@ -84,6 +84,10 @@ class DataLossRefused(RagSchemaError):
     """A step would destroy rows or values, and was not told that it may."""
 
 
+class TenantRefused(RagSchemaError):
+    """A tenant cannot be made or dropped as was asked; nothing was changed."""
+
+
 class RowsHidden(RagSchemaError):
     """Row security hides rows from the role that is to count, change or judge them."""
 

@@ -49,6 +49,7 @@ from ragschema.schema.row_rules import BrokenDocument
 from ragschema.state.comparison import Drift
 from ragschema.state.partitions import RegisteredModel
 from ragschema.state.status import Status
+from ragschema.tenants import CreatedTenant, DroppedTenant, Tenant
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.M)
 _NONE = re.compile(r"\bNone\b")
@@ -121,6 +122,9 @@ DOCUMENTS: dict[str, Any] = {
     "collections add": AddedDocuments,
     "collections remove": RemovedDocuments,
     "collections delete": DeletedCollection,
+    "tenants list": _object("Tenants", tenants=list[Tenant]),
+    "tenants create": CreatedTenant,
+    "tenants drop": DroppedTenant,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),
     "jobs schedule add": Schedule,

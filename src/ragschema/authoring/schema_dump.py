@@ -30,7 +30,7 @@ def dump_schema(database: Database, *, without_bookkeeping: bool = True) -> str:
     environment = dict(os.environ)
     if password := parameters.pop("password", None):
         environment["PGPASSWORD"] = password  # arguments are in the process list
-    excluded = [f"--exclude-table={table}" for table in BOOKKEEPING if without_bookkeeping]
+    excluded = [f"--exclude-table=*.{table}" for table in BOOKKEEPING if without_bookkeeping]
     command = [str(embedded.program("pg_dump")), "--schema-only", "--no-owner", *excluded]
     text = subprocess.check_output(
         [*command, f"--dbname={make_conninfo('', **parameters)}"], text=True, env=environment

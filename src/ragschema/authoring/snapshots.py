@@ -13,6 +13,7 @@ import psycopg
 
 from ragschema import migrations
 from ragschema.authoring.diagram import draw_page
+from ragschema.authoring.head_dump import dump_head
 from ragschema.authoring.schema_dump import dump_schema
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
@@ -21,6 +22,7 @@ from ragschema.migrations.request import Applied
 from ragschema.models import Base
 from ragschema.planning.scratch_server import SILENCED, scratch_server, silent
 from ragschema.revisions.files import versions_directory
+from ragschema.revisions.head_script import head_script_path, head_script_text
 from ragschema.revisions.locations import require_checkout
 from ragschema.revisions.manifest import package_version, read_manifest, read_releases, releases_path
 from ragschema.revisions.sums import sum_texts
@@ -90,6 +92,7 @@ def derive(database: Database) -> dict[Path, str]:
     return {
         **{versions_directory() / name: text for name, text in sum_texts().items()},
         fingerprints_path(): fingerprints,
+        head_script_path(): head_script_text(dump_head(database), read_manifest(), COMMAND),
         root / "schema.sql": _HEADER + dump_schema(database),
         root / "docs" / "schema.md": draw_page(Base.metadata),
         json_schemas_path(): json_schemas_text(),
@@ -135,5 +138,6 @@ def _replay(database: Database) -> str:
             changes[applied.revision] = {name: found.get(name) for name in differing}
             last = found
 
-        migrations.upgrade(Options(database, schema="public"), report=look, show_build=lambda build: None)
+        options = Options(database, schema="public")
+        migrations.upgrade(options, report=look, show_build=lambda build: None, replay=True)
     return json.dumps(changes, indent=1, ensure_ascii=False) + "\n"

@@ -22,6 +22,7 @@ from ragschema.cli import (  # noqa: F401  they fill migrate.app
     output,
     plan,
     schedules,
+    tenants,
     upkeep,
 )
 from ragschema.cli.commands import Command, Group, show_alike
@@ -33,7 +34,7 @@ app = typer.Typer(
     name="rag",
     help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue,"
     " change its embedding models, keep its vector indexes good, delete documents, prune conversations, divide the"
-    " corpus, grant rights.",
+    " corpus, make tenants, grant rights.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     cls=Group,
@@ -52,6 +53,7 @@ show_alike(
     documents.app,
     chat.app,
     collections.app,
+    tenants.app,
 )
 app.command("import", cls=Command, epilog=EXIT_CODES)(import_)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
@@ -62,6 +64,7 @@ app.add_typer(index.app, name="index", epilog=EXIT_CODES)
 app.add_typer(documents.app, name="documents", epilog=EXIT_CODES)
 app.add_typer(chat.app, name="chat", epilog=EXIT_CODES)
 app.add_typer(collections.app, name="collections", epilog=EXIT_CODES)
+app.add_typer(tenants.app, name="tenants", epilog=EXIT_CODES)
 app.command("grants", cls=Command, epilog=EXIT_CODES)(grants.grants)
 
 

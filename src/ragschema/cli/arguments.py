@@ -183,6 +183,7 @@ class Upgrade:
     maintenance_work_mem: str | None = None
     parallel_workers: int | None = None
     allow_data_loss: bool = False
+    replay: bool = False
 
 
 _UPGRADE_ANNOTATIONS: dict[str, Any] = {
@@ -198,6 +199,14 @@ _UPGRADE_ANNOTATIONS: dict[str, Any] = {
             "--expand-only",
             rich_help_panel=HOW,
             help="Pass over contract revisions, while old code runs.",
+        ),
+    ],
+    "replay": Annotated[
+        bool,
+        typer.Option(
+            "--replay",
+            rich_help_panel=HOW,
+            help="Run every revision in its turn also in an empty schema, where the head script makes all at once.",
         ),
     ],
     "lock_wait": Annotated[

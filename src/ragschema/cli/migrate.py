@@ -49,8 +49,9 @@ def migrate(
 ) -> None:
     """Upgrade the database to head, or do one of the commands below.
 
-    Each revision runs in a transaction of its own. One deployer runs at a time, the others wait. At head it
-    says so and exits 0. --expand-only passes over contract revisions; the next run without it runs them first.
+    Each revision runs in a transaction of its own; in an empty schema the head script makes everything in one.
+    One deployer runs at a time, the others wait. At head it says so and exits 0. --expand-only passes over contract
+    revisions; the next run without it runs them first.
     Have a backup before contract revisions and before a rollback: `status` shows the pg_dump line.
     """
     show_progress()
@@ -89,8 +90,11 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
 
     planned = check = None
     if plan is not None:
-        if upgrade.to is not None or upgrade.expand_only:
-            raise UsageError("The plan says where to stop.", "Leave out --to and --expand-only, or --plan.")
+        if upgrade.to is not None or upgrade.expand_only or upgrade.replay:
+            raise UsageError(
+                "The plan says where to stop, and how.",
+                "Leave out --to, --expand-only and --replay, or --plan.",
+            )
         from ragschema.planning.document import read_plan
         from ragschema.planning.plan import check_plan, refuse_overtaken
 
@@ -107,13 +111,18 @@ def _apply(target: Target, upgrade: Upgrade, plan: Path | None, *, json: bool) -
     with showing_builds() as show_build:
         result = migrations.upgrade(
             options,
-            planned.target if planned else upgrade.to or "head",
+            "head"
+            if planned and planned.is_creation
+            else planned.target
+            if planned
+            else upgrade.to or "head",
             expand_only=planned.expand_only if planned else upgrade.expand_only,
             check=check,
             report=None if json else _print_applied,
             show_build=show_build,
             check_drift=upgrade.check_drift.value,
             allow_data_loss=upgrade.allow_data_loss,
+            replay=upgrade.replay,
         )
     if planned is not None:
         refuse_overtaken(planned, result.applied, result.current)

@@ -30,6 +30,9 @@ def plan(
     expand_only: Annotated[
         bool, typer.Option("--expand-only", help="Pass over contract revisions, while old code runs.")
     ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Plan every revision also where the head script would do.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the plan here, for `rag migrate --plan FILE`."),
@@ -48,7 +51,7 @@ def plan(
     from ragschema import migrations
     from ragschema.planning.document import document, write_plan
 
-    found = migrations.plan(target.options(), to, expand_only=expand_only)
+    found = migrations.plan(target.options(), to, expand_only=expand_only, replay=replay)
     if out is not None:
         write_plan(found, out)
     if json:

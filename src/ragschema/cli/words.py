@@ -80,6 +80,11 @@ _COLLECTIONS = {
     "rag collections remove NAME ARTICLE_ID": "rm take leave unlink exclude",
     "rag collections delete NAME": "drop destroy purge",
 }
+_TENANTS = {
+    "rag tenants list": "ls show info count counts",
+    "rag tenants create NAME": "new make add register provision",
+    "rag tenants drop NAME": "delete rm remove destroy purge",
+}
 _GROUPS = {
     group: {word: command for command, words in table.items() for word in words.split()}
     for group, table in {
@@ -91,6 +96,7 @@ _GROUPS = {
         "documents": _DOCUMENTS,
         "chat": _CHAT,
         "collections": _COLLECTIONS,
+        "tenants": _TENANTS,
     }.items()
 }
 

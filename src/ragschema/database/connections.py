@@ -114,6 +114,32 @@ def opened(options: Options) -> Iterator[Opened]:
 
 
 @contextmanager
+def opened_database(options: Options) -> Iterator[tuple[Connection, Options]]:
+    """Open a connection to a database, whatever schemas it has; its search_path is pg_catalog alone.
+
+    Yields:
+        The connection, in autocommit mode, and options that reach the same database again.
+
+    Raises:
+        DatabaseUnreachable: The server does not answer.
+        ConfigurationError: It refuses this login, is too old or a transaction pooler.
+        RagSchemaError: The server refused a statement of ours.
+    """
+    with held_reachable(options) as held:
+        if not held.is_announced:
+            log.info("Database: %s", held.database)
+        with (
+            _begun(options, held.database) as begun,
+            answered_by(options.deadline, begun.connection, held.database),
+            explained(),
+        ):
+            refuse_transaction_pooler(begun.access)
+            check_server(begun.connection)
+            begun.connection.execute("SELECT pg_catalog.set_config('search_path', 'pg_catalog', false)")
+            yield begun.connection, replace(held, is_announced=True)
+
+
+@contextmanager
 def _begun(options: Options, database: Database) -> Iterator[Begun]:
     """Begin a connection, or the caller's own."""
     with ExitStack() as stack:

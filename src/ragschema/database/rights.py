@@ -93,7 +93,8 @@ def create_schema(connection: Connection, schema: str) -> None:
     """
     statement = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
     try:
-        connection.execute(statement)
+        with connection.transaction():  # a refusal ends no transaction of the caller's
+            connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege as exc:
         role = _current_role(connection)
         grant = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
 
 from ragschema.migrations.held_back import OwedStep, PassingStep
 from ragschema.revisions.manifest import Direction
-
-Fate = Literal["committed", "not committed", "unknown"]
-"""What became of a step that did not come back."""
 
 
 @dataclass
@@ -62,7 +59,7 @@ class Attempt:
         """Note that a try begins."""
         self.started = time.monotonic()
 
-    def is_done(self, heads: Collection[str], script: ScriptDirectory, owed: Collection[str]) -> bool:
+    def is_done(self, heads: Collection[str], owed: Collection[str], script: ScriptDirectory) -> bool:
         """Whether the step is committed, by what the version table and the history say now.
 
         Another deployer may have gone on from there, with a newer package even.

@@ -51,10 +51,12 @@ def upgrade(
     show_build: Callable[[Build | None], None] | None = None,
     check_drift: CheckDrift = "warn",
     check: Callable[[sa.Connection, str], None] | None = None,
+    replay: bool = False,
 ) -> Result:
     """Upgrade a database, to head by default.
 
-    At head it takes no lock and writes nothing.
+    At head it takes no lock and writes nothing. In a schema that has nothing of ours the head script makes all tables
+    at once, in one transaction.
 
     Args:
         database: A database, its URL, or `Options`; the settings decide by default.
@@ -66,6 +68,7 @@ def upgrade(
         show_build: Shows the progress of an index build; lines are logged by default.
         check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
         check: Called with the connection and the schema before anything changes; raises to refuse.
+        replay: Run each revision in its turn also where the head script would do.
 
     Raises:
         UsageError: There is no such revision.
@@ -77,7 +80,10 @@ def upgrade(
         RagSchemaError: A revision failed; it was rolled back, and those before it stay.
     """
     with held_reachable(resolve_options(database, schema)) as options:
-        if (found := _find_nothing_to_do(options, revision, expand_only=expand_only)) is not None:
+        manifest = read_manifest()
+        at, current, owed = _first_look(options, manifest)
+        found = _find_nothing_to_do(at, manifest, current, owed, revision, expand_only=expand_only)
+        if found is not None:
             return found
         request = Request(
             replace(options, is_announced=True),
@@ -88,6 +94,11 @@ def upgrade(
             check_drift=check_drift,
             check=check,
         )
+        if current is None and revision == "head" and not (expand_only or replay):
+            from ragschema.migrations.creation import create  # what it needs is loaded where it is needed
+
+            if (created := create(request)) is not None:
+                return created
         return _run("upgrade", request, revision)
 
 
@@ -180,6 +191,7 @@ def plan(
     *,
     schema: str | None = None,
     expand_only: bool = False,
+    replay: bool = False,
 ) -> Plan:
     """Return what `upgrade` would run on a database, and what it does there; reads only, takes no lock.
 
@@ -188,6 +200,7 @@ def plan(
         revision: Where to stop: a revision id, ``head`` or ``+N``.
         schema: The schema of the tables; the first of the search_path by default.
         expand_only: Pass over contract revisions.
+        replay: Plan every revision also where the head script would do.
 
     Raises:
         UsageError: There is no such revision.
@@ -197,7 +210,7 @@ def plan(
     from ragschema.planning.plan import make_plan
 
     with ALEMBIC_LOCK:
-        return make_plan(resolve_options(database, schema), revision, expand_only=expand_only)
+        return make_plan(resolve_options(database, schema), revision, expand_only=expand_only, replay=replay)
 
 
 def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
@@ -208,13 +221,19 @@ def upgrade_sql(revision: str = "head", *, start: str = "base") -> str:
     return output.getvalue()
 
 
-def _find_nothing_to_do(options: Options, revision: str, *, expand_only: bool) -> Result | None:
-    """Return the result if the upgrade has nothing to do, by psycopg alone.
+def _find_nothing_to_do(
+    at: Opened,
+    manifest: Manifest,
+    current: str | None,
+    owed: tuple[RevisionId, ...],
+    revision: str,
+    *,
+    expand_only: bool,
+) -> Result | None:
+    """Return the result if the upgrade has nothing to do, by what the first look found.
 
     Says when to have a backup: before what older code reads is dropped.
     """
-    manifest = read_manifest()
-    at, current, owed = _first_look(options, manifest)
     pending = manifest.after(current)
     if current is None or pending is None or (target := _find_target(revision, manifest, pending)) is None:
         return None

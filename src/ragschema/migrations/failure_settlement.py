@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 
 import sqlalchemy as sa
 from alembic import context
@@ -46,7 +47,8 @@ def settle_failure(
     """
     attempt = run.at_work
     try:
-        settled = settle(at, pid, attempt, context.script, getattr(exc, "statement", None) or "")
+        is_done = None if attempt is None else partial(attempt.is_done, script=context.script)
+        settled = settle(at, pid, is_done, getattr(exc, "statement", None) or "")
     except KeyboardInterrupt:  # a second one
         settled = Settlement("unknown")
     if attempt is not None and settled.fate == "committed":

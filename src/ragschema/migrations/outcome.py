@@ -6,9 +6,10 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 
 from ragschema.errors import RagSchemaError
-from ragschema.migrations.attempt import Attempt, Fate
+from ragschema.migrations.attempt import Attempt
 from ragschema.migrations.failure_report import explain
 from ragschema.migrations.run import Run
+from ragschema.migrations.settlement import Fate
 from ragschema.migrations.watch import Blocker
 from ragschema.revisions.manifest import describe_ids
 

@@ -56,17 +56,20 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         check_rights(connection, schemas)
         table = sql.Identifier(schemas.target, VERSION_TABLE)
         has_table = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone() != (None,)
-        create = sql.SQL(
-            "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL,"
-            " CONSTRAINT {} PRIMARY KEY (version_num))"
-        ).format(table, sql.Identifier(f"{VERSION_TABLE}_pkc"))
-        retrying(options)(connection.execute, create)
+        retrying(options)(connection.execute, create_version_table(schemas.target))
         return Preparation(
             database=has_made,
             schema=not at.schemas.target_exists,
             extension=at.schemas.extension.installed is None,
             version_table=not has_table,
         )
+
+
+def create_version_table(schema: str) -> sql.Composed:
+    """Return the SQL that makes the version table, as Alembic does, where it is missing."""
+    return sql.SQL(
+        "CREATE TABLE IF NOT EXISTS {} (version_num varchar(32) NOT NULL, CONSTRAINT {} PRIMARY KEY (version_num))"
+    ).format(sql.Identifier(schema, VERSION_TABLE), sql.Identifier(f"{VERSION_TABLE}_pkc"))
 
 
 def prepare(connection: Connection, schema: str) -> Schemas:
@@ -82,13 +85,25 @@ def prepare(connection: Connection, schema: str) -> Schemas:
         ConfigurationError: One is missing and this role may not create it; or pgvector is missing or too old.
     """
     schemas = find_schemas(connection, schema)
-    if warning := check_extension(schemas.extension):
-        log.warning(warning)
     if not schemas.target_exists:
         create_schema(connection, schemas.target)
+    return prepare_extension(connection, schemas.target)
+
+
+def prepare_extension(connection: Connection, schema: str) -> Schemas:
+    """Make the extension, where it is missing; the schema need not be there where ``public`` is.
+
+    Raises:
+        ConfigurationError: It is missing and this role may not create it; or pgvector is missing or too old.
+    """
+    schemas = find_schemas(connection, schema)
+    if warning := check_extension(schemas.extension):
+        log.warning(warning)
     if schemas.extension.installed is None:
+        if not _exists(connection, "public"):
+            create_schema(connection, schemas.target)
         create_extension(connection, "public" if _exists(connection, "public") else schemas.target)
-    schemas = find_schemas(connection, schemas.target)
+        schemas = find_schemas(connection, schemas.target)
     set_search_path(connection, schemas)
     return schemas
 

@@ -26,18 +26,18 @@ An Engine or a Connection, on psycopg and in no transaction, is used itself and 
 
 @dataclass(frozen=True)
 class Applied:
-    """A revision that was applied, or reversed, and committed.
+    """A revision that was applied, or reversed, and committed; or all of them at once.
 
     Attributes:
         revision: Its id.
         summary: The first line of its docstring.
-        direction: ``upgrade`` or ``downgrade``.
+        direction: ``upgrade`` or ``downgrade``; ``create`` where the head script made all of head at once.
         seconds: How long it took.
     """
 
     revision: RevisionId
     summary: str
-    direction: Direction
+    direction: Direction | Literal["create"]
     seconds: float
 
 

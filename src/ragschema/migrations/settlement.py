@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import psycopg
-from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from ragschema.database import connecting
 from ragschema.database.connections import Opened
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import RagSchemaError
-from ragschema.migrations.attempt import Attempt, Fate
 from ragschema.state.owed import find_owed
 from ragschema.state.status import find_invalid_indexes
 
 log = logging.getLogger(__name__)
+
+Fate = Literal["committed", "not committed", "unknown"]
+"""What became of a step that did not come back."""
+
+IsDone = Callable[[Collection[str], Collection[str]], bool]
 
 _SETTLES_WITHIN = 10.0  # seconds for the server to come back, and to end what the lost connection did
 _LOOK_EVERY = 0.1  # seconds
@@ -49,38 +54,34 @@ class Settlement:
     has_left_index: bool = False
 
 
-def settle(
-    at: Opened, pid: int, attempt: Attempt | None, script: ScriptDirectory, statement: str
-) -> Settlement:
+def settle(at: Opened, pid: int, is_done: IsDone | None, statement: str) -> Settlement:
     """Find what became of a run that failed.
 
     Args:
         at: What was opened for the run; its connection may be lost.
         pid: The backend of that connection.
-        attempt: The step that did not come back; None where none was at work.
-        script: The revisions.
+        is_done: Whether the step that did not come back is committed, by the rows of the version table and what is
+            owed; None where none was at work.
         statement: The statement that failed; empty where none did.
     """
     with suppress(psycopg.Error):
         at.connection.rollback()
-        return _look(at.connection, at.schemas.target, attempt, script, statement)
+        return _look(at.connection, at.schemas.target, is_done, statement)
     log.info("The connection was lost; looking whether the database has committed.")
     deadline = time.monotonic() + _SETTLES_WITHIN
     while time.monotonic() < deadline:
         with suppress(psycopg.Error, RagSchemaError), _reconnected(at, deadline) as connection:
             while time.monotonic() < deadline:
                 is_at_work = connection.execute(_AT_WORK, (pid,)).fetchone() != (False,)
-                found = _look(connection, at.schemas.target, attempt, script, statement)
+                found = _look(connection, at.schemas.target, is_done, statement)
                 if found.fate == "committed" or not is_at_work:
                     return found
                 time.sleep(_LOOK_EVERY)
         time.sleep(_LOOK_EVERY)
-    return Settlement("unknown" if attempt else "not committed")
+    return Settlement("unknown" if is_done else "not committed")
 
 
-def _look(
-    connection: Connection, schema: str, attempt: Attempt | None, script: ScriptDirectory, statement: str
-) -> Settlement:
+def _look(connection: Connection, schema: str, is_done: IsDone | None, statement: str) -> Settlement:
     try:
         heads = read_heads(connection, schema)
         owed = find_owed(connection, schema, max(heads, default=None))
@@ -88,8 +89,8 @@ def _look(
     finally:
         if not connection.autocommit:
             connection.rollback()
-    is_done = attempt is not None and attempt.is_done(heads, script, owed)
-    return Settlement("committed" if is_done else "not committed", heads, owed, bool(left))
+    fate: Fate = "committed" if is_done is not None and is_done(heads, owed) else "not committed"
+    return Settlement(fate, heads, owed, bool(left))
 
 
 def read_heads(connection: Connection, schema: str) -> frozenset[str]:

@@ -180,7 +180,10 @@ def watching(
 
     def look() -> None:
         try:
+            if stopped.wait(pause):  # what takes no time needs no watch, and no second connection
+                return
             with connect() as connection:
+                watch.sample(connection, pid)
                 while not stopped.wait(pause):
                     watch.sample(connection, pid)
         except (psycopg.Error, OSError, RagSchemaError) as exc:

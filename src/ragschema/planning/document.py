@@ -59,10 +59,10 @@ class StatementPlan:
 
 @dataclass(frozen=True)
 class RevisionPlan:
-    """A pending revision.
+    """A pending revision, or the head script, which makes what all of them leave.
 
     Attributes:
-        revision: Its id.
+        revision: Its id; of the head script, head.
         summary: The first line of its docstring.
         deploy: ``expand`` or ``contract``.
         checksum: SHA-256 of its file.
@@ -94,6 +94,7 @@ class Plan:
         notes: How the plan was made, where that matters.
         revisions: The pending revisions, in order; before them those that are owed.
         expand_only: Whether it passes over contract revisions.
+        is_creation: Whether the head script makes everything at once; its one step has the id of head.
     """
 
     database: str
@@ -105,6 +106,7 @@ class Plan:
     notes: tuple[str, ...]
     revisions: tuple[RevisionPlan, ...]
     expand_only: bool = False
+    is_creation: bool = False
 
     @property
     def hazards_count(self) -> int:
@@ -178,7 +180,8 @@ def _plan_of(found: Mapping[str, Any]) -> Plan:
         **{name: found[name] for name in names},
         notes=tuple(found["notes"]),
         revisions=revisions,
-        expand_only=found.get("expand_only", False),  # plans made before it was there have none
+        expand_only=found.get("expand_only", False),  # plans made before these were there have none
+        is_creation=found.get("is_creation", False),
     )
 
 

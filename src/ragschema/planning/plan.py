@@ -16,18 +16,24 @@ from ragschema.database.drivers import driver_of
 from ragschema.database.options import Options
 from ragschema.database.row_security import refuse_hidden
 from ragschema.errors import PlanStale, UsageError
-from ragschema.planning.document import Plan
+from ragschema.planning.document import Plan, RevisionPlan, StatementPlan
+from ragschema.revisions.head_script import HeadScript
 from ragschema.revisions.manifest import Manifest, Revision, describe_ids, read_manifest, unknown_revision
 from ragschema.state.catalogue import Catalogue, read_catalogue
+from ragschema.state.emptiness import find_creation
 from ragschema.state.owed import find_owed
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current, refuse_unmanaged
+
+_AT_ONCE = "All tables at once, by the head script in place of {} revisions; --replay plans those."
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 
-def make_plan(options: Options, revision: str = "head", *, expand_only: bool = False) -> Plan:
+def make_plan(
+    options: Options, revision: str = "head", *, expand_only: bool = False, replay: bool = False
+) -> Plan:
     """Plan an upgrade; reads only, takes no deployer lock.
 
     Takes Alembic's ``op``: call it where no migration runs in this process.
@@ -36,6 +42,7 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
         options: The database.
         revision: Where to stop: a revision id, ``head`` or ``+N``.
         expand_only: Pass over contract revisions.
+        replay: Plan every revision also where the head script would do.
 
     Raises:
         UsageError: There is no such revision.
@@ -75,10 +82,25 @@ def make_plan(options: Options, revision: str = "head", *, expand_only: bool = F
         )
         if not pending:
             return plan
+        if revision == "head" and not (expand_only or replay):
+            script = find_creation(connection, at.schemas.target, manifest)
+            if script is not None:
+                return replace(
+                    plan,
+                    notes=(_AT_ONCE.format(len(pending)),),
+                    revisions=(_step_of(script),),
+                    is_creation=True,
+                )
         from ragschema.planning.statements import plan_revisions  # with Alembic: at head we do without it
 
         method, made, revisions = plan_revisions(at, manifest, current, pending, owed)
         return replace(plan, method=method, notes=(*made, *notes), revisions=tuple(revisions))
+
+
+def _step_of(script: HeadScript) -> RevisionPlan:
+    """Return the head script as the one step of a plan: it touches no table that is there already."""
+    statements = tuple(StatementPlan(each, False, (), (), ()) for each in script.statements)
+    return RevisionPlan(script.revision, script.summary, "expand", script.checksum, "static", (), statements)
 
 
 def _choose(manifest: Manifest, current: str | None, at: Opened, revision: str) -> Sequence[Revision]:
@@ -131,6 +153,11 @@ def check_plan(plan: Plan, connection: sa.Connection, schema: str) -> None:
             f" {current or 'no revision'}."
         )
     manifest = read_manifest()
+    if plan.is_creation:
+        script = find_creation(driver, schema, manifest)
+        if script is None or [each.checksum for each in plan.revisions] != [script.checksum]:
+            raise _stale("The plan is to make all tables by a head script that does not fit any more.")
+        return
     after = [each for each in manifest.after(current) or () if each.revision <= plan.target]
     if plan.expand_only:
         wanted = [each.revision for each in after if each.deploy == "expand"]

@@ -24,20 +24,21 @@ class Entry:
 
     Attributes:
         revision: Its id.
-        direction: ``upgrade``, ``downgrade``, or ``stamp``; ``defer`` of a contract revision that was passed over
-            and is owed since, ``settle`` where one is owed no more although it was not run: rolled back past, or
-            its tables are found to be as it leaves them.
+        direction: ``upgrade``, ``downgrade``, or ``stamp``; ``create`` where the head script made
+            all of head at once; ``defer`` of a contract revision that was passed over and is owed since, ``settle``
+            where one is owed no more although it was not run: rolled back past, or its tables are found to be as it
+            leaves them.
         succeeded: False where it was rolled back.
         migrated_by: The login that ran it.
         package_version: The ragschema that ran it.
         started_at: By the server's clock.
         seconds: How long it took.
-        checksum: SHA-256 of the revision's file as it was run, in hexadecimal.
+        checksum: SHA-256 of the revision's file as it was run, or of the head script, in hexadecimal.
         error: The server's message of a failure.
     """
 
     revision: RevisionId
-    direction: Literal["upgrade", "downgrade", "stamp", "defer", "settle"]
+    direction: Literal["upgrade", "downgrade", "stamp", "create", "defer", "settle"]
     succeeded: bool
     migrated_by: str
     package_version: str

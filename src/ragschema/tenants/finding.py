@@ -1,0 +1,160 @@
+"""Tenants of a database: the schemas with a version table of ours, each with the revision it is at.
+
+A tenant is a schema. Where they are is found and registered nowhere: the catalogue names the version tables, and their
+rows are read by a few statements, each a transaction of its own, because one statement over all of them would hold a
+lock for each tenant until its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from ragschema.database.connections import opened_database
+from ragschema.database.server import VERSION_TABLE, Connection
+from ragschema.migrations.request import DatabaseArgument, resolve_options
+from ragschema.revisions.manifest import Manifest, read_manifest
+
+Standing = Literal["at head", "behind", "unknown"]
+
+BATCH = 200  # version tables in a statement: as many locks at a time
+
+_VERSION_TABLES = """
+SELECT n.nspname::text, pg_get_userbyid(n.nspowner)::text,
+    has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = %s AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
+ORDER BY n.nspname
+"""
+_SIZES = """
+SELECT n.nspname::text, coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'm')
+GROUP BY n.nspname
+"""
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A schema with a version table of ours.
+
+    Attributes:
+        schema: Its name.
+        revision: The revision it is at; None at base, or where that cannot be read.
+        standing: ``at head`` of this package; ``behind`` it; ``unknown`` at a revision that this package does not
+            know, or where it cannot be read.
+        owner: The role that owns the schema.
+        bytes: The size of its tables with indexes and TOAST, where it was asked for.
+        problem: Why the revision cannot be read; None where it can.
+    """
+
+    schema: str
+    revision: str | None
+    standing: Standing
+    owner: str
+    bytes: int | None = None
+    problem: str | None = None
+
+
+def find_tenants(connection: Connection, *, with_sizes: bool = False) -> list[Tenant]:
+    """Find the tenants of a database, by name; reads only.
+
+    Holds ACCESS SHARE on no more than `BATCH` tables at a time. A tenant that is dropped meanwhile is left out.
+
+    Args:
+        connection: In autocommit mode, as `opened_database` yields it.
+        with_sizes: Whether to ask for the size of each, which looks at every file.
+    """
+    manifest = read_manifest()
+    found = connection.execute(_VERSION_TABLES, (VERSION_TABLE,)).fetchall()
+    heads = dict(_read_heads(connection, [schema for schema, _, may_read in found if may_read]))
+    tenants = []
+    for schema, owner, may_read in found:
+        if not may_read:
+            problem = f"The role {connection.info.user} may not read {VERSION_TABLE}."
+            tenants.append(Tenant(schema, None, "unknown", owner, problem=problem))
+        elif (read := heads[schema]) is not None:
+            tenants.append(_tenant_of(schema, owner, read, manifest))
+    return _with_sizes(connection, tenants) if with_sizes else tenants
+
+
+def list_tenants(database: DatabaseArgument = None, *, with_sizes: bool = False) -> list[Tenant]:
+    """Find the tenants of a database, by name; reads only, takes no deployer lock.
+
+    Args:
+        database: A database, its URL, or `Options`; the settings decide by default.
+        with_sizes: Whether to ask for the size of each, which looks at every file.
+
+    Raises:
+        DatabaseUnreachable: The server does not answer.
+    """
+    options = replace(resolve_options(database, None), application_name="rag tenants")
+    with opened_database(options) as (connection, _):
+        return find_tenants(connection, with_sizes=with_sizes)
+
+
+def _read_heads(
+    connection: Connection, schemas: Sequence[str]
+) -> Iterator[tuple[str, list[str] | str | None]]:
+    """Yield each schema with the rows of its version table; a text says why not, None that it is gone."""
+    rest = iter(schemas)
+    while batch := list(islice(rest, BATCH)):
+        try:
+            yield from _read_batch(connection, batch)
+        except psycopg.Error:  # of one of them: dropped meanwhile, or hidden by row security
+            if connection.closed:
+                raise
+            for schema in batch:
+                yield from _read_alone(connection, schema)
+
+
+def _read_batch(connection: Connection, schemas: Sequence[str]) -> list[tuple[str, list[str] | str | None]]:
+    parts = [
+        sql.SQL("SELECT {}, ARRAY(SELECT version_num::text FROM {})").format(
+            sql.Literal(number), sql.Identifier(schema, VERSION_TABLE)
+        )
+        for number, schema in enumerate(schemas)
+    ]
+    return [
+        (schemas[number], rows)
+        for number, rows in connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+    ]
+
+
+def _read_alone(connection: Connection, schema: str) -> list[tuple[str, list[str] | str | None]]:
+    try:
+        return _read_batch(connection, [schema])
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return [(schema, None)]
+    except psycopg.Error as exc:
+        if connection.closed:
+            raise
+        return [(schema, str(exc).strip().partition("\n")[0])]
+
+
+def _tenant_of(schema: str, owner: str, read: list[str] | str, manifest: Manifest) -> Tenant:
+    if isinstance(read, str):
+        return Tenant(schema, None, "unknown", owner, problem=read)
+    if len(read) > 1:
+        problem = f"{VERSION_TABLE} has {len(read)} rows: {', '.join(read)}."
+        return Tenant(schema, None, "unknown", owner, problem=problem)
+    revision = read[0] if read else None
+    return Tenant(schema, revision, standing_of(revision, manifest), owner)
+
+
+def standing_of(revision: str | None, manifest: Manifest) -> Standing:
+    """Return how a revision stands to this package's head."""
+    if revision == manifest.head:
+        return "at head"
+    return "behind" if revision is None or revision in manifest.checksums else "unknown"
+
+
+def _with_sizes(connection: Connection, tenants: Sequence[Tenant]) -> list[Tenant]:
+    rows = connection.execute(_SIZES, ([each.schema for each in tenants],)).fetchall()
+    sizes: dict[str, int] = dict(rows)
+    return [replace(each, bytes=sizes.get(each.schema)) for each in tenants]
