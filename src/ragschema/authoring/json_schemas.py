@@ -49,7 +49,7 @@ from ragschema.schema.row_rules import BrokenDocument
 from ragschema.state.comparison import Drift
 from ragschema.state.partitions import RegisteredModel
 from ragschema.state.status import Status
-from ragschema.tenants import CreatedTenant, DroppedTenant, Tenant
+from ragschema.tenants import CreatedTenant, DroppedTenant, PlacedTenant, Tenant
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.M)
 _NONE = re.compile(r"\bNone\b")
@@ -125,6 +125,9 @@ DOCUMENTS: dict[str, Any] = {
     "tenants list": _object("Tenants", tenants=list[Tenant]),
     "tenants create": CreatedTenant,
     "tenants drop": DroppedTenant,
+    "tenants distribute": PlacedTenant,
+    "tenants undistribute": PlacedTenant,
+    "tenants move": PlacedTenant,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),
     "jobs schedule add": Schedule,

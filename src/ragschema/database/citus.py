@@ -6,6 +6,7 @@ carried out by the tenant's node as a whole: settings and types that it asks for
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -22,6 +23,30 @@ SELECT FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid =
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = 'rag_documents'
 """
+_PLACE = """
+SELECT n.nodename::text, n.nodeport, n.groupid = (SELECT groupid FROM pg_catalog.pg_dist_local_group)
+FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+JOIN pg_catalog.pg_dist_shard d ON d.logicalrelid = p.logicalrelid
+JOIN pg_catalog.pg_dist_placement a ON a.shardid = d.shardid
+JOIN pg_catalog.pg_dist_node n ON n.groupid = a.groupid AND n.noderole = 'primary'
+WHERE s.nspname = %s AND c.relname = 'rag_documents'
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The node that a schema's tables are on.
+
+    Attributes:
+        host: By which the nodes reach it.
+        port: Its port.
+        is_here: Whether the connection that was asked is to it.
+    """
+
+    host: str
+    port: int
+    is_here: bool
 
 
 def is_on_citus(connection: sa.Connection) -> bool:
@@ -58,3 +83,11 @@ def has_citus(connection: Connection) -> bool:
     """Whether a database has Citus, asked through psycopg."""
     row = connection.execute(f"SELECT {HAS_CITUS}".encode()).fetchone()
     return row is not None and bool(row[0])
+
+
+def find_place(connection: Connection, schema: str) -> Place | None:
+    """Return the node that a schema's tables are on; None where they are on no node of Citus. Reads only."""
+    if not has_citus(connection):
+        return None
+    row = connection.execute(_PLACE, (schema,)).fetchone()
+    return None if row is None else Place(*row)

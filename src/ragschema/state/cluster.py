@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ragschema.database.citus import has_citus, is_distributed
+from ragschema.database.citus import Place, find_place, has_citus, is_distributed
 from ragschema.database.server import Connection
 from ragschema.errors import DatabaseUnreachable
 from ragschema.words import counted
@@ -25,30 +25,6 @@ _LISTENERS = """
 SELECT count(*) FROM pg_catalog.pg_stat_activity
 WHERE datname = current_database() AND query ~* '^LISTEN\\M.*rag_jobs_' AND strpos(query, %s) > 0
 """
-_PLACE = """
-SELECT n.nodename::text, n.nodeport, n.groupid = (SELECT groupid FROM pg_catalog.pg_dist_local_group)
-FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
-JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
-JOIN pg_catalog.pg_dist_shard d ON d.logicalrelid = p.logicalrelid
-JOIN pg_catalog.pg_dist_placement a ON a.shardid = d.shardid
-JOIN pg_catalog.pg_dist_node n ON n.groupid = a.groupid AND n.noderole = 'primary'
-WHERE s.nspname = %s AND c.relname = 'rag_documents'
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """The node that a schema's tables are on.
-
-    Attributes:
-        host: By which the nodes reach it.
-        port: Its port.
-        is_here: Whether the connection that was asked is to it.
-    """
-
-    host: str
-    port: int
-    is_here: bool
 
 
 @dataclass(frozen=True)
@@ -64,14 +40,6 @@ class ClusterFault:
     verdict: Literal["ok", "warning", "refused"]
     finding: str
     remedy: str = ""
-
-
-def find_place(connection: Connection, schema: str) -> Place | None:
-    """Return the node that a schema's tables are on; None where they are on no node of Citus. Reads only."""
-    if not has_citus(connection):
-        return None
-    row = connection.execute(_PLACE, (schema,)).fetchone()
-    return None if row is None else Place(*row)
 
 
 def find_unreachable(connection: Connection) -> list[str]:

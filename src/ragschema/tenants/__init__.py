@@ -9,16 +9,28 @@ from ragschema.errors import TenantRefused
 from ragschema.tenants.creating import CreatedTenant, create_tenant
 from ragschema.tenants.dropping import DroppedTenant, TenantRows, count_tenant, drop_tenant
 from ragschema.tenants.finding import Tenant, find_tenants, list_tenants
+from ragschema.tenants.placing import (
+    PlacedTenant,
+    distribute_tenant,
+    locate,
+    move_tenant,
+    undistribute_tenant,
+)
 
 __all__ = [
     "CreatedTenant",
     "DroppedTenant",
+    "PlacedTenant",
     "Tenant",
     "TenantRefused",
     "TenantRows",
     "count_tenant",
     "create_tenant",
+    "distribute_tenant",
     "drop_tenant",
     "find_tenants",
     "list_tenants",
+    "locate",
+    "move_tenant",
+    "undistribute_tenant",
 ]
