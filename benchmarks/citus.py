@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from ragschema import BulkDocument, create_engine, jobs, nearest_chunks, plan_version, publish, publish_many
 
-DOCUMENTS, CHUNKS, ROUNDS = 300, 10, 150
+DOCUMENTS, CHUNKS, ROUNDS = 100, 10, 100
 _random = np.random.default_rng(1)
 
 
@@ -54,6 +54,7 @@ def write(session: Session) -> None:
         plan = plan_version(
             session, article, texts, source_hash=f"{turn}", chunker_version="c", embedder_version="e"
         )
+        session.rollback()
         publish(session, plan, vectors(len(plan.texts_to_embed)))
         session.commit()
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from embedding_models import count_stale, do_jobs
 from embedding_models import embed as embed_small
-from publishing import NAMES, assert_consistent, embed, make_plan, publish_texts, read_current
+from publishing import assert_consistent, embed, make_plan, publish_texts, read_current
 from ragschema import BulkDocument, ChunkText, Erase, Source, chat, hybrid_search, jobs, nearest_chunks
 from ragschema import collections as corpus
 from ragschema.chat import NewMessage
@@ -33,7 +33,6 @@ from ragschema.publishing import (
     activate_version,
     delete_document,
     delete_documents,
-    plan_version,
     prune_versions,
     publish,
     publish_many,
@@ -93,7 +92,7 @@ def publish_places_metadata_and_source(session: Session, options: Options) -> No
         ChunkText("b", start=2, end=3),
     ]
     said: dict[str, Any] = {"metadata": {"lang": "nl"}, "source": Source("a.pdf", "application/pdf", 3)}
-    plan = plan_version(session, "placed", texts, source_hash="h", **NAMES, **said)
+    plan = make_plan(session, "placed", texts, **said)
     publish(session, plan, [embed("a"), embed("b")])
     session.commit()
     hit = session.execute(nearest_chunks(embed("a"), metadata={"lang": "nl"}, limit=1)).one()
@@ -101,7 +100,7 @@ def publish_places_metadata_and_source(session: Session, options: Options) -> No
     described = set_metadata(session, "placed", {"year": 2026}, merge=True)
     session.commit()
     assert described.metadata == {"lang": "nl", "year": 2026}
-    publish(session, plan_version(session, "placed", ["a", "c"], source_hash="h2", **NAMES), [embed("c")])
+    publish(session, make_plan(session, "placed", ["a", "c"]), [embed("c")])
     session.commit()
     assert _contents(session, "placed") == ["a", "c"]
 

@@ -1,7 +1,7 @@
-"""A tenant on Citus: made, distributed, used through the coordinator and on its own node, moved, and taken back.
+"""A tenant on Citus: made, distributed, used through the coordinator and on its own node, and moved.
 
-By ``RAG_CITUS_URL=... pytest -m citus``, which names the coordinator of a cluster of two nodes or more with pgvector, as
-a superuser; each run makes a tenant of its own there and drops it.
+By ``RAG_CITUS_URL=... pytest -m citus``, which names the coordinator of a cluster of two nodes or more with pgvector,
+as a superuser; each run makes a tenant of its own there and drops it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import psycopg
 import pytest
@@ -28,7 +27,6 @@ from ragschema.tenants import (
     drop_tenant,
     locate,
     move_tenant,
-    undistribute_tenant,
 )
 from tenant_steps import STEPS, run
 
@@ -139,10 +137,3 @@ def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine:
         assert_consistent(session)
     with pytest.raises(TenantRefused, match="already"):
         move_tenant(SCHEMA, host, port, URL)
-
-
-def test_a_tenant_comes_back_with_its_triggers(options: Options) -> None:
-    assert undistribute_tenant(SCHEMA, URL).triggers
-    assert locate(SCHEMA, URL) is None
-    assert migrations.verify(replace(options)).is_clean
-    assert migrations.verify_data(options) == []

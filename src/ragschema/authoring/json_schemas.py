@@ -126,7 +126,6 @@ DOCUMENTS: dict[str, Any] = {
     "tenants create": CreatedTenant,
     "tenants drop": DroppedTenant,
     "tenants distribute": PlacedTenant,
-    "tenants undistribute": PlacedTenant,
     "tenants move": PlacedTenant,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),

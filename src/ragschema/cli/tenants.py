@@ -126,24 +126,7 @@ def distribute(
     from ragschema.tenants import distribute_tenant
 
     options = _options(target, lock_wait=lock_wait)
-    _show_placed(distribute_tenant(name, options, dry_run=not yes), "dropped", json=json)
-
-
-@app.command()
-@takes_target
-def undistribute(
-    target: Target,
-    name: Name,
-    lock_wait: LockWait = None,
-    yes: Yes = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Take a tenant's tables back from a node of Citus, with our triggers. Changes nothing without --yes."""
-    from ragschema.tenants import undistribute_tenant
-
-    options = _options(target, lock_wait=lock_wait)
-    _show_placed(undistribute_tenant(name, options, dry_run=not yes), "made again", json=json)
+    _show_placed(distribute_tenant(name, options, dry_run=not yes), json=json)
 
 
 @app.command()
@@ -164,10 +147,10 @@ def move(
     if not host or not port.isdecimal():
         raise UsageError(f"The node is {node!r}.", "Write HOST:PORT, as `rag tenants move` lists them.")
     options = _options(target, lock_wait=lock_wait)
-    _show_placed(move_tenant(name, host, int(port), options, dry_run=not yes), "", json=json)
+    _show_placed(move_tenant(name, host, int(port), options, dry_run=not yes), json=json)
 
 
-def _show_placed(placed: PlacedTenant, become: str, *, json: bool) -> None:
+def _show_placed(placed: PlacedTenant, *, json: bool) -> None:
     if json:
         print_json(placed)
         return
@@ -175,7 +158,7 @@ def _show_placed(placed: PlacedTenant, become: str, *, json: bool) -> None:
     after = placed.after or ("a node that Citus chooses" if placed.before is None else here)
     typer.echo(f"{placed.schema}: from {placed.before or here} to {after}")
     if placed.triggers:
-        typer.echo(f"{counted(len(placed.triggers), 'trigger')} {become}: {', '.join(placed.triggers)}")
+        typer.echo(f"{counted(len(placed.triggers), 'trigger')} dropped: {', '.join(placed.triggers)}")
     if placed.is_dry_run:
         typer.echo("Nothing was changed: add --yes.")
 

@@ -29,8 +29,8 @@ def searched_model(space: Space) -> ColumnElement[int]:
     What is asked here is what the function asks first, in the statement itself: a function that reads a table is
     refused on Citus, and costs more than the few rows do.
     """
-    dimensions = literal_column(str(space.dimensions))
-    distance, index_type = literal_column(f"'{space.distance}'"), literal_column(f"'{space.index_type}'")
+    dimensions: ColumnElement[int] = literal_column(str(space.dimensions))
+    distance, index_type = _literals(space.distance, space.index_type)
     model = EmbeddingModel
     can_be = case(
         (
@@ -43,7 +43,7 @@ def searched_model(space: Space) -> ColumnElement[int]:
         model.dimensions == dimensions,
         model.distance == distance,
         or_(
-            model.index_type.in_([index_type, literal_column("'none'")]),
+            model.index_type.in_([index_type, *_literals("none")]),
             model.id == literal_column(str(COLUMN_MODEL)),
         ),
     )
@@ -55,7 +55,7 @@ def searched_model(space: Space) -> ColumnElement[int]:
         func.min(model.id).filter(can_be).label("id"),
         func.bool_or(fits).filter(can_be).label("fits"),
     ).subquery("found")
-    arguments = [dimensions, distance, index_type]
+    arguments: list[ColumnElement[Any]] = [dimensions, distance, index_type]
     if space.model_id is not None:
         arguments.append(literal_column(str(space.model_id)))
     chosen = [(and_(found.c.candidates == literal_column("1"), found.c.fits), found.c.id)]

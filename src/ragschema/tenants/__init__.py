@@ -14,7 +14,6 @@ from ragschema.tenants.placing import (
     distribute_tenant,
     locate,
     move_tenant,
-    undistribute_tenant,
 )
 
 __all__ = [
@@ -32,5 +31,4 @@ __all__ = [
     "list_tenants",
     "locate",
     "move_tenant",
-    "undistribute_tenant",
 ]

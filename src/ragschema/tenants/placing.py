@@ -1,4 +1,4 @@
-"""Places of tenants on Citus: on which node one is, to one and back, and from one node to another."""
+"""Places of tenants on Citus: on which node one is, to a node, and from one node to another."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
-from ragschema.state.expected import expected
-from ragschema.state.owed import find_owed
 from ragschema.state.status import require_current
 
 _TRIGGERS = """
@@ -34,8 +32,14 @@ _NODES = """
 SELECT nodename::text, nodeport FROM pg_dist_node
 WHERE isactive AND noderole = 'primary' AND shouldhaveshards ORDER BY 1, 2
 """
+# A function of a table's row type is known to no node until the table is: created anew, it is made on each.
+_LEFT_BEHIND = """
+SELECT pg_get_functiondef(p.oid) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %s AND p.prokind IN ('f', 'p') AND NOT EXISTS (
+    SELECT FROM pg_dist_object d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+)
+"""
 _DISTRIBUTE = "SELECT citus_schema_distribute(quote_ident(%s)::regnamespace)"
-_UNDISTRIBUTE = "SELECT citus_schema_undistribute(quote_ident(%s)::regnamespace)"
 _MOVE = "SELECT citus_schema_move(quote_ident(%s)::regnamespace, %s, %s)"
 _FREE = "SELECT truncate_local_data_after_distributing_table(%s::regclass)"
 
@@ -49,7 +53,7 @@ class PlacedTenant:
         is_dry_run: Whether nothing was changed.
         before: The node it was on, as HOST:PORT; None: its tables are ordinary ones of the database that was asked.
         after: The node it is on now, likewise; None of a dry run of distribute too: Citus chooses it.
-        triggers: Triggers that go, or come back.
+        triggers: The triggers that go.
     """
 
     schema: str
@@ -77,6 +81,7 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
     """Hand a tenant's tables, with their rows, to a node that Citus chooses; in one transaction.
 
     Our triggers are dropped before, as Citus allows none: see docs/citus.md for what SQL by hand keeps itself then.
+    Citus takes no such tenant back: its tables have identity columns.
     ACCESS EXCLUSIVE on all of its tables, for as long as their rows are copied.
 
     Args:
@@ -105,41 +110,11 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
                 names = sql.Identifier(trigger), sql.Identifier(schema, table)
                 connection.execute(sql.SQL("DROP TRIGGER {} ON {}").format(*names))
             connection.execute(_DISTRIBUTE, (schema,))
+            for (function,) in connection.execute(_LEFT_BEHIND, (schema,)).fetchall():
+                connection.execute(function.encode())
         for (table,) in connection.execute(_TABLES, (schema,)).fetchall():
             connection.execute(_FREE, (table,))  # the copies that the move left behind here
         return PlacedTenant(schema, False, None, _said(find_place(connection, schema)), triggers)
-
-
-def undistribute_tenant(
-    name: str, database: DatabaseArgument = None, *, dry_run: bool = False
-) -> PlacedTenant:
-    """Take a tenant's tables back into the database that is asked, with our triggers; in one transaction.
-
-    Args:
-        name: The schema.
-        database: A database, its URL, or `Options`: the coordinator.
-        dry_run: Change nothing.
-
-    Raises:
-        TenantRefused: There is no Citus, or the tenant is on no node of it.
-        LockNotObtained: Another deployer held the lock for too long.
-    """
-    with _placing(name, database) as at:
-        connection, schema = at.connection, at.schemas.target
-        before = _said(_require_place(connection, schema))
-        revision = require_current(connection, schema)
-        wanted = expected(revision, find_owed(connection, schema, revision))
-        triggers = {
-            key.rpartition(".")[2]: text for key, text in wanted.items() if key.startswith("trigger ")
-        }
-        if dry_run:
-            return PlacedTenant(schema, True, before, None, tuple(triggers))
-        with connection.transaction():
-            connection.execute(_UNDISTRIBUTE, (schema,))
-            connection.execute(f"SET LOCAL search_path = {at.schemas.search_path}".encode())
-            for statement in triggers.values():
-                connection.execute(statement.encode())
-        return PlacedTenant(schema, False, before, None, tuple(triggers))
 
 
 def move_tenant(
