@@ -24,7 +24,9 @@ CREATE FUNCTION public.rag_chunk_deleted() RETURNS trigger
     SET search_path TO 'public', 'pg_temp'
     AS $$
 BEGIN
-  UPDATE rag_chunk_events SET chunk_id = NULL WHERE chunk_id = OLD.id AND event_type OPERATOR(pg_catalog.=) 'deleted';
+  UPDATE rag_chunk_events e SET chunk_id = NULL
+  WHERE e.chunk_id = OLD.id AND e.event_type OPERATOR(pg_catalog.=) 'deleted'
+    AND (SELECT v.id FROM rag_document_versions v WHERE v.id = e.version_id) IS NOT NULL;
   RETURN OLD;
 END
 $$;
@@ -79,6 +81,21 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_chunk_facts_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+  IF EXISTS (SELECT FROM rag_entity_mentions m WHERE m.chunk_id = NEW.id)
+    OR EXISTS (SELECT FROM rag_relation_mentions m WHERE m.chunk_id = NEW.id)
+  THEN
+    PERFORM rag_settle_facts(ARRAY[NEW.id], '{}'::uuid[], '{}'::uuid[]);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION public.rag_chunk_inserted() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
@@ -101,10 +118,15 @@ $$;
 CREATE FUNCTION public.rag_chunk_moved() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 DECLARE
   foreign_event uuid;
 BEGIN
+  PERFORM rag_set_current_chunks(d.id)
+  FROM rag_documents d
+  WHERE d.current_version_id IN (OLD.version_id, NEW.version_id)
+    AND NOT EXISTS (SELECT FROM rag_chunk_events e WHERE e.version_id = d.current_version_id);
   IF EXISTS (
     SELECT FROM rag_document_versions home
     JOIN rag_document_versions former ON former.id = OLD.version_id
@@ -292,6 +314,52 @@ BEGIN
     pg_catalog.concat(pg_catalog.chr(963), '''''''--')
   );
   RETURN pg_catalog.regexp_replace(folded, signs, ' ', 'g');
+END
+$$;
+
+CREATE FUNCTION public.rag_forget_facts(chunks uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+DECLARE
+  entities uuid[];
+  relations uuid[];
+BEGIN
+  PERFORM FROM rag_chunks c WHERE c.id = ANY (chunks) ORDER BY c.id FOR UPDATE;
+  entities := ARRAY(SELECT DISTINCT m.entity_id FROM rag_entity_mentions m WHERE m.chunk_id = ANY (chunks));
+  relations := ARRAY(SELECT DISTINCT m.relation_id FROM rag_relation_mentions m WHERE m.chunk_id = ANY (chunks));
+  DELETE FROM rag_extractions x WHERE x.chunk_id = ANY (chunks);
+  IF pg_catalog.cardinality(entities) = 0 AND pg_catalog.cardinality(relations) = 0 THEN
+    RETURN;
+  END IF;
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
+  PERFORM FROM rag_entities e WHERE e.id = ANY (entities) OR e.merged_into = ANY (entities) ORDER BY e.id FOR UPDATE;
+  PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR UPDATE;
+  DELETE FROM rag_entity_mentions m WHERE m.chunk_id = ANY (chunks);
+  DELETE FROM rag_relation_mentions m WHERE m.chunk_id = ANY (chunks);
+  PERFORM rag_set_current_facts(entities, relations);
+  DELETE FROM rag_relations r
+  WHERE r.id = ANY (relations) AND NOT r.is_imported
+    AND NOT EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id);
+  DELETE FROM rag_entities t
+  WHERE t.merged_into = ANY (entities) AND EXISTS (
+    SELECT FROM rag_entity_merges g
+    WHERE g.merged_id = t.id AND NOT (g.moved -> 'is_imported'::text)::boolean AND NOT EXISTS (
+      SELECT FROM pg_catalog.jsonb_array_elements_text(g.moved -> 'chunks'::text) AS said (chunk)
+      JOIN rag_chunks c ON c.id = said.chunk::uuid AND c.id <> ALL (chunks)
+    )
+  );
+  DELETE FROM rag_entities e
+  WHERE e.id = ANY (entities) AND NOT e.is_imported
+    AND NOT EXISTS (SELECT FROM rag_entity_mentions m WHERE m.entity_id = e.id)
+    AND NOT EXISTS (
+      SELECT FROM rag_relations r
+      WHERE (r.source_id = e.id OR r.target_id = e.id)
+        AND (r.is_imported OR EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id))
+    );
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$;
 
@@ -1106,6 +1174,142 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_mention_facts(chunk uuid, entities uuid[], relations uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
+  INSERT INTO rag_entity_mentions (chunk_id, entity_id)
+  SELECT chunk, n.id FROM pg_catalog.unnest(entities) AS n (id) ORDER BY n.id
+  ON CONFLICT DO NOTHING;
+  INSERT INTO rag_relation_mentions (chunk_id, relation_id)
+  SELECT chunk, n.id FROM pg_catalog.unnest(relations) AS n (id) ORDER BY n.id
+  ON CONFLICT DO NOTHING;
+  PERFORM rag_set_current_facts(entities, relations);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
+END
+$$;
+
+CREATE FUNCTION public.rag_mention_moved() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  IF TG_TABLE_NAME = 'rag_entity_mentions' THEN
+    PERFORM rag_set_current_facts(ARRAY[OLD.entity_id, NEW.entity_id], '{}'::uuid[]);
+  ELSE
+    PERFORM rag_set_current_facts('{}'::uuid[], ARRAY[OLD.relation_id, NEW.relation_id]);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.rag_mentions_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+  IF TG_TABLE_NAME = 'rag_entity_mentions' THEN
+    PERFORM rag_set_current_facts(ARRAY(SELECT DISTINCT m.entity_id FROM changed m), '{}'::uuid[]);
+  ELSE
+    PERFORM rag_set_current_facts('{}'::uuid[], ARRAY(SELECT DISTINCT m.relation_id FROM changed m));
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.rag_merge_entity(kept uuid, merged uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+  relation record;
+  twin record;
+  is_made boolean;
+  chunks uuid[];
+  relations jsonb := '[]';
+  settled uuid[] := '{}';
+BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
+  PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = merged ORDER BY e.id FOR UPDATE;
+  FOR relation IN
+    SELECT r.id, r.relation_type, r.is_imported, r.weight, r.description, r.properties,
+      CASE WHEN r.source_id = merged THEN kept ELSE r.source_id END AS source_id,
+      CASE WHEN r.target_id = merged THEN kept ELSE r.target_id END AS target_id
+    FROM rag_relations r
+    WHERE (r.source_id = merged OR r.target_id = merged)
+      AND (r.is_imported OR EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id))
+    ORDER BY r.id FOR UPDATE
+  LOOP
+    INSERT INTO rag_relations (source_id, relation_type, target_id, weight, description, properties)
+    VALUES (relation.source_id, relation.relation_type, relation.target_id, relation.weight, relation.description,
+      relation.properties)
+    ON CONFLICT DO NOTHING;
+    is_made := FOUND;
+    SELECT r.id, r.is_imported INTO twin FROM rag_relations r
+    WHERE r.source_id = relation.source_id AND r.relation_type = relation.relation_type
+      AND r.target_id = relation.target_id
+    FOR UPDATE;
+    chunks := ARRAY(SELECT m.chunk_id FROM rag_relation_mentions m WHERE m.relation_id = relation.id);
+    relations := relations OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
+      'id', relation.id, 'is_imported', relation.is_imported, 'twin', twin.id, 'is_twin_made', is_made,
+      'is_twin_imported', twin.is_imported, 'chunks', pg_catalog.to_jsonb(chunks), 'shared', pg_catalog.to_jsonb(ARRAY(
+        SELECT m.chunk_id FROM rag_relation_mentions m WHERE m.relation_id = twin.id AND m.chunk_id = ANY (chunks)
+      ))
+    );
+    INSERT INTO rag_relation_mentions (chunk_id, relation_id)
+    SELECT c.id, twin.id FROM pg_catalog.unnest(chunks) AS c (id) ON CONFLICT DO NOTHING;
+    DELETE FROM rag_relation_mentions m WHERE m.relation_id = relation.id;
+    UPDATE rag_relations r SET is_imported = r.id = twin.id
+    WHERE relation.is_imported AND r.id IN (relation.id, twin.id);
+    settled := settled OPERATOR(pg_catalog.||) ARRAY[relation.id, twin.id];
+  END LOOP;
+  chunks := ARRAY(SELECT m.chunk_id FROM rag_entity_mentions m WHERE m.entity_id = merged);
+  INSERT INTO rag_entity_merges (kept_id, merged_id, moved)
+  SELECT kept, merged, pg_catalog.jsonb_build_object(
+    'is_imported', m.is_imported, 'is_kept_imported', k.is_imported, 'chunks', pg_catalog.to_jsonb(chunks),
+    'shared', pg_catalog.to_jsonb(ARRAY(
+      SELECT m.chunk_id FROM rag_entity_mentions m WHERE m.entity_id = kept AND m.chunk_id = ANY (chunks)
+    )),
+    'relations', relations
+  )
+  FROM rag_entities k JOIN rag_entities m ON k.id = kept AND m.id = merged;
+  INSERT INTO rag_entity_mentions (chunk_id, entity_id)
+  SELECT c.id, kept FROM pg_catalog.unnest(chunks) AS c (id) ON CONFLICT DO NOTHING;
+  DELETE FROM rag_entity_mentions m WHERE m.entity_id = merged;
+  UPDATE rag_entities e SET is_imported = true
+  WHERE e.id = kept AND EXISTS (SELECT FROM rag_entities m WHERE m.id = merged AND m.is_imported);
+  UPDATE rag_entities e SET merged_into = kept, is_current = false, is_imported = false
+  WHERE e.id = merged OR e.merged_into = merged;
+  PERFORM rag_set_current_facts(ARRAY[kept], settled);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
+END
+$$;
+
+CREATE FUNCTION public.rag_name_key(name text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+DECLARE
+  key text := name;
+BEGIN
+  IF pg_catalog.getdatabaseencoding() = 'UTF8' AND pg_catalog.octet_length(key) > pg_catalog.length(key) THEN
+    key := pg_catalog.normalize(key, 'NFKC');
+    key := pg_catalog.regexp_replace(key, '[\u00ad\u200b\u2060\ufeff]', '', 'g');
+    key := pg_catalog.regexp_replace(key, '[\u0085\u1680\u2000-\u200a\u2028\u2029]', ' ', 'g');
+  END IF;
+  -- First ASCII, whose I is i in Turkish too, then what LC_CTYPE knows, then what C does not.
+  key := pg_catalog.lower(pg_catalog.lower(key COLLATE pg_catalog."C") COLLATE pg_catalog."default");
+  key := CASE
+    WHEN pg_catalog.getdatabaseencoding() = 'UTF8' AND pg_catalog.octet_length(key) > pg_catalog.length(key)
+      AND pg_catalog.lower(pg_catalog.chr(201)) = pg_catalog.chr(201)
+    THEN rag_small_letters(key) ELSE key END;
+  RETURN pg_catalog.btrim(pg_catalog.regexp_replace(key, '[\x01-\x20\x7f]+', ' ', 'g'), ' ');
+END
+$$;
+
 CREATE FUNCTION public.rag_query_words(config text, content text, most integer) RETURNS TABLE(word text, term text, lexemes text[])
     LANGUAGE plpgsql IMMUTABLE STRICT ROWS 16 PARALLEL SAFE
     SET search_path TO 'public', 'pg_temp'
@@ -1254,6 +1458,84 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.rag_set_current_facts(entities uuid[], relations uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+BEGIN
+  PERFORM FROM rag_entities e WHERE e.id = ANY (entities) ORDER BY e.id FOR NO KEY UPDATE;
+  PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR NO KEY UPDATE;
+  UPDATE rag_entities e SET is_current = NOT e.is_current
+  WHERE e.id = ANY (entities) AND e.is_current <> (e.is_imported OR EXISTS (
+    SELECT FROM (
+      SELECT m.chunk_id FROM rag_entity_mentions m WHERE m.entity_id = e.id ORDER BY m.chunk_id DESC OFFSET 0
+    ) AS m
+    WHERE (SELECT c.is_current FROM rag_chunks c WHERE c.id = m.chunk_id)
+  ));
+  UPDATE rag_relations r SET is_current = NOT r.is_current
+  WHERE r.id = ANY (relations) AND r.is_current <> (r.is_imported OR EXISTS (
+    SELECT FROM (
+      SELECT m.chunk_id FROM rag_relation_mentions m WHERE m.relation_id = r.id ORDER BY m.chunk_id DESC OFFSET 0
+    ) AS m
+    WHERE (SELECT c.is_current FROM rag_chunks c WHERE c.id = m.chunk_id)
+  ));
+END
+$$;
+
+CREATE FUNCTION public.rag_settle_facts(changed uuid[], copies uuid[], originals uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+DECLARE
+  entities uuid[];
+  relations uuid[];
+BEGIN
+  IF pg_catalog.cardinality(copies) > 0 THEN
+    PERFORM FROM rag_chunks c WHERE c.id = ANY (originals) ORDER BY c.id FOR SHARE;
+  END IF;
+  entities := ARRAY(
+    SELECT m.entity_id FROM rag_entity_mentions m WHERE m.chunk_id = ANY (changed)
+    UNION SELECT m.entity_id FROM rag_entity_mentions m WHERE m.chunk_id = ANY (originals)
+  );
+  relations := ARRAY(
+    SELECT m.relation_id FROM rag_relation_mentions m WHERE m.chunk_id = ANY (changed)
+    UNION SELECT m.relation_id FROM rag_relation_mentions m WHERE m.chunk_id = ANY (originals)
+  );
+  IF pg_catalog.cardinality(copies) > 0 THEN
+    PERFORM FROM rag_entities e WHERE e.id = ANY (entities) ORDER BY e.id FOR NO KEY UPDATE;
+    PERFORM FROM rag_relations r WHERE r.id = ANY (relations) ORDER BY r.id FOR NO KEY UPDATE;
+    PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
+    INSERT INTO rag_extractions (chunk_id, extractor_version, created_at)
+    SELECT n.copy, x.extractor_version, x.created_at
+    FROM ROWS FROM (pg_catalog.unnest(copies), pg_catalog.unnest(originals)) AS n (copy, original)
+    CROSS JOIN LATERAL (
+      SELECT x.extractor_version, x.created_at FROM rag_extractions x WHERE x.chunk_id = n.original OFFSET 0
+    ) AS x
+    ON CONFLICT DO NOTHING;
+    INSERT INTO rag_entity_mentions (chunk_id, entity_id)
+    SELECT n.copy, m.entity_id
+    FROM ROWS FROM (pg_catalog.unnest(copies), pg_catalog.unnest(originals)) AS n (copy, original)
+    CROSS JOIN LATERAL (
+      SELECT m.entity_id FROM rag_entity_mentions m WHERE m.chunk_id = n.original OFFSET 0
+    ) AS m
+    ON CONFLICT DO NOTHING;
+    INSERT INTO rag_relation_mentions (chunk_id, relation_id)
+    SELECT n.copy, m.relation_id
+    FROM ROWS FROM (pg_catalog.unnest(copies), pg_catalog.unnest(originals)) AS n (copy, original)
+    CROSS JOIN LATERAL (
+      SELECT m.relation_id FROM rag_relation_mentions m WHERE m.chunk_id = n.original OFFSET 0
+    ) AS m
+    ON CONFLICT DO NOTHING;
+    PERFORM pg_catalog.set_config('ragschema.settling', '', true);
+  END IF;
+  PERFORM rag_set_current_facts(entities, relations);
+END
+$$;
+
 CREATE FUNCTION public.rag_small_letters(content text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path TO 'public', 'pg_temp'
@@ -1315,6 +1597,78 @@ CREATE FUNCTION public.rag_touch_updated_at() RETURNS trigger
 BEGIN
   NEW.updated_at := now();
   RETURN NEW;
+END
+$$;
+
+CREATE FUNCTION public.rag_undo_merge(merged uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+DECLARE
+  kept uuid;
+  log jsonb;
+  relation record;
+  settled uuid[] := '{}';
+BEGIN
+  PERFORM pg_catalog.set_config('ragschema.settling', 'on', true);
+  SELECT g.kept_id, g.moved INTO kept, log FROM rag_entity_merges g WHERE g.merged_id = merged FOR UPDATE;
+  IF kept IS NULL THEN
+    RAISE EXCEPTION 'The entity % was not merged.', merged;
+  END IF;
+  PERFORM FROM rag_entities e WHERE e.id IN (kept, merged) OR e.merged_into = kept ORDER BY e.id FOR UPDATE;
+  PERFORM FROM rag_relations r
+  WHERE r.id IN (
+    SELECT g.id FROM ROWS FROM (pg_catalog.jsonb_to_recordset(log -> 'relations'::text) AS (id uuid)) AS g
+    UNION
+    SELECT g.twin FROM ROWS FROM (pg_catalog.jsonb_to_recordset(log -> 'relations'::text) AS (twin uuid)) AS g
+  )
+  ORDER BY r.id FOR UPDATE;
+  FOR relation IN
+    SELECT g.id, g.twin, g.is_imported, g.is_twin_made, g.is_twin_imported, g.chunks, g.shared
+    FROM ROWS FROM (pg_catalog.jsonb_to_recordset(log -> 'relations'::text) AS (
+      id uuid, twin uuid, is_imported boolean, is_twin_made boolean, is_twin_imported boolean, chunks uuid[],
+      shared uuid[]
+    )) AS g
+    JOIN rag_relations r ON r.id = g.id
+    ORDER BY g.id DESC -- as several may have one twin, in the reverse of the order in which they were merged
+  LOOP
+    INSERT INTO rag_relation_mentions (chunk_id, relation_id)
+    SELECT c.id, relation.id FROM rag_chunks c WHERE c.id = ANY (relation.chunks) ON CONFLICT DO NOTHING;
+    DELETE FROM rag_relation_mentions m
+    WHERE m.relation_id = relation.twin AND m.chunk_id = ANY (relation.chunks) AND m.chunk_id <> ALL (relation.shared);
+    UPDATE rag_relations r
+    SET is_imported = CASE WHEN r.id = relation.id THEN true ELSE relation.is_twin_imported END
+    WHERE relation.is_imported AND r.id IN (relation.id, relation.twin);
+    DELETE FROM rag_relations r
+    WHERE relation.is_twin_made AND r.id = relation.twin AND NOT r.is_imported
+      AND NOT EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id);
+    settled := settled OPERATOR(pg_catalog.||) ARRAY[relation.id, relation.twin];
+  END LOOP;
+  INSERT INTO rag_entity_mentions (chunk_id, entity_id)
+  SELECT c.id, merged FROM pg_catalog.jsonb_array_elements_text(log -> 'chunks'::text) AS said (chunk)
+  JOIN rag_chunks c ON c.id = said.chunk::uuid
+  ON CONFLICT DO NOTHING;
+  DELETE FROM rag_entity_mentions m
+  WHERE m.entity_id = kept AND m.chunk_id IN (
+    SELECT said.chunk::uuid FROM pg_catalog.jsonb_array_elements_text(log -> 'chunks'::text) AS said (chunk)
+    EXCEPT SELECT said.chunk::uuid FROM pg_catalog.jsonb_array_elements_text(log -> 'shared'::text) AS said (chunk)
+  );
+  DELETE FROM rag_entity_merges g WHERE g.merged_id = merged;
+  UPDATE rag_entities e SET merged_into = NULL, is_imported = (log -> 'is_imported'::text)::boolean
+  WHERE e.id = merged;
+  UPDATE rag_entities e SET is_imported = (log -> 'is_kept_imported'::text)::boolean
+  WHERE e.id = kept AND (log -> 'is_imported'::text)::boolean;
+  UPDATE rag_entities e SET merged_into = merged
+  WHERE e.merged_into = kept AND e.id IN (
+    WITH RECURSIVE former (id) AS (
+      SELECT g.merged_id FROM rag_entity_merges g WHERE g.kept_id = merged
+      UNION SELECT g.merged_id FROM rag_entity_merges g JOIN former f ON g.kept_id = f.id
+    )
+    SELECT f.id FROM former f
+  );
+  PERFORM rag_set_current_facts(ARRAY[kept, merged], settled);
+  PERFORM pg_catalog.set_config('ragschema.settling', '', true);
 END
 $$;
 
@@ -1737,6 +2091,76 @@ ALTER TABLE public.rag_embedding_models ALTER COLUMN id ADD GENERATED BY DEFAULT
     CACHE 1
 );
 
+CREATE TABLE public.rag_entities (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    entity_type text NOT NULL,
+    name text NOT NULL,
+    name_key text GENERATED ALWAYS AS (public.rag_name_key(name)) STORED NOT NULL,
+    description text,
+    properties jsonb DEFAULT '{}'::jsonb NOT NULL,
+    is_current boolean DEFAULT false NOT NULL,
+    is_imported boolean DEFAULT false NOT NULL,
+    merged_into uuid,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_entities_entity_type_check CHECK (((entity_type ~ '\S'::text) AND (octet_length(entity_type) <= 200))),
+    CONSTRAINT rag_entities_merged_into_check CHECK (((merged_into IS NULL) OR ((merged_into <> id) AND (NOT is_current)))),
+    CONSTRAINT rag_entities_name_check CHECK (((octet_length(name) <= 1000) AND (octet_length(name_key) >= 1) AND (octet_length(name_key) <= 2000))),
+    CONSTRAINT rag_entities_properties_check CHECK ((jsonb_typeof(properties) = 'object'::text))
+);
+
+COMMENT ON COLUMN public.rag_entities.entity_type IS 'person, place, product, ...: the extractor''s own word';
+
+COMMENT ON COLUMN public.rag_entities.name IS 'As it was written first';
+
+COMMENT ON COLUMN public.rag_entities.name_key IS 'What spellings of the name have in common';
+
+COMMENT ON COLUMN public.rag_entities.properties IS 'An object of the caller''s';
+
+COMMENT ON COLUMN public.rag_entities.is_current IS 'Whether a current chunk mentions it, or it was imported';
+
+COMMENT ON COLUMN public.rag_entities.is_imported IS 'Whether it is current without a chunk that mentions it';
+
+COMMENT ON COLUMN public.rag_entities.merged_into IS 'The entity that was kept in its place';
+
+CREATE TABLE public.rag_entity_aliases (
+    entity_type text NOT NULL,
+    alias_key text GENERATED ALWAYS AS (public.rag_name_key(alias)) STORED NOT NULL,
+    entity_id uuid NOT NULL,
+    alias text NOT NULL,
+    document_id uuid,
+    CONSTRAINT rag_entity_aliases_alias_check CHECK (((octet_length(alias) <= 1000) AND (octet_length(alias_key) >= 1) AND (octet_length(alias_key) <= 2000)))
+);
+
+COMMENT ON COLUMN public.rag_entity_aliases.alias_key IS 'What its spellings have in common';
+
+COMMENT ON COLUMN public.rag_entity_aliases.document_id IS 'The document that said it first, and takes it along; null where none did';
+
+CREATE TABLE public.rag_entity_mentions (
+    chunk_id uuid NOT NULL,
+    entity_id uuid NOT NULL
+);
+
+CREATE TABLE public.rag_entity_merges (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    kept_id uuid NOT NULL,
+    merged_id uuid NOT NULL,
+    moved jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_entity_merges_kept_id_check CHECK ((kept_id <> merged_id)),
+    CONSTRAINT rag_entity_merges_moved_check CHECK ((jsonb_typeof(moved) = 'object'::text))
+);
+
+COMMENT ON COLUMN public.rag_entity_merges.moved IS 'The mentions and relations that were the merged one''s, by their ids';
+
+CREATE TABLE public.rag_extractions (
+    chunk_id uuid NOT NULL,
+    extractor_version text NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_extractions_extractor_version_check CHECK (((extractor_version ~ '\S'::text) AND (octet_length(extractor_version) <= 200)))
+);
+
+COMMENT ON COLUMN public.rag_extractions.extractor_version IS 'The caller''s own word for model, prompt and settings';
+
 CREATE TABLE public.rag_job_schedules (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     name text NOT NULL,
@@ -1789,6 +2213,37 @@ COMMENT ON COLUMN public.rag_job_schedules.error_message IS 'Why none was enqueu
 COMMENT ON COLUMN public.rag_job_schedules.created_at IS 'When the schedule was added';
 
 COMMENT ON COLUMN public.rag_job_schedules.updated_at IS 'When anything of it last changed';
+
+CREATE TABLE public.rag_relation_mentions (
+    chunk_id uuid NOT NULL,
+    relation_id uuid NOT NULL
+);
+
+CREATE TABLE public.rag_relations (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    source_id uuid NOT NULL,
+    relation_type text NOT NULL,
+    target_id uuid NOT NULL,
+    weight real DEFAULT 1 NOT NULL,
+    description text,
+    properties jsonb DEFAULT '{}'::jsonb NOT NULL,
+    is_current boolean DEFAULT false NOT NULL,
+    is_imported boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT CURRENT_TIMESTAMP NOT NULL,
+    CONSTRAINT rag_relations_properties_check CHECK ((jsonb_typeof(properties) = 'object'::text)),
+    CONSTRAINT rag_relations_relation_type_check CHECK (((relation_type ~ '\S'::text) AND (octet_length(relation_type) <= 200))),
+    CONSTRAINT rag_relations_weight_check CHECK (((weight >= (0)::double precision) AND (weight < 'Infinity'::real)))
+);
+
+COMMENT ON COLUMN public.rag_relations.relation_type IS 'works_for, part_of, ...: the extractor''s own word';
+
+COMMENT ON COLUMN public.rag_relations.weight IS 'How much it counts, 0 or more: the greatest that was said';
+
+COMMENT ON COLUMN public.rag_relations.properties IS 'An object of the caller''s';
+
+COMMENT ON COLUMN public.rag_relations.is_current IS 'Whether a current chunk mentions it, or it was imported';
+
+COMMENT ON COLUMN public.rag_relations.is_imported IS 'Whether it is current without a chunk that mentions it';
 
 ALTER TABLE ONLY public.rag_chat_citations
     ADD CONSTRAINT rag_chat_citations_pkey PRIMARY KEY (message_id, number);
@@ -1850,6 +2305,27 @@ ALTER TABLE ONLY public.rag_embedding_models
 ALTER TABLE ONLY public.rag_embedding_models
     ADD CONSTRAINT rag_embedding_models_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.rag_entities
+    ADD CONSTRAINT rag_entities_entity_type_name_key_key UNIQUE (entity_type, name_key);
+
+ALTER TABLE ONLY public.rag_entities
+    ADD CONSTRAINT rag_entities_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rag_entity_aliases
+    ADD CONSTRAINT rag_entity_aliases_pkey PRIMARY KEY (entity_type, alias_key);
+
+ALTER TABLE ONLY public.rag_entity_mentions
+    ADD CONSTRAINT rag_entity_mentions_pkey PRIMARY KEY (chunk_id, entity_id);
+
+ALTER TABLE ONLY public.rag_entity_merges
+    ADD CONSTRAINT rag_entity_merges_merged_id_key UNIQUE (merged_id);
+
+ALTER TABLE ONLY public.rag_entity_merges
+    ADD CONSTRAINT rag_entity_merges_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rag_extractions
+    ADD CONSTRAINT rag_extractions_pkey PRIMARY KEY (chunk_id, extractor_version);
+
 ALTER TABLE ONLY public.rag_job_schedules
     ADD CONSTRAINT rag_job_schedules_name_key UNIQUE (name);
 
@@ -1858,6 +2334,15 @@ ALTER TABLE ONLY public.rag_job_schedules
 
 ALTER TABLE ONLY public.rag_jobs
     ADD CONSTRAINT rag_jobs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rag_relation_mentions
+    ADD CONSTRAINT rag_relation_mentions_pkey PRIMARY KEY (chunk_id, relation_id);
+
+ALTER TABLE ONLY public.rag_relations
+    ADD CONSTRAINT rag_relations_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.rag_relations
+    ADD CONSTRAINT rag_relations_source_id_relation_type_target_id_key UNIQUE (source_id, relation_type, target_id);
 
 CREATE INDEX rag_chat_citations_article_id_idx ON public.rag_chat_citations USING btree (article_id);
 
@@ -1891,6 +2376,16 @@ CREATE INDEX rag_documents_deleted_at_idx ON public.rag_documents USING btree (d
 
 CREATE UNIQUE INDEX rag_embedding_models_active_idx ON public.rag_embedding_models USING btree (state) WHERE (state = 'active'::text);
 
+CREATE INDEX rag_entities_merged_into_idx ON public.rag_entities USING btree (merged_into) WHERE (merged_into IS NOT NULL);
+
+CREATE INDEX rag_entity_aliases_document_id_idx ON public.rag_entity_aliases USING btree (document_id);
+
+CREATE INDEX rag_entity_aliases_entity_id_idx ON public.rag_entity_aliases USING btree (entity_id);
+
+CREATE INDEX rag_entity_mentions_entity_id_chunk_id_idx ON public.rag_entity_mentions USING btree (entity_id, chunk_id);
+
+CREATE INDEX rag_entity_merges_kept_id_idx ON public.rag_entity_merges USING btree (kept_id);
+
 CREATE INDEX rag_job_schedules_next_run_at_idx ON public.rag_job_schedules USING btree (next_run_at) WHERE (NOT paused);
 
 CREATE INDEX rag_jobs_created_at_idx ON public.rag_jobs USING btree (created_at) WHERE (status = 'new'::public.job_status);
@@ -1902,6 +2397,14 @@ CREATE INDEX rag_jobs_finished_at_idx ON public.rag_jobs USING btree (finished_a
 CREATE INDEX rag_jobs_ready_idx ON public.rag_jobs USING btree (job_type, priority, run_at) WHERE (status = 'new'::public.job_status);
 
 CREATE INDEX rag_jobs_status_job_type_idx ON public.rag_jobs USING btree (status, job_type) WHERE (status = ANY (ARRAY['processing'::public.job_status, 'failed'::public.job_status]));
+
+CREATE INDEX rag_relation_mentions_relation_id_chunk_id_idx ON public.rag_relation_mentions USING btree (relation_id, chunk_id);
+
+CREATE INDEX rag_relations_current_source_idx ON public.rag_relations USING btree (source_id, weight DESC, id) INCLUDE (target_id, relation_type) WHERE is_current;
+
+CREATE INDEX rag_relations_current_target_idx ON public.rag_relations USING btree (target_id, weight DESC, id) INCLUDE (source_id, relation_type) WHERE is_current;
+
+CREATE INDEX rag_relations_target_id_idx ON public.rag_relations USING btree (target_id);
 
 CREATE TRIGGER rag_chunk_events_deleted AFTER DELETE ON public.rag_chunk_events REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.rag_chunk_events_changed();
 
@@ -1915,6 +2418,8 @@ CREATE TRIGGER rag_chunks_inserted AFTER INSERT ON public.rag_chunks FOR EACH RO
 
 CREATE TRIGGER rag_chunks_moved AFTER UPDATE OF version_id ON public.rag_chunks FOR EACH ROW WHEN ((old.version_id <> new.version_id)) EXECUTE FUNCTION public.rag_chunk_moved();
 
+CREATE CONSTRAINT TRIGGER rag_chunks_settle_facts AFTER UPDATE OF is_current ON public.rag_chunks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.is_current <> new.is_current) AND (current_setting('ragschema.settling'::text, true) IS DISTINCT FROM 'on'::text))) EXECUTE FUNCTION public.rag_chunk_facts_changed();
+
 CREATE TRIGGER rag_chunks_shown AFTER UPDATE OF is_current ON public.rag_chunks FOR EACH ROW WHEN ((new.is_current AND (NOT old.is_current))) EXECUTE FUNCTION public.rag_chunk_shown();
 
 CREATE TRIGGER rag_collections_touch_updated_at BEFORE UPDATE ON public.rag_collections FOR EACH ROW WHEN ((NOT (new.updated_at IS DISTINCT FROM old.updated_at))) EXECUTE FUNCTION public.rag_touch_updated_at();
@@ -1925,11 +2430,23 @@ CREATE CONSTRAINT TRIGGER rag_documents_set_current_chunks AFTER INSERT OR UPDAT
 
 CREATE TRIGGER rag_documents_touch_updated_at BEFORE UPDATE ON public.rag_documents FOR EACH ROW WHEN ((NOT (new.updated_at IS DISTINCT FROM old.updated_at))) EXECUTE FUNCTION public.rag_touch_updated_at();
 
+CREATE TRIGGER rag_entity_mentions_deleted AFTER DELETE ON public.rag_entity_mentions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT WHEN ((current_setting('ragschema.settling'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION public.rag_mentions_changed();
+
+CREATE TRIGGER rag_entity_mentions_inserted AFTER INSERT ON public.rag_entity_mentions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT WHEN ((current_setting('ragschema.settling'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION public.rag_mentions_changed();
+
+CREATE TRIGGER rag_entity_mentions_moved AFTER UPDATE ON public.rag_entity_mentions FOR EACH ROW EXECUTE FUNCTION public.rag_mention_moved();
+
 CREATE TRIGGER rag_jobs_fill_in_insert BEFORE INSERT ON public.rag_jobs FOR EACH ROW WHEN (((new.created_at IS NULL) OR (new.updated_at IS NULL) OR ((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.status >= 'completed'::public.job_status) <> (new.finished_at IS NOT NULL)))) EXECUTE FUNCTION public.rag_job_fill_in();
 
 CREATE TRIGGER rag_jobs_fill_in_update BEFORE UPDATE ON public.rag_jobs FOR EACH ROW WHEN ((((new.status = 'processing'::public.job_status) <> (new.lease_expires_at IS NOT NULL)) OR ((new.finished_at IS NULL) AND (new.status >= 'completed'::public.job_status)) OR ((old.finished_at IS NOT NULL) AND (old.status <> new.status)) OR (new.updated_at = old.updated_at))) EXECUTE FUNCTION public.rag_job_fill_in();
 
 CREATE TRIGGER rag_jobs_notify AFTER INSERT ON public.rag_jobs FOR EACH ROW WHEN (((new.status = 'new'::public.job_status) AND (new.run_at <= clock_timestamp()) AND (current_setting('rag_jobs.notify'::text, true) IS DISTINCT FROM 'off'::text))) EXECUTE FUNCTION public.rag_job_notify();
+
+CREATE TRIGGER rag_relation_mentions_deleted AFTER DELETE ON public.rag_relation_mentions REFERENCING OLD TABLE AS changed FOR EACH STATEMENT WHEN ((current_setting('ragschema.settling'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION public.rag_mentions_changed();
+
+CREATE TRIGGER rag_relation_mentions_inserted AFTER INSERT ON public.rag_relation_mentions REFERENCING NEW TABLE AS changed FOR EACH STATEMENT WHEN ((current_setting('ragschema.settling'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION public.rag_mentions_changed();
+
+CREATE TRIGGER rag_relation_mentions_moved AFTER UPDATE ON public.rag_relation_mentions FOR EACH ROW EXECUTE FUNCTION public.rag_mention_moved();
 
 ALTER TABLE ONLY public.rag_documents
     ADD CONSTRAINT fk_current_version FOREIGN KEY (id, current_version_id) REFERENCES public.rag_document_versions(document_id, id) DEFERRABLE INITIALLY DEFERRED;
@@ -1966,3 +2483,39 @@ ALTER TABLE ONLY public.rag_collection_documents
 
 ALTER TABLE ONLY public.rag_document_versions
     ADD CONSTRAINT rag_document_versions_document_id_fkey FOREIGN KEY (document_id) REFERENCES public.rag_documents(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entities
+    ADD CONSTRAINT rag_entities_merged_into_fkey FOREIGN KEY (merged_into) REFERENCES public.rag_entities(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entity_aliases
+    ADD CONSTRAINT rag_entity_aliases_document_id_fkey FOREIGN KEY (document_id) REFERENCES public.rag_documents(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entity_aliases
+    ADD CONSTRAINT rag_entity_aliases_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES public.rag_entities(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entity_mentions
+    ADD CONSTRAINT rag_entity_mentions_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES public.rag_chunks(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entity_mentions
+    ADD CONSTRAINT rag_entity_mentions_entity_id_fkey FOREIGN KEY (entity_id) REFERENCES public.rag_entities(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entity_merges
+    ADD CONSTRAINT rag_entity_merges_kept_id_fkey FOREIGN KEY (kept_id) REFERENCES public.rag_entities(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_entity_merges
+    ADD CONSTRAINT rag_entity_merges_merged_id_fkey FOREIGN KEY (merged_id) REFERENCES public.rag_entities(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_extractions
+    ADD CONSTRAINT rag_extractions_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES public.rag_chunks(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_relation_mentions
+    ADD CONSTRAINT rag_relation_mentions_chunk_id_fkey FOREIGN KEY (chunk_id) REFERENCES public.rag_chunks(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_relation_mentions
+    ADD CONSTRAINT rag_relation_mentions_relation_id_fkey FOREIGN KEY (relation_id) REFERENCES public.rag_relations(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_relations
+    ADD CONSTRAINT rag_relations_source_id_fkey FOREIGN KEY (source_id) REFERENCES public.rag_entities(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.rag_relations
+    ADD CONSTRAINT rag_relations_target_id_fkey FOREIGN KEY (target_id) REFERENCES public.rag_entities(id) ON DELETE CASCADE;

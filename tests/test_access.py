@@ -36,8 +36,9 @@ from ragschema import (
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, RagSchemaError, UnmanagedDatabase, UsageError
+from ragschema.migrations.checks import Check
 from ragschema.migrations.grants import apply_grants, find_grants
-from ragschema.migrations.health import Check, check_health
+from ragschema.migrations.health import check_health
 
 # roles are the server's, which several processes of a run share
 MIGRATOR, APP, READER, OTHER = (

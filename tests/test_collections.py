@@ -621,6 +621,12 @@ def test_the_commands_say_what_they_did_and_what_is_unknown(
     assert collections("add", name, articles[0]) == {"added": 0, "present": 1, "unknown": []}
     assert collections("remove", name, articles[0], "absent", code=1) == {"removed": 1, "absent": ["absent"]}
     assert [each["documents"] for each in collections("list")["collections"] if each["name"] == name] == [2]
+    other = f"{name} of old"
+    changed = collections("update", name, "--name", other, "--description", "Old handbooks")
+    assert (changed["name"], changed["description"], changed["documents"]) == (other, "Old handbooks", 2)
+    assert changed["text_config"] == "english"
+    assert collections("update", other, "--name", name, "--text-config", "simple")["text_config"] == "simple"
+    assert "Nothing of the collection is to be changed." in collections("update", name, code=1)
     assert "there is no terminal" in collections("delete", name, code=2)
     assert collections("delete", name, "--yes")["documents"] == 2
     assert "There is no collection" in collections("add", name, articles[0], code=2)

@@ -9,11 +9,14 @@ from uuid import UUID, uuid4
 import numpy as np
 import psycopg
 import pytest
+import sqlalchemy as sa
 from pgvector.psycopg import register_vector
 
 from conftest import connect, made_database, make_template, run_psql
+from publishing import publish_texts
 from ragschema import migrations
 from ragschema.database.settings import Database
+from ragschema.publishing import retire_document
 
 Connection = psycopg.Connection[psycopg.rows.TupleRow]
 
@@ -358,3 +361,36 @@ def test_rows_of_an_adopted_database_are_marked(server: dict[str, str], current:
             assert sorted(row[0] for row in marked) == sorted(f"a{n}" for n in range(2, 51))
             assert {row[1:] for row in marked if row[0] != "a2"} == {(3, True, 2)}
             assert next(row for row in marked if row[0] == "a2")[1:] == (4, True, 3)
+
+
+def test_a_document_goes_that_was_retired_in_the_same_transaction(
+    database: Database, service: Service
+) -> None:
+    engine = sa.create_engine(database.url())
+    with engine.begin() as session:
+        publish_texts(session, "a", ["x", "y"])
+        retire_document(session, "a")
+        session.execute(sa.text("DELETE FROM rag_documents"))
+    engine.dispose()
+    for table in ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events"):
+        assert service.connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
+
+
+def test_chunks_that_are_moved_are_current_where_they_are_listed_then(
+    database: Database, service: Service
+) -> None:
+    document = service.insert_document("a")
+    first, second = (service.insert_version(document, number) for number in (1, 2))
+    old, new = service.copy_chunks(first, "old")[0], service.copy_chunks(second, "new")[0]
+    service.connection.execute("UPDATE rag_documents SET current_version_id = %s", (second,))
+
+    def current() -> set[UUID]:
+        return {id_ for (id_,) in service.connection.execute("SELECT id FROM rag_chunks WHERE is_current")}
+
+    assert current() == {new}
+    move = "UPDATE rag_chunks SET version_id = %s, ordinal = 1 WHERE id = %s"
+    service.connection.execute(move, (second, old))
+    assert current() == {new, old}
+    service.connection.execute(move, (first, new))
+    assert current() == {old}
+    assert migrations.verify_data(database) == []

@@ -38,6 +38,7 @@ from ragschema.publishing import (
     BulkLoad,
     DocumentDeleted,
     Ingestion,
+    PublishingError,
     StalePlan,
     UnknownDocument,
     VersionPlan,
@@ -53,6 +54,7 @@ from ragschema.publishing import (
     retire_document,
     store_embeddings,
     undelete_document,
+    undelete_documents,
 )
 from ragschema.publishing.document_locks import lock_as_planned, lock_document
 from ragschema.publishing.plans import plan_versions
@@ -132,7 +134,7 @@ def test_documents_are_deleted_as_one_set(connection: sa.Connection, article: st
     statements = []
     sa.event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
     deletion = delete_documents(connection, [*names, "nobody's", names[1], "nobody's"])
-    assert len(statements) == 2
+    assert len(statements) == 3  # its rows, their chunks, and the facts of these
     assert (deletion.documents, deletion.chunks, deletion.already) == (4, 6, 1)
     assert deletion.unknown == ("nobody's",)
     assert [contents(connection, name) for name in names] == [[]] * 5
@@ -546,6 +548,26 @@ def test_a_downgrade_that_would_show_deleted_documents_is_refused(database: Data
     migrations.downgrade(database, REVISION)  # nothing is deleted: nothing is lost
 
 
+def test_documents_are_undeleted_in_one_set(connection: sa.Connection) -> None:
+    names = [str(uuid4()) for _ in range(4)]
+    for name in names:
+        publish_texts(connection, name, ["a", "b"])
+    retire_document(connection, names[1])
+    delete_documents(connection, names[:3])
+    gone = str(uuid4())
+    statements = []
+    sa.event.listen(connection, "before_cursor_execute", lambda *called: statements.append(called[2]))
+    done = undelete_documents(connection, [*names, gone, gone])
+    assert len(statements) == 2
+    assert {*done.undeleted} == {*names[:3]}
+    assert (done.chunks, done.already, done.unknown) == (4, 1, (gone,))
+    for name, texts in zip(names, (["a", "b"], [], ["a", "b"], ["a", "b"]), strict=True):
+        assert [row.content for row in read_current(connection, name)] == texts
+    assert undelete_documents(connection, names).already == 4
+    with pytest.raises(PublishingError, match="article_ids"):
+        undelete_documents(connection, names[0])
+
+
 def test_async_code_deletes_and_undeletes(database: Database, article: str) -> None:
     async def run() -> None:
         engine = create_async_engine(database.url())
@@ -556,6 +578,7 @@ def test_async_code_deletes_and_undeletes(database: Database, article: str) -> N
             with pytest.raises(DocumentDeleted):
                 await aio.plan_version(connection, article, ["a"], source_hash="h", **NAMES)
             assert (await aio.undelete_document(connection, article)).chunks == 1
+            assert (await aio.undelete_documents(connection, [article])).already == 1
         await engine.dispose()
 
     asyncio.run(run())

@@ -33,7 +33,8 @@ from ragschema.database.connections import opened
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError
-from ragschema.migrations.health import Check, check_health
+from ragschema.migrations.checks import Check
+from ragschema.migrations.health import check_health
 from ragschema.models import Document
 from ragschema.revisions.manifest import read_manifest
 

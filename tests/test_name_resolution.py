@@ -193,9 +193,48 @@ def use_models(connection: Connection) -> None:
     attempt(connection, "SELECT rag_embedding_model('a', 3, 'cosine', 'halfvec', 99)")
 
 
+def use_graph(connection: Connection) -> None:
+    """Two documents of two chunks, which mention three entities and a relation; merged, undone and forgotten."""
+    for name in ("g", "h"):
+        attempt(
+            connection,
+            f"WITH d AS (INSERT INTO rag_documents (article_id) VALUES ('{name}') RETURNING id)"
+            " INSERT INTO rag_document_versions"
+            " (document_id, version_number, source_hash, chunker_version, embedder_version)"
+            " SELECT id, 1, 'h', 'c', 'e' FROM d",
+        )
+    chunks = attempt(
+        connection,
+        "INSERT INTO rag_chunks (version_id, ordinal, content) SELECT v.id, n, 'text'"
+        " FROM rag_document_versions v JOIN rag_documents d ON d.id = v.document_id, generate_series(5, 6) n"
+        " WHERE d.article_id IN ('g', 'h') RETURNING id",
+    )
+    one, two, three, four = (row[0] for row in chunks)
+    entity = "INSERT INTO rag_entities (entity_type, name) VALUES ('t', '{}') RETURNING id"
+    ada, bob, cy = (attempt(connection, entity.format(name))[0][0] for name in ("Ada", "BOB É", "Cy"))
+    [(relation,)] = attempt(
+        connection,
+        "INSERT INTO rag_relations (source_id, relation_type, target_id)"
+        f" VALUES ('{ada}', 'knows', '{bob}') RETURNING id",
+    )
+    attempt(connection, f"SELECT rag_mention_facts('{one}', '{{{ada},{bob}}}', '{{{relation}}}')")
+    attempt(connection, f"INSERT INTO rag_entity_mentions VALUES ('{two}', '{cy}')")
+    attempt(connection, f"INSERT INTO rag_relation_mentions VALUES ('{two}', '{relation}')")
+    attempt(connection, f"INSERT INTO rag_extractions VALUES ('{two}', 'x')")
+    attempt(connection, f"UPDATE rag_chunks SET is_current = true WHERE id = '{two}'")
+    attempt(connection, f"SELECT rag_settle_facts('{{}}', '{{{three}}}', '{{{two}}}')")
+    for table in ("rag_entity_mentions", "rag_relation_mentions"):
+        attempt(connection, f"UPDATE {table} SET chunk_id = '{four}' WHERE chunk_id = '{three}'")
+    attempt(connection, f"SELECT rag_merge_entity('{cy}', '{ada}')")
+    attempt(connection, f"SELECT rag_undo_merge('{ada}')")
+    attempt(connection, "SELECT rag_forget_facts('{}')")
+    attempt(connection, f"SELECT rag_forget_facts('{{{one},{two}}}')")
+
+
 def use_everything(connection: Connection) -> None:
     """Run every statement of every function of ours."""
     use_documents(connection)
+    use_graph(connection)
     use_jobs(connection)
     use_jobs_by_hand(connection)
     use_models(connection)
@@ -278,6 +317,7 @@ def test_a_role_that_may_create_in_the_schema_is_not_called_by_our_functions(
             connection.execute("SELECT rag_job_error(repeat('x', 20000)), rag_jobs_enqueue('a')")
             if not is_fooled:  # fooled functions do not even work
                 use_documents(connection)
+                use_graph(connection)
                 use_jobs(connection)
             called = connection.execute("SELECT is_called FROM decoys").fetchone()
         finally:

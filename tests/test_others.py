@@ -15,7 +15,8 @@ from ragschema.database.options import Options
 from ragschema.database.schemas import find_schemas
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError
-from ragschema.migrations.health import Check, check_health
+from ragschema.migrations.checks import Check
+from ragschema.migrations.health import check_health
 
 OTHER = f"other_{os.getpid()}"
 SERVICE = f"service_{os.getpid()}"

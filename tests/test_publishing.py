@@ -499,6 +499,28 @@ def test_a_plan_is_stale_when_another_version_was_published(session: Session, ar
     assert found(session, article) == ["c"]
 
 
+def test_what_was_added_to_the_version_before_since_the_plan_is_hidden_with_it(
+    session: Session, article: str
+) -> None:
+    before = publish_texts(session, article, ["a", "b"])
+    plan = make_plan(session, article, ["a", "c"])
+    session.execute(
+        sa.text(
+            "WITH c AS (INSERT INTO rag_chunks (version_id, ordinal, content, is_current)"
+            " VALUES (:id, 2, 'late', true) RETURNING id)"
+            " INSERT INTO rag_chunk_events (version_id, chunk_id, ordinal, event_type)"
+            " SELECT :id, id, 2, 'added' FROM c"
+        ),
+        {"id": before.id},
+    )
+    assert found(session, article) == ["a", "b", "late"]
+    publish(session, plan, [embed("c")])
+    assert found(session, article) == ["a", "c"]
+    assert [text for _, _, text in read_events(session, before.id)] == ["a", "b", "late"]
+    session.commit()
+    assert found(session, article) == ["a", "c"]
+
+
 def test_a_plan_of_a_new_document_is_stale_when_somebody_made_it(session: Session, article: str) -> None:
     plan = make_plan(session, article, ["b"])
     publish_texts(session, article, ["a"])

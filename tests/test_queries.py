@@ -41,7 +41,7 @@ from ragschema import (
 from ragschema.database.settings import Database
 from ragschema.embeddings.wire import Vector
 from ragschema.publishing import retire_document
-from ragschema.queries import hybrid
+from ragschema.queries import word_hits
 
 DOCUMENTS, CHUNKS = 1000, 4
 
@@ -564,7 +564,7 @@ def test_a_path_with_quotes_and_backslashes_finds_its_chunk(session: Session, tr
 
 
 def test_only_the_first_words_are_searched_for(session: Session) -> None:
-    filler = " ".join(f"{'filler' * number}" for number in range(1, hybrid.WORDS + 1))
+    filler = " ".join(f"{'filler' * number}" for number in range(1, word_hits.WORDS + 1))
     assert session.execute(hybrid_search(None, f"{filler} word21")).all() == []
     assert session.execute(hybrid_search(None, f"word21 {filler}")).all() != []
 
@@ -572,7 +572,7 @@ def test_only_the_first_words_are_searched_for(session: Session) -> None:
 def test_common_words_are_passed_over_while_there_are_rarer_ones(
     session: Session, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hybrid, "COMMON", 50)
+    monkeypatch.setattr(word_hits, "COMMON", 50)
     rare = session.execute(hybrid_search(None, "common word21", limit=200, rrf_k=61)).all()
     assert len(rare) == sum("word21" in words_of(row.content) for row in truth.rows.values())
     common = session.execute(hybrid_search(None, "common article", limit=200, rrf_k=61)).all()

@@ -20,6 +20,7 @@ from ragschema.database.settings import Database
 from ragschema.errors import RowsHidden
 from ragschema.migrations.health import check_health
 from ragschema.migrations.inspection import assert_current
+from ragschema.revisions.manifest import read_manifest
 
 # roles are the server's, which several processes of a run share
 OWNER, OTHER, SERVICE = (f"sight_{name}_{os.getpid()}" for name in ("owner", "other", "service"))
@@ -89,6 +90,39 @@ def test_an_owner_whose_rows_are_hidden_is_refused_before_anything_changes(
         with connect(empty_database) as connection:
             assert connection.execute("SELECT count(*) FROM rag_documents").fetchone() == (2,)
         assert migrations.status(empty_database).current == BEFORE_THE_BACKFILL
+
+
+WRITES = {
+    "rag_jobs": ("jobs", "prune", "--older-than", "1d", "--yes"),
+    "rag_documents": ("documents", "delete", "a"),
+    "rag_collections": ("collections", "create", "laws", "--description", "All laws"),
+    "rag_chat_sessions": ("chat", "prune", "--before", "1d", "--yes"),
+}
+
+
+def test_what_writes_rows_names_who_refuses_it(owned: Callable[[str], Database], run: Command) -> None:
+    as_owner = owned(read_manifest().head)
+    with connect(as_owner) as connection:
+        connection.execute("INSERT INTO rag_chat_sessions (updated_at) VALUES ('2000-01-01')")
+    for table, words in WRITES.items():
+        force(as_owner, table)
+        refused = run("rag", *words, DATABASE_URL=as_owner.libpq_url())
+        assert refused.returncode == 78, refused.stderr
+        assert (
+            f"Row security hides rows of {table} from the role {OWNER} (policy only_mine)." in refused.stderr
+        )
+        assert f"ALTER TABLE public.{table} NO FORCE ROW LEVEL SECURITY;" in refused.stderr.replace('"', "")
+        with connect(as_owner) as connection:
+            connection.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY".encode())
+            connection.execute(f"ALTER ROLE {OWNER} SET default_transaction_read_only = on".encode())
+        refused = run("rag", *words, DATABASE_URL=as_owner.libpq_url())
+        said = refused.stderr.replace('"', "")
+        assert refused.returncode == 78, said
+        assert f"default_transaction_read_only is on, from ALTER ROLE {OWNER} SET" in said
+        assert f"Run `ALTER ROLE {OWNER} RESET default_transaction_read_only;`, or use another role." in said
+        with connect(as_owner) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(f"ALTER ROLE {OWNER} RESET default_transaction_read_only".encode())
 
 
 def test_with_the_way_out_taken_the_upgrade_sees_every_row(owned: Callable[[str], Database]) -> None:

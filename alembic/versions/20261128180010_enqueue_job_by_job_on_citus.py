@@ -13,7 +13,7 @@ Downgrade: brings the earlier function back.
 from ragschema.operations_v2 import create_function
 
 revision = "20261128180010"
-down_revision = "20261128160030"
+down_revision = "20261128170110"
 branch_labels = None
 depends_on = None
 

@@ -68,6 +68,7 @@ from ragschema.publishing import set_metadata as set_metadata
 from ragschema.publishing import skip_embeddings as skip_embeddings
 from ragschema.publishing import store_embeddings as store_embeddings
 from ragschema.publishing import undelete_document as undelete_document
+from ragschema.publishing import undelete_documents as undelete_documents
 from ragschema.queries import QueryError as QueryError
 from ragschema.queries import chunk_history as chunk_history
 from ragschema.queries import hybrid_search as hybrid_search

@@ -1,4 +1,4 @@
-"""The models: documents, versions, chunks, events between versions, collections, embedding models, jobs, chats.
+"""The models: documents, versions, chunks, events between versions, collections, embedding models, jobs, chats, graph.
 
 Every default is the database's, so rows written in SQL and rows written here are alike. Functions and triggers
 that belong to the tables stand in ``alembic/routines``; `ragschema.schema.routines` declares them. Relationships
@@ -13,6 +13,15 @@ from ragschema.schema.chat import ChatCitation, ChatFeedback, ChatMessage, ChatS
 from ragschema.schema.collections import Collection, CollectionDocument
 from ragschema.schema.documents import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.schema.embedding_models import ChunkEmbedding, EmbeddingModel
+from ragschema.schema.graph import (
+    Entity,
+    EntityAlias,
+    EntityMention,
+    EntityMerge,
+    Extraction,
+    Relation,
+    RelationMention,
+)
 from ragschema.schema.jobs import Job, JobStatus
 from ragschema.schema.schedules import JobSchedule
 
@@ -31,9 +40,16 @@ __all__ = [
     "Document",
     "DocumentVersion",
     "EmbeddingModel",
+    "Entity",
+    "EntityAlias",
+    "EntityMention",
+    "EntityMerge",
+    "Extraction",
     "Job",
     "JobSchedule",
     "JobStatus",
+    "Relation",
+    "RelationMention",
 ]
 
 routines.declare(Base.metadata)

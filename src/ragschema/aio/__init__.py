@@ -4,14 +4,15 @@
         await aio.publish(session, plan, embeddings)
 
 Arguments, results and errors are those of the functions of the same name in `ragschema.publishing`; those of the
-queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`, those of collections in
-`ragschema.aio.collections`. Statement builders need no such form: a session of either kind executes them.
+queue are in `ragschema.aio.jobs`, those of conversations in `ragschema.aio.chat`, those of the graph in
+`ragschema.aio.graph`, those of collections in `ragschema.aio.collections`. Statement builders need no such form: a
+session of either kind executes them.
 """
 
 from __future__ import annotations
 
 from ragschema import publishing, queries
-from ragschema.aio import chat, collections, jobs
+from ragschema.aio import chat, collections, graph, jobs
 from ragschema.aio.calls import AsyncExecutor, awaited
 from ragschema.database.tenants import use_schema as _use_schema
 from ragschema.publishing import ingest_async as ingest
@@ -31,6 +32,7 @@ set_metadata = awaited(publishing.set_metadata)
 skip_embeddings = awaited(publishing.skip_embeddings)
 store_embeddings = awaited(publishing.store_embeddings)
 undelete_document = awaited(publishing.undelete_document)
+undelete_documents = awaited(publishing.undelete_documents)
 search_settings = awaited(queries.search_settings)
 use_schema = awaited(_use_schema)
 
@@ -41,6 +43,7 @@ __all__ = [
     "collections",
     "delete_document",
     "delete_documents",
+    "graph",
     "ingest",
     "jobs",
     "plan_version",
@@ -56,5 +59,6 @@ __all__ = [
     "skip_embeddings",
     "store_embeddings",
     "undelete_document",
+    "undelete_documents",
     "use_schema",
 ]

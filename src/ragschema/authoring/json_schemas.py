@@ -35,8 +35,8 @@ from ragschema.index_health import IndexHealth, Maintenance, Rebuild
 from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
 from ragschema.migrations.adoption import Adoption
+from ragschema.migrations.checks import Check
 from ragschema.migrations.grants import Grants
-from ragschema.migrations.health import Check
 from ragschema.migrations.inspection import HistoryEntry
 from ragschema.migrations.preparation import Preparation
 from ragschema.migrations.repair import Repair
@@ -45,6 +45,7 @@ from ragschema.planning.document import FORMAT, Plan
 from ragschema.publishing import Deletion, PurgedDocuments
 from ragschema.revisions.checks import Problem
 from ragschema.revisions.sums import SumChange
+from ragschema.schema.fact_rules import BrokenFacts
 from ragschema.schema.row_rules import BrokenDocument
 from ragschema.state.comparison import Drift
 from ragschema.state.partitions import RegisteredModel
@@ -64,7 +65,9 @@ def _object(name: str, bases: tuple[type, ...] = (), **fields: Any) -> type:
 
 _SERVER = _object("Server", url=str, directory=str)
 _PROBLEMS = _object("Problems", problems=list[Problem])
-_DRIFT_AND_DATA = _object("DriftAndData", (Drift,), broken_documents=list[BrokenDocument])
+_DRIFT_AND_DATA = _object(
+    "DriftAndData", (Drift,), broken_documents=list[BrokenDocument], broken_facts=list[BrokenFacts]
+)
 _PLAN = _object("PlanDocument", (Plan,), format=Literal[FORMAT], hazards_count=int)
 _COMPLETED = _object("Completed", completed=int)
 _FINISHED = _object("CompletedAndFailed", (_COMPLETED,), failed=int)
@@ -119,6 +122,7 @@ DOCUMENTS: dict[str, Any] = {
     "grants": Grants,
     "collections list": _object("Collections", collections=list[CollectionRecord]),
     "collections create": CollectionRecord,
+    "collections update": CollectionRecord,
     "collections add": AddedDocuments,
     "collections remove": RemovedDocuments,
     "collections delete": DeletedCollection,

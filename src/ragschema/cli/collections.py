@@ -145,6 +145,43 @@ def remove(
 
 @app.command()
 @takes_target
+def update(
+    target: Target,
+    name: Name,
+    new_name: Annotated[
+        str | None, typer.Option("--name", metavar="NEW_NAME", help="What people will call it from now on.")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What is in it, for those who choose where to search.")
+    ] = None,
+    text_config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of documents first published into it from now on; the others keep theirs."
+        ),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Give a collection another name, description or text search configuration; its documents stay."""
+    from ragschema.collections import find_collection, update_collection
+
+    with _corpus(target) as session:
+        changed = update_collection(
+            session,
+            find_collection(session, name).id,
+            name=new_name,
+            description=description,
+            text_config=text_config,
+        )
+    if json:
+        print_json(changed)
+    else:
+        typer.echo(f"{name} is now {changed.name}: {changed.description} ({changed.text_config}).")
+
+
+@app.command()
+@takes_target
 def delete(target: Target, name: Name, yes: Yes = False, json: Json = False, debug: Debug = False) -> None:
     """Delete a collection; its documents stay. Says how many it has, and asks."""
     from ragschema.collections import delete_collection, find_collection

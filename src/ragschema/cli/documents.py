@@ -57,26 +57,19 @@ def delete(target: Target, articles: Articles, json: Json = False, debug: Debug 
 @takes_target
 def undelete(target: Target, articles: Articles, json: Json = False, debug: Debug = False) -> None:
     """Let search find deleted documents again, in their current versions; nothing is embedded."""
-    from ragschema.publishing import UnknownDocument, undelete_document
+    from ragschema.publishing import undelete_documents
 
-    undeleted, unknown, chunks = [], [], 0
     with _corpus(target) as connection, connection.begin():
-        for article in sorted(set(articles)):
-            try:
-                done = undelete_document(connection, article)
-            except UnknownDocument:
-                unknown.append(article)
-                continue
-            if done.deleted_at is not None:
-                undeleted.append(article)
-                chunks += done.chunks
+        done = undelete_documents(connection, articles)
     if json:
-        print_json({"undeleted": undeleted, "chunks": chunks, "unknown": unknown})
+        print_json({"undeleted": done.undeleted, "chunks": done.chunks, "unknown": sorted(done.unknown)})
     else:
         typer.echo(
-            f"Undeleted {counted(len(undeleted), 'document')}: search finds {counted(chunks, 'chunk')}."
+            f"Undeleted {counted(len(done.undeleted), 'document')}: search finds {counted(done.chunks, 'chunk')}."
         )
-    _refuse_unknown(unknown)
+        if done.already:
+            typer.echo(f"{counted(done.already, 'document')} had not been deleted.")
+    _refuse_unknown(done.unknown)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from ragschema.cli.output import Debug, Json, print_json, print_table
 from ragschema.words import counted
 
 if TYPE_CHECKING:
+    from ragschema.schema.fact_rules import BrokenFacts
     from ragschema.schema.row_rules import BrokenDocument
 
 
@@ -109,9 +110,12 @@ def verify(
 
     with held_reachable(target.options()) as options:
         drift = migrations.verify(options)
-        broken = migrations.verify_data(replace(options, is_announced=True)) if data else []
+        options = replace(options, is_announced=True)
+        broken = migrations.verify_data(options) if data else []
+        broken_facts = migrations.verify_facts(options) if data else []
     if json:
-        print_json(asdict(drift) | {"broken_documents": broken} if data else drift)
+        of_data = {"broken_documents": broken, "broken_facts": broken_facts}
+        print_json(asdict(drift) | of_data if data else drift)
     else:
         for note in drift.notes:
             typer.echo(f"note: {note}")
@@ -122,8 +126,19 @@ def verify(
         typer.echo(f"{drift.summary.capitalize()} from revision {drift.revision}.")
         if data:
             _show_broken(broken)
-    if drift.count or broken:
+            _show_broken_facts(broken_facts)
+    if drift.count or broken or broken_facts:
         raise typer.Exit(DRIFT)
+
+
+def _show_broken_facts(broken: Sequence[BrokenFacts]) -> None:
+    for facts in broken:
+        typer.echo(f"broken: {facts}")
+    if broken:
+        typer.echo(
+            "SELECT rag_set_current_facts(ARRAY(SELECT id FROM rag_entities), ARRAY(SELECT id FROM rag_relations))"
+            " marks them anew, and locks them meanwhile; --json lists those that are wrong."
+        )
 
 
 def _show_broken(broken: Sequence[BrokenDocument]) -> None:

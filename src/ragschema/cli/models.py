@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import Group
+from ragschema.cli.model_lines import describe_progress, describe_size, print_switch, row_of
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, print_table, show_progress
 from ragschema.errors import DataLossRefused
 from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.database.options import Options
-    from ragschema.embedding_models import Backfill, ModelStatus, Switch
 
 app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -122,7 +122,7 @@ def list_(
         "recall",
         "backfill",
     )
-    print_table(columns, [_row(each) for each in found])
+    print_table(columns, [row_of(each) for each in found])
 
 
 @app.command()
@@ -147,7 +147,7 @@ def backfill(
             done = (
                 f"{counted(found.rows, 'chunk')} done, {found.missing:,} missing, {found.refused:,} refused"
             )
-            typer.echo(f"{key}: {done}; jobs: {_progress(found.backfill) or 'none'}.")
+            typer.echo(f"{key}: {done}; jobs: {describe_progress(found.backfill) or 'none'}.")
         return
     enqueued = enqueue_backfill(target.options(), key, batch=batch, priority=priority)
     if json:
@@ -186,7 +186,7 @@ def index(
     if json:
         print_json(built)
     elif built.is_new:
-        typer.echo(f"Built {built.index}: {_size(built.size)}.")
+        typer.echo(f"Built {built.index}: {describe_size(built.size)}.")
     else:
         typer.echo(f"Nothing to do: {built.index} is there, and valid.")
 
@@ -233,7 +233,7 @@ def activate(
     from ragschema.embedding_models import activate_model
 
     options = target.options(lock_wait=lock_wait)
-    _print_switch(
+    print_switch(
         activate_model(options, key, allow_missing=allow_missing, least_recall=least_recall), json=json
     )
 
@@ -244,7 +244,7 @@ def rollback(target: Target, lock_wait: LockWait = None, json: Json = False, deb
     """Make the model active again that was before the last switch, at once."""
     from ragschema.embedding_models import rollback_model
 
-    _print_switch(rollback_model(target.options(lock_wait=lock_wait)), json=json)
+    print_switch(rollback_model(target.options(lock_wait=lock_wait)), json=json)
 
 
 @app.command()
@@ -293,55 +293,3 @@ def rename(
         print_json(renamed)
     else:
         typer.echo(f"{key} is called {renamed.key} now.")
-
-
-def _print_switch(switch: Switch, *, json: bool) -> None:
-    if json:
-        print_json(switch)
-        return
-    if not switch.is_new:
-        typer.echo(f"Nothing to do: {switch.key} is active.")
-        return
-    recall = f" Its recall is {switch.recall:.4f}." if switch.recall is not None else ""
-    before = f", {switch.before} stands by" if switch.before else ""
-    typer.echo(f"{switch.key} is active now{before}.{recall}")
-    for note in switch.notes:
-        typer.echo(f"Note: {note}")
-
-
-def _row(each: ModelStatus) -> tuple[Any, ...]:
-    index = each.index if not each.index_size else f"{each.index}, {_size(each.index_size)}"
-    return (
-        each.key,
-        each.state,
-        each.dimensions,
-        each.distance,
-        each.rows,
-        each.missing,
-        each.refused,
-        index,
-        "" if each.recall is None else f"{each.recall:.4f}",
-        _progress(each.backfill),
-    )
-
-
-def _progress(backfill: Backfill | None) -> str:
-    if backfill is None:
-        return ""
-    counts = {
-        "waiting": backfill.waiting,
-        "running": backfill.processing,
-        "done": backfill.completed,
-        "failed": backfill.failed,
-    }
-    text = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    return f"{text}, about {_time(backfill.seconds)} left" if backfill.seconds is not None else text
-
-
-def _time(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 1 else f"{seconds:.0f} s"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**20:,.1f} MB"

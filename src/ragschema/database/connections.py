@@ -13,6 +13,7 @@ from psycopg import sql
 from ragschema.database.connecting import Begun, answered_by, begin, begin_lent
 from ragschema.database.options import Options
 from ragschema.database.poolers import Access, refuse_transaction_pooler
+from ragschema.database.refusals import named_refusals
 from ragschema.database.row_security import is_refusal
 from ragschema.database.schemas import Schemas
 from ragschema.database.server import Connection, check_server
@@ -96,6 +97,7 @@ def opened(options: Options) -> Iterator[Opened]:
         ConfigurationError: It refuses this login, is too old or a transaction pooler, or it is not clear which
             schema is meant; or functions of others in the schema could be called for PostgreSQL's own.
         LockNotObtained: A statement met a lock, or a deadlock.
+        RowsHidden: Row security would have hidden rows from a statement.
         RagSchemaError: The server refused a statement of ours.
     """
     with held_reachable(options) as held:
@@ -110,7 +112,8 @@ def opened(options: Options) -> Iterator[Opened]:
             refuse_transaction_pooler(begun.access)
             check_server(begun.connection)
             schemas = look_around(begun.connection, options.schema)
-            yield Opened(begun.connection, begun.database, options, schemas, begun.access)
+            with named_refusals(begun.connection, is_ours=options.lend is None):
+                yield Opened(begun.connection, begun.database, options, schemas, begun.access)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def find_obstacles(connection: Connection) -> list[Obstacle]:
         found.append(
             Obstacle(
                 "The server is a hot standby: it only repeats what its primary writes.",
-                "Migrate on the primary: name it in RAG_MIGRATION_DATABASE_URL, or name both hosts and add"
+                "Do this on the primary: name it in RAG_MIGRATION_DATABASE_URL, or name both hosts and add"
                 " target_session_attrs=read-write to the URL.",
             )
         )
@@ -74,7 +74,5 @@ def _stored(connection: Connection, name: str, value: str, fact: str) -> Obstacl
     undo = find_remedy(connection, name)
     return Obstacle(
         f"{fact}: {name} is {value}, {find_source(connection, name)}.",
-        f"Run `{undo}`, or migrate as another role."
-        if undo
-        else "Reset it there, or migrate as another role.",
+        f"Run `{undo}`, or use another role." if undo else "Reset it there, or use another role.",
     )

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from ragschema.database.connections import Opened, held_reachable, opened
-from ragschema.database.drivers import engine_on
 from ragschema.database.options import Options
 from ragschema.embeddings.column_type import EmbeddingError
-from ragschema.errors import ImportRefused, LockNotObtained
+from ragschema.errors import ImportRefused
 from ragschema.importing import positions
 from ragschema.importing.documents import ImportedDocument, Models, Naming
 from ragschema.importing.preset_queries import Question
 from ragschema.importing.reports import Dimensions, Import
 from ragschema.importing.runs import Run, Wishes, empty_obstacle, find_obstacles, refusal_of
-from ragschema.importing.sources import Source, answered, open_source
+from ragschema.importing.sessions import connected, engine_on_url, lock
+from ragschema.importing.source_jobs import enqueue, read_jobs
+from ragschema.importing.sources import Source, open_source
 from ragschema.importing.targets import (
     choose_models,
     delete,
@@ -28,9 +29,6 @@ from ragschema.importing.targets import (
     join,
     read_own,
 )
-from ragschema.jobs.queue import enqueue_many
-from ragschema.jobs.records import NewJob
-from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.readiness import check_ready
 from ragschema.publishing import BulkLoad, ContentError, deferred_index, publish_many, retire_document
 from ragschema.publishing.documents import BulkDocument, check_document
@@ -81,8 +79,8 @@ def import_documents(
         check_ready(at.connection, at.schemas.target)
         reading = stack.enter_context(open_source(source, question))
         if not dry_run:
-            _lock(aside, reading.name)
-        connection = stack.enter_context(_connected(at))
+            lock(aside, reading.name)
+        connection = stack.enter_context(connected(at))
         return _import(connection, aside, reading, question, wishes, dry_run=dry_run, progress=progress)
 
 
@@ -127,11 +125,11 @@ def _import(
     run.begin()
     if position is None:
         _look(run, models)
-        jobs = len(_read_jobs(source))
+        jobs = len(read_jobs(source))
         retired = 0
     else:
         retired = _publish(run, models, position, progress, aside)
-        jobs = _enqueue(connection, source)
+        jobs = enqueue(connection, source)
         with connection.begin():
             positions.end(connection, position, run.tally.documents)
     if dry_run:
@@ -208,21 +206,6 @@ def _publish(
     return retired
 
 
-def engine_on_url(at: Opened) -> sa.Engine:
-    """Return an engine of several connections to an open database."""
-    engine = sa.create_engine(at.database.url())
-    path = at.schemas.search_path
-
-    @sa.event.listens_for(engine, "connect")
-    def _set_search_path(driver: Any, record: object) -> None:
-        driver.execute("SELECT set_config('search_path', %s, false)", (path,))
-        if at.options.role is not None:
-            driver.execute("SELECT set_config('role', %s, false)", (at.options.role,))
-        driver.commit()
-
-    return engine
-
-
 def _retire(run: Run, connection: sa.Connection) -> int:
     """Retire what the source has no more, if that is wished; return how many."""
     gone, run.gone_now = run.gone_now, []
@@ -231,58 +214,6 @@ def _retire(run: Run, connection: sa.Connection) -> int:
     for article_id in gone:
         retire_document(connection, article_id)
     return len(gone)
-
-
-def _read_jobs(source: Source) -> list[NewJob]:
-    if source.jobs is None:
-        return []
-    with answered(source.name):
-        rows = source.connection.execute(source.jobs).fetchall()
-    return [
-        NewJob(job_type=job_type, payload=payload, dedupe_key=f"{source.name} {key}")
-        for key, job_type, payload in rows
-    ]
-
-
-def _enqueue(connection: sa.Connection, source: Source) -> int:
-    """Enqueue the jobs of a source that no run has enqueued before; return how many."""
-    jobs = _read_jobs(source)
-    if not jobs:
-        return 0
-    with connection.begin():
-        known = {
-            *connection.scalars(
-                sa.text("SELECT dedupe_key FROM rag_jobs WHERE dedupe_key = ANY(CAST(:keys AS text[]))"),
-                {"keys": [job.dedupe_key for job in jobs]},
-            )
-        }
-        new = [job for job in jobs if job.dedupe_key not in known]
-        enqueue_many(connection, new)
-    return len(new)
-
-
-def _lock(at: Opened, name: str) -> None:
-    """Let no second import of the same name run; held until the connection closes.
-
-    Raises:
-        LockNotObtained: One does.
-    """
-    key = deployer_lock_key(f"{at.schemas.target} {name}")
-    if at.connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone() != (True,):
-        raise LockNotObtained(f"The {name} is running already.", "Wait for it, or end it, then run it again.")
-
-
-@contextmanager
-def _connected(at: Opened) -> Iterator[sa.Connection]:
-    """Yield SQLAlchemy's connection on an open one, in transactions instead of autocommit mode."""
-    at.connection.autocommit = False
-    try:
-        with engine_on(at.connection).connect() as connection:
-            yield connection
-    finally:
-        if not at.connection.closed:
-            at.connection.rollback()
-            at.connection.autocommit = True
 
 
 def _report(

@@ -21,6 +21,7 @@ from ragschema.migrations.inspection import (
     status,
     verify,
     verify_data,
+    verify_facts,
     wait,
 )
 from ragschema.migrations.request import Result
@@ -43,5 +44,6 @@ __all__ = [
     "upgrade_sql",
     "verify",
     "verify_data",
+    "verify_facts",
     "wait",
 ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
@@ -22,17 +21,10 @@ from ragschema.database.server import Connection, check_extension, check_server
 from ragschema.database.settings import find_database
 from ragschema.database.write_access import find_obstacles
 from ragschema.errors import ConfigurationError, RagSchemaError
+from ragschema.migrations.checks import Check, asked, check_standing, refused
 from ragschema.migrations.exposure import find_exposures
 from ragschema.migrations.service_rights import find_excess, find_service_role
-from ragschema.revisions.manifest import ahead, describe_ids, read_manifest
 from ragschema.state.cluster import find_cluster_faults
-from ragschema.state.drift import find_drift
-from ragschema.state.elsewhere import describe
-from ragschema.state.owed import AFTER_THE_CODE
-from ragschema.state.status import Status, read_status, unmanaged
-from ragschema.words import counted
-
-Verdict = Literal["ok", "warning", "refused"]
 
 _ON_PATH = """
 SELECT n.nspname IN (%s, 'public') OR quote_ident(n.nspname) = ANY (string_to_array(replace(s.reset_val, ' ', ''), ','))
@@ -46,23 +38,6 @@ _REMEDY_OF_WORDS = (
     "A database keeps both for ever: make one with CREATE DATABASE ... TEMPLATE template0 ENCODING 'UTF8'"
     " LC_COLLATE 'C' LC_CTYPE 'C.UTF-8', and move there with pg_dump and psql: docs/search.md."
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: What.
-        verdict: ``ok``, ``warning`` (a migration can run), or ``refused`` (it cannot).
-        finding: What was found, in a few words.
-        remedy: What to do about it; empty where all is well.
-    """
-
-    name: str
-    verdict: Verdict
-    finding: str
-    remedy: str = ""
 
 
 def check_health(options: Options, *, app: str | None = None) -> list[Check]:
@@ -83,8 +58,8 @@ def check_health(options: Options, *, app: str | None = None) -> list[Check]:
         connection = stack.enter_context(begun.connection)
         checks = [Check("server", "ok", f"reached {database}")]
         version = str(connection.info.parameter_status("server_version")).split()[0]
-        checks.append(_asked("PostgreSQL", version, lambda: check_server(connection)))
-        checks.append(_asked("connection", access, lambda: refuse_transaction_pooler(access)))
+        checks.append(asked("PostgreSQL", version, lambda: check_server(connection)))
+        checks.append(asked("connection", access, lambda: refuse_transaction_pooler(access)))
         checks.extend(_check_services(options, access))
         if access == "transaction pooler":
             return checks
@@ -93,9 +68,9 @@ def check_health(options: Options, *, app: str | None = None) -> list[Check]:
         try:
             schemas = find_schemas(connection, options.schema)
         except ConfigurationError as exc:
-            return [*checks, _refused("schema", exc)]
+            return [*checks, refused("schema", exc)]
         found = find_impostors(connection, schemas)
-        if (others := _asked("others", "", lambda: refuse_impostors(found, schemas))).verdict != "ok":
+        if (others := asked("others", "", lambda: refuse_impostors(found, schemas))).verdict != "ok":
             return [*checks, others]  # what follows could run them
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
@@ -104,7 +79,7 @@ def check_health(options: Options, *, app: str | None = None) -> list[Check]:
         checks.append(_check_row_security(connection, schemas.target))
         checks.extend(_check_others(connection, schemas))
         checks.extend(_check_service(connection, schemas.target, app))
-        checks.extend(_check_standing(Opened(connection, database, options, schemas, access)))
+        checks.extend(check_standing(Opened(connection, database, options, schemas, access)))
         return checks
 
 
@@ -165,25 +140,12 @@ def _check_row_security(connection: Connection, schema: str) -> Check:
     return Check("row security", "refused", "; ".join(map(str, hidden)), remedy(hidden))
 
 
-def _asked(name: str, found: str, question: object) -> Check:
-    assert callable(question)
-    try:
-        question()
-    except RagSchemaError as exc:
-        return _refused(name, exc)
-    return Check(name, "ok", found)
-
-
-def _refused(name: str, exc: RagSchemaError) -> Check:
-    return Check(name, "refused", exc.message, exc.remedy)
-
-
 def _check_extension(connection: Connection, schemas: Schemas) -> Check:
     extension = schemas.extension
     try:
         warning = check_extension(extension)
     except ConfigurationError as exc:
-        return _refused("pgvector", exc)
+        return refused("pgvector", exc)
     if extension.installed is None:
         if _may(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
             return Check("pgvector", "ok", f"{extension.available} is available, and will be created")
@@ -257,49 +219,6 @@ def _check_service(connection: Connection, schema: str, app: str | None) -> Iter
         yield Check(
             "application", "ok", f"the role {role} owns nothing of ours, and can neither drop nor define"
         )
-
-
-def _check_standing(at: Opened) -> Iterator[Check]:
-    try:
-        status = read_status(at, read_manifest())
-    except RagSchemaError as exc:
-        yield Check("revision", "refused", exc.message, exc.remedy)
-        return
-    yield _check_state(status)
-    if (soundness := status.soundness) is not None and soundness.is_sound:
-        yield Check("functions", "ok", f"all work on schema {soundness.schema}")
-    if status.current is not None and (status.pending or status.current == status.head):
-        drift = find_drift(at.connection, at.schemas.target, status.current)
-        yield Check(
-            "drift",
-            "ok" if drift.is_clean else "warning",
-            "none" if drift.is_clean else drift.summary,
-            "" if drift.is_clean else "Run `rag migrate verify` to see them.",
-        )
-    yield Check(
-        "indexes",
-        "warning" if status.invalid_indexes else "ok",
-        f"invalid: {', '.join(status.invalid_indexes)}" if status.invalid_indexes else "none invalid",
-        "Run `rag migrate repair`." if status.invalid_indexes else "",
-    )
-
-
-def _check_state(status: Status) -> Check:
-    if status.state == "OK":
-        return Check("revision", "ok", f"at head {status.head}")
-    if status.state == "BROKEN" and status.soundness is not None:
-        return Check("functions", "refused", "; ".join(status.soundness.faults()), status.soundness.remedy())
-    if status.state == "AHEAD":
-        return _refused("revision", ahead(str(status.current)))
-    if status.state == "UNMANAGED":
-        return _refused("revision", unmanaged())
-    if status.elsewhere:
-        return Check("revision", "refused", "none of our tables here", describe(status.elsewhere))
-    if not status.pending:
-        owed = describe_ids([each.revision for each in status.owed])
-        return Check("revision", "warning", f"at head {status.head}; held back: {owed}", AFTER_THE_CODE)
-    pending = counted(len(status.pending), "revision")
-    return Check("revision", "warning", f"{pending} pending", "Run `rag migrate`.")
 
 
 def _may(connection: Connection, question: str, *parameters: str) -> bool:

@@ -24,6 +24,7 @@ from ragschema.state.status import Status, behind, read_current, read_status, re
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from ragschema.schema.fact_rules import BrokenFacts
     from ragschema.schema.row_rules import BrokenDocument
 
 _LOOK = 2.0  # seconds that one look of `wait` may take beyond the time that is left
@@ -94,6 +95,26 @@ def verify_data(database: DatabaseArgument = None, *, schema: str | None = None)
         )
         rows = at.connection.execute(str(statement.element).encode()).fetchall()
         return [BrokenDocument(article_id, problem, tuple(ids)) for article_id, problem, ids in rows]
+
+
+def verify_facts(database: DatabaseArgument = None, *, schema: str | None = None) -> list[BrokenFacts]:
+    """List the facts of the graph whose is_current is not what the chunks say; reads every fact and mention once.
+
+    Where the revision of the database keeps no graph yet there are none.
+
+    Raises:
+        RowsHidden: Row security hides rows of our tables from this role.
+    """
+    from ragschema.schema.fact_rules import FACTS_SINCE, BrokenFacts, broken_facts
+
+    manifest = read_manifest()
+    with opened(resolve_options(database, schema)) as at:
+        refuse_hidden(at.connection, at.schemas.target)
+        current = read_current(at.connection, at.schemas.target)
+        if FACTS_SINCE in {revision.revision for revision in manifest.after(current) or ()}:
+            return []
+        rows = at.connection.execute(str(broken_facts().element).encode()).fetchall()
+        return [BrokenFacts(kind, problem, tuple(ids)) for kind, problem, ids in rows]
 
 
 def status(database: DatabaseArgument = None, *, schema: str | None = None) -> Status:

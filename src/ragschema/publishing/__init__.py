@@ -12,9 +12,11 @@ from ragschema.publishing.deferral import deferred_index
 from ragschema.publishing.deleting import (
     Deletion,
     UndeletedDocument,
+    Undeletion,
     delete_document,
     delete_documents,
     undelete_document,
+    undelete_documents,
 )
 from ragschema.publishing.documents import BulkDocument, Failure
 from ragschema.publishing.erasure import Erase
@@ -67,6 +69,7 @@ __all__ = [
     "StalePlan",
     "StoredEmbeddings",
     "UndeletedDocument",
+    "Undeletion",
     "UnknownDocument",
     "VersionPlan",
     "activate_version",
@@ -88,4 +91,5 @@ __all__ = [
     "skip_embeddings",
     "store_embeddings",
     "undelete_document",
+    "undelete_documents",
 ]

@@ -24,6 +24,7 @@ from ragschema.publishing.documents import (
     memberships,
 )
 from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, in_a_transaction
+from ragschema.publishing.facts import settle_facts
 from ragschema.publishing.live_models import LiveModels, read_live_models
 from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
@@ -31,7 +32,7 @@ from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import CheckedContents
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.version_plan import VersionPlan
-from ragschema.publishing.writing import PublishedVersion, publish
+from ragschema.publishing.writing import PublishedVersion, publish_unsettled
 from ragschema.schema.ids import uuid7s
 from ragschema.values import check_choice, refuse_one
 
@@ -240,17 +241,22 @@ def _publish_changed(
     article_ids = [item.article_id for item in items]
     connection.execute(_LOCK, {"article_ids": article_ids})
     plans = _plan(connection, items, live, article_ids, undelete=undelete)
-    return [
-        None
-        if plan.is_withheld
-        else publish(
-            connection,
-            plan,
-            embeddings_by_text(item, live.active),
-            model_embeddings=embeddings_by_model(item, live),
-        )
-        for item, plan in zip(items, plans, strict=True)
-    ]
+    published: list[PublishedVersion | None] = []
+    changes = []
+    for item, plan in zip(items, plans, strict=True):
+        version = None
+        if not plan.is_withheld:
+            version, changed = publish_unsettled(
+                connection,
+                plan,
+                embeddings_by_text(item, live.active),
+                model_embeddings=embeddings_by_model(item, live),
+            )
+            changes.append(changed)
+        published.append(version)
+    if any(changes):
+        settle_facts(connection, changes)
+    return published
 
 
 def _add_documents(connection: sa.Connection, items: Sequence[CheckedDocument]) -> dict[str, UUID]:

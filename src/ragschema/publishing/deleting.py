@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ragschema.publishing.document_locks import lock_document
 from ragschema.publishing.errors import PublishingError, unknown_document
 from ragschema.publishing.transactions import check_atomic, connection_of
-from ragschema.publishing.visibility import hide_documents, show_version, unmark_deleted
+from ragschema.publishing.visibility import hide_documents, show_documents, show_version, unmark_deleted
 from ragschema.schema.base import Executor
 from ragschema.values import several
 
@@ -30,6 +30,23 @@ class Deletion:
     """
 
     documents: int
+    chunks: int
+    already: int = 0
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Undeletion:
+    """What `undelete_documents` did.
+
+    Attributes:
+        undeleted: The articles of the documents that were deleted and are so no more, in order.
+        chunks: Chunks that search finds again.
+        already: Documents that were not deleted; of these nothing was written.
+        unknown: The article ids that no document has; they may have been purged.
+    """
+
+    undeleted: tuple[str, ...]
     chunks: int
     already: int = 0
     unknown: tuple[str, ...] = ()
@@ -66,7 +83,7 @@ def delete_document(session: Executor, article_id: str) -> Deletion:
 
 
 def delete_documents(session: Executor, article_ids: Collection[str]) -> Deletion:
-    """Hide documents from search as `delete_document` does, all in two statements of the caller's transaction.
+    """Hide documents from search as `delete_document` does, all in three statements of the caller's transaction.
 
     Locks their rows until it ends. Right without the database's triggers. What no document has is in the result.
     """
@@ -98,6 +115,21 @@ def undelete_document(session: Executor, article_id: str) -> UndeletedDocument:
     if document.current_version_id is not None:
         shown, _ = show_version(session, document.id, document.current_version_id, document.text_config)
     return UndeletedDocument(document.id, shown, document.deleted_at)
+
+
+def undelete_documents(session: Executor, article_ids: Collection[str]) -> Undeletion:
+    """Let search find deleted documents again as `undelete_document` does, all in two statements.
+
+    In the caller's transaction; locks their rows until it ends. Right without the database's triggers. What no
+    document has is in the result.
+    """
+    ids = several("article_ids", article_ids, PublishingError, each=str)
+    check_atomic(session, "undelete_documents")
+    found = lock_documents(session, ids)
+    deleted = [row for row in found if row.deleted_at is not None]
+    chunks = show_documents(session, [row.id for row in deleted]) if deleted else 0
+    undeleted = tuple(row.article_id for row in deleted)
+    return Undeletion(undeleted, chunks, len(found) - len(deleted), find_unknown(ids, found))
 
 
 def lock_documents(session: Executor, article_ids: Sequence[str]) -> Sequence[sa.Row[Any]]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ragschema.database.citus import is_on_citus
 from ragschema.publishing.errors import StalePlan, document_deleted
+from ragschema.publishing.facts import HAS_FACTS, SETTLED, SETTLING
 from ragschema.publishing.live_models import GONE_MODELS, HALF_OID, half_oid
 from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
@@ -31,8 +32,8 @@ def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
 
 def point_at(
     session: Executor, document_id: UUID, version_id: UUID, *, plan_cache_mode: str | None = None
-) -> None:
-    """Say which version of a document is current; its chunks have been marked.
+) -> bool:
+    """Say which version of a document is current; its chunks have been marked. Return whether there is a graph.
 
     Args:
         session: It has locked the document.
@@ -44,8 +45,9 @@ def point_at(
     parameters = {"document_id": document_id, "version_id": version_id}
     if is_on_citus(connection):  # no trigger is to be told
         connection.execute(_POINT_ON_CITUS, parameters)
-    else:
-        connection.execute(_POINT, parameters | {"plan_cache_mode": plan_cache_mode})
+        return connection.execute(_HAS_FACTS).scalar_one()  # type: ignore[no-any-return]
+    *_, has_facts = connection.execute(_POINT, parameters | {"plan_cache_mode": plan_cache_mode}).one()
+    return has_facts  # type: ignore[no-any-return]
 
 
 def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
@@ -99,6 +101,7 @@ def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
         why: What else it is, where the version is still current.
     """
     model_ids = [model.id for model in plan.live.all]
+    connection_of(session).execute(_SETTLED)
     gone = {*connection_of(session).scalars(_GONE_MODELS, {"model_ids": model_ids})}
     if keys := [model.key for model in plan.live.all if model.id in gone]:
         return model_gone(plan, keys)
@@ -138,11 +141,11 @@ _LOCKED = (
 _LOCK = named(sa.text(_LOCKED), *_COLUMNS)
 _ONE_PLAN = (
     "current_setting('plan_cache_mode') AS plan_cache_mode,"
-    " set_config('plan_cache_mode', 'force_generic_plan', true) AS _"
+    f" set_config('plan_cache_mode', 'force_generic_plan', true) AS _, {SETTLING} AS settling"
 )
 # In a statement around it: what waits for a lock works its own columns out twice.
 _LOCK_TO_WRITE = named(
-    sa.text(f"SELECT d.*, {_ONE_PLAN} FROM ({_LOCKED}) d"), *_COLUMNS, "plan_cache_mode", "_"
+    sa.text(f"SELECT d.*, {_ONE_PLAN} FROM ({_LOCKED}) d"), *_COLUMNS, "plan_cache_mode", "_", "settling"
 )
 _ADD_DOCUMENT = named(
     short(f"""
@@ -154,6 +157,7 @@ RETURNING id, current_version_id, text_config, deleted_at, {HALF_OID}, {_ONE_PLA
     *_COLUMNS,
     "plan_cache_mode",
     "_",
+    "settling",
 )
 # What is asked beside a table is asked of the table's node, whose types have other oids and whose settings are its own.
 _OWN = "CAST(:half_oid AS oid) AS half_oid, CAST(NULL AS text) AS plan_cache_mode"
@@ -178,13 +182,19 @@ RETURNING id, current_version_id, text_config, deleted_at, {_OWN}
 _POINT_ON_CITUS = sa.text(
     "UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id"
 )
+_HAS_FACTS = sa.text(f"SELECT {HAS_FACTS}")
 # The setting tells the deferred trigger that there is nothing left for it to do.
-_POINT = sa.text("""
+_POINT = named(
+    short(f"""
 UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id
 RETURNING set_config('ragschema.marked', current_version_id::text, true),
-    set_config('plan_cache_mode', coalesce(:plan_cache_mode, current_setting('plan_cache_mode')), true)
-""")
-_PLAN_AS_BEFORE = sa.text("SELECT set_config('plan_cache_mode', :plan_cache_mode, true)")
+    set_config('plan_cache_mode', coalesce(:plan_cache_mode, current_setting('plan_cache_mode')), true),
+    {SETTLED}, {HAS_FACTS}
+"""),
+    *("marked", "plan_cache_mode", "settled", "has_facts"),
+)
+_PLAN_AS_BEFORE = sa.text(f"SELECT set_config('plan_cache_mode', :plan_cache_mode, true), {SETTLED}")
+_SETTLED = sa.text(f"SELECT {SETTLED}")
 _GONE_MODELS = sa.text(GONE_MODELS)
 _CURRENT = sa.text("""
 SELECT d.id AS document_id, v.id, v.version_number, v.source_hash, v.created_at

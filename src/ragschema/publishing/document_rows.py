@@ -28,7 +28,7 @@ class SeenRows:
     Attributes:
         live: The embedding models that are live.
         rows: A document's own columns beside those of each chunk that a plan may need: the chunks of its current
-            version, those that are current all the same, and those of its other versions whose text is one of the
+            version, and those of its other versions whose text is one of the
             contents; where no model is registered, of the latter only those by the embedder that is asked for. A
             document without such a chunk has one row, whose chunk is NULL; one that does not exist has none. Where a
             chunk stands is among its columns if it was asked for.
@@ -103,7 +103,7 @@ _COLUMNS = (
     *("d.article_id", "d.document_id", "d.current_version_id", "d.current_version_number"),
     *("d.current_source_hash", "d.current_chunker_version", "d.current_embedder_version", "d.current_title"),
     *("d.current_url", "d.deleted_at", "d.is_described_otherwise"),
-    *("c.id", "c.place", "c.content", "c.is_in_current", "c.is_current", "c.is_embedded", "c.is_refused"),
+    *("c.id", "c.place", "c.content", "c.is_in_current", "c.is_embedded", "c.is_refused"),
     *("c.version_number", "c.embedder_version", "e.embedded_by", "e.refused_by"),
     *("m.model_id", "m.model_key", "m.dimensions", "m.state"),
 )
@@ -134,20 +134,20 @@ WITH {{said}}documents AS MATERIALIZED (
     WHERE e.event_type <> 'deleted'
 ), written AS MATERIALIZED (
     SELECT d.document_id, c.id, c.ordinal, c.content, c.embedding IS NOT NULL AS is_embedded,
-        c.embedding_error IS NOT NULL AS is_refused, c.is_current, h.version_number, h.embedder_version,
+        c.embedding_error IS NOT NULL AS is_refused, h.version_number, h.embedder_version,
         c.version_id = d.current_version_id AND NOT d.has_events AS is_in_current
     FROM documents d
     CROSS JOIN {rows_of("rag_document_versions", "document_id", "d.document_id")} h
     CROSS JOIN {rows_of("rag_chunks", "version_id", "h.id")} c
 ), chunks AS MATERIALIZED (
     SELECT c.document_id, c.id, coalesce(e.ordinal, c.ordinal) AS place, c.content,
-        e.chunk_id IS NOT NULL OR c.is_in_current AS is_in_current, c.is_current, c.is_embedded, c.is_refused,
+        e.chunk_id IS NOT NULL OR c.is_in_current AS is_in_current, c.is_embedded, c.is_refused,
         c.version_number, c.embedder_version{{chunk_location}}
     FROM written c FULL JOIN manifests e ON e.document_id = c.document_id AND e.chunk_id = c.id
 ), told AS MATERIALIZED (
     SELECT * FROM chunks c
     WHERE c.id IS NOT NULL AND (
-        c.is_in_current OR c.is_current
+        c.is_in_current
         OR (c.embedder_version = {{embedder}} OR EXISTS (SELECT FROM rag_embedding_models))
         AND c.content IN (SELECT unnest FROM unnest((SELECT CAST(:contents AS text[]))))
     )

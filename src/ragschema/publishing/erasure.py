@@ -1,7 +1,8 @@
 """Erasure: the rows beside a document's own that speak of it, and which of them no function here can reach.
 
-A document's versions, chunks, events and embeddings refer to it by foreign keys and go with it. What remembers it
-without one has an entry in `REACHES`, and nowhere else.
+A document's versions, chunks, events and embeddings refer to it by foreign keys and go with it, and so do the mentions
+of its chunks and the aliases that it said first. Entities and relations that only it mentioned go with the chunks, see
+`facts`; the log of merges has ids alone. What remembers it otherwise has an entry in `REACHES`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -58,8 +59,30 @@ _NAMED = (  # as a value anywhere in the payload
 _OF_CITATIONS = (  # of documents that were purged before and published again too
     "(document_id = ANY(CAST(:document_ids AS uuid[])) OR article_id = ANY(CAST(:article_ids AS text[])))"
 )
+_OF_CHUNKS = (
+    "(SELECT c.id FROM rag_document_versions v JOIN rag_chunks c ON c.version_id = v.id"
+    " WHERE v.document_id = ANY(CAST(:document_ids AS uuid[])))"
+)
+_REPEATED = (  # a fact of these documents that stays, as others say it too, with what the first of all said of it
+    "(description IS NOT NULL OR properties <> '{{}}')"
+    " AND id IN (SELECT m.{kind}_id FROM {mentions} m WHERE m.chunk_id IN {of_chunks})"
+    " AND (is_imported OR EXISTS (SELECT FROM {mentions} m WHERE m.{kind}_id = {table}.id"
+    " AND m.chunk_id NOT IN {of_chunks}))"
+)
 _CITING = f"SELECT message_id FROM rag_chat_citations WHERE {_OF_CITATIONS}"
 REACHES: tuple[Reach, ...] = (
+    *(
+        Reach(
+            table,
+            "false",
+            left={
+                "that others mention too, whose description may repeat one": _REPEATED.format(
+                    kind=kind, table=table, mentions=f"rag_{kind}_mentions", of_chunks=_OF_CHUNKS
+                )
+            },
+        )
+        for kind, table in (("entity", "rag_entities"), ("relation", "rag_relations"))
+    ),
     Reach(
         "rag_chat_citations",
         f"{_OF_CITATIONS} AND erased_at IS NULL",

@@ -39,7 +39,7 @@ class ActivatedVersion:
 def activate_version(session: Executor, article_id: str, version_number: int) -> ActivatedVersion:
     """Make a kept version the current one, to roll back or forward, in the caller's transaction.
 
-    Nothing is embedded again. Locks the document's row; takes four statements, whose work grows with the
+    Nothing is embedded again. Locks the document's row; takes five statements, whose work grows with the
     chunks kept of this document only. Right without the database's triggers. A plan made before is stale after it.
 
     Raises:

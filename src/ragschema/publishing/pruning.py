@@ -11,6 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.publishing.errors import PublishingError
+from ragschema.publishing.facts import forget_facts
 from ragschema.publishing.transactions import check_batches, check_time, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import rows_of
@@ -136,7 +137,10 @@ def _prune(
         **connection.execute(_COUNT, versions).one()._asdict(),
     )
     if not dry_run:
-        for statement in (_REHOME, _UNPOINT, *_REMOVE):
+        connection.execute(_REHOME, versions)
+        connection.execute(_UNPOINT, versions)
+        forget_facts(connection, _CHUNKS, versions)
+        for statement in _REMOVE:
             connection.execute(statement, versions)
     return pruning
 

@@ -14,6 +14,7 @@ from ragschema.publishing.deleting import find_unknown, lock_documents
 from ragschema.publishing.document_locks import lock_document
 from ragschema.publishing.erasure import Erase, Erased, erase_traces
 from ragschema.publishing.errors import PublishingError, unknown_document
+from ragschema.publishing.facts import forget_facts
 from ragschema.publishing.transactions import check_atomic, check_batches, check_time, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import rows_of
@@ -218,6 +219,7 @@ def _purge(session: Executor, document_ids: Sequence[UUID]) -> Purge:
     """Destroy documents, which are locked."""
     parameters = {"document_ids": list(document_ids)}
     embeddings = connection_of(session).scalar(_COUNT_EMBEDDINGS, parameters) or 0
+    forget_facts(session, _CHUNKS, parameters)
     events, chunks, versions, _ = (
         connection_of(session).execute(statement, parameters).rowcount for statement in _PURGE
     )

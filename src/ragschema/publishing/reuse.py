@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -67,7 +68,6 @@ def complete(
         for model in live.all
     )
     active = next((each for each in needs if each.model.is_active), None)
-    kept = {row.id for row in reused if row is not None}
     first = seen.rows[0] if seen.rows else None
     return replace(
         plan,
@@ -77,9 +77,6 @@ def complete(
         base_version_number=(first and first.current_version_number) or 0,
         places=_places(contents, locations, event_types, reused, active, chunks),
         gone=tuple(Gone(previous[place].id, previous[place].place) for place in gone),
-        hidden=tuple(
-            row.id for row in chunks if (row.is_in_current or row.is_current) and row.id not in kept
-        ),
         texts_to_embed=active.texts_to_embed if active else (),
         is_up_to_date=first is not None
         and _says_the_same(plan, first)
@@ -131,6 +128,10 @@ def _places(
     chunks: Sequence[sa.Row[Any]],
 ) -> tuple[Place, ...]:
     version_numbers = {row.id: row.version_number for row in chunks}
+    same_text: dict[str, UUID] = {}
+    if None in reused:
+        in_turn = sorted(chunks, key=lambda row: (row.is_in_current, row.version_number))
+        same_text = {row.content: row.id for row in in_turn}
     places = []
     for ordinal, (content, event_type, row) in enumerate(zip(contents, event_types, reused, strict=True)):
         source = active.sources[ordinal] if active else None
@@ -145,6 +146,7 @@ def _places(
                 version_number=version_numbers.get(chunk_id or source),
                 is_pending=active is not None and active.is_pending[ordinal],
                 location=locations[ordinal] if locations else NOWHERE,
+                same_text=chunk_id or same_text.get(content),
             )
         )
     return tuple(places)

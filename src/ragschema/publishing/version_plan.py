@@ -24,6 +24,8 @@ class Place:
         version_number: The kept version that `chunk_id` or `embedding_from` was written with; None: neither.
         is_pending: Whether the row that is reused waits for its embedding, and no other row has it.
         location: What was said of it beside its text.
+        same_text: A row of the same text, that of the version before where it has one: what was read in it holds for
+            a new row too.
 
     The embedding is the active model's.
     """
@@ -36,6 +38,7 @@ class Place:
     version_number: int | None = None
     is_pending: bool = False
     location: Location = NOWHERE
+    same_text: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,6 @@ class VersionPlan:
         source: None: that of the current version where its source_hash is the same, and none otherwise.
         places: The new version's content, in order.
         gone: What it deletes.
-        hidden: Rows that cease to be current; `gone` and the rows that are replaced.
         texts_to_embed: What the active model has not embedded yet in this document, in order, each text once;
             without the texts of rows that wait already, unless they were asked for.
         is_up_to_date: Whether the current version says the same already: then `publish` writes no version, and
@@ -104,7 +106,6 @@ class VersionPlan:
     base_version_number: int = 0
     places: tuple[Place, ...] = ()
     gone: tuple[Gone, ...] = ()
-    hidden: tuple[UUID, ...] = field(default=(), repr=False)
     texts_to_embed: tuple[str, ...] = ()
     is_up_to_date: bool = False
     live: LiveModels = NONE_REGISTERED

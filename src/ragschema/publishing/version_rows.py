@@ -25,7 +25,7 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
     """
     column = next((each for each in given if each.needs.model.is_column), None)
     new: list[tuple[UUID, Place, int | None, UUID | None]] = []
-    marked: list[tuple[UUID, bool]] = [(id_, False) for id_ in plan.hidden]
+    marked: list[UUID] = []
     filled: list[tuple[UUID, int | None, UUID | None]] = []
     chunk_ids = []
     ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
@@ -38,11 +38,10 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
         if place.chunk_id is None:
             continue
         if copy_unchanged:
-            marked.append((place.chunk_id, False))
             continue
         chunk_ids.append(place.chunk_id)
         if slot is None and source is None:
-            marked.append((place.chunk_id, True))
+            marked.append(place.chunk_id)
         else:
             filled.append((place.chunk_id, slot, source))
     events = [
@@ -61,8 +60,7 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
         "new_contents": [place.content for _, place, _, _ in new],
         "new_slots": [slot for _, _, slot, _ in new],
         "new_sources": [source for _, _, _, source in new],
-        "marked_ids": [id_ for id_, _ in marked],
-        "marked_current": [is_current for _, is_current in marked],
+        "marked_ids": marked,
         "filled_ids": [id_ for id_, _, _ in filled],
         "filled_slots": [slot for _, slot, _ in filled],
         "filled_sources": [source for _, _, source in filled],
@@ -84,7 +82,7 @@ def location_rows(plan: VersionPlan, rows: Mapping[str, Any]) -> dict[str, Any]:
     nothing = [None] * len(plan.gone)
     locations = [place.location for place in plan.places]
     return {
-        "new_token_counts": [place.location.token_count for place in places],
+        "new_tokens": [place.location.token_count for place in places],
         "new_alike": [place.chunk_id or place.embedding_from for place in places],
         "event_starts": [location.start for location in locations] + nothing,
         "event_ends": [location.end for location in locations] + nothing,

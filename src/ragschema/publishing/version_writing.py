@@ -37,9 +37,10 @@ def _write_apart(
         return None
     if rows["new_ids"]:
         connection.execute(statements.chunks, rows)
+    connection.execute(statements.hide, rows)
     if rows["marked_ids"]:
         connection.execute(statements.mark, rows)
     filled = connection.execute(statements.fill, rows).all() if rows["filled_ids"] else ()
     if rows["event_ids"]:
         connection.execute(statements.events, rows)
-    return version.version_number, sum(row.is_embedded and bool(row.waited) for row in filled)
+    return version.version_number, sum(bool(row.late) for row in filled)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from ragschema.embeddings.column_type import EMBEDDING_DIMENSION
 from ragschema.models import ChunkEventType
 from ragschema.publishing.document_locks import lock_as_planned, model_gone, point_at, stale
 from ragschema.publishing.errors import StalePlan
+from ragschema.publishing.facts import FactChanges, planned_changes, settle_facts
 from ragschema.publishing.given_embeddings import Embeddings, Given, ModelEmbeddings, collect
 from ragschema.publishing.live_models import has_no_partition
 from ragschema.publishing.memberships import join_planned
@@ -69,10 +71,10 @@ def publish(
     """Write a planned version and make it the current one, in the caller's transaction. Does not commit.
 
     Takes three statements, one more each where embeddings of another model than the column's are stored, where reused
-    chunks come with token counts, and where the document joins collections; locks the document's row until the
-    transaction ends: commit soon. Writes the version, the chunks that are new, one event for each chunk, and
-    is_current; right without the database's triggers. Nothing of the session is flushed, and its objects keep what
-    they had loaded until it commits.
+    chunks come with token counts, where the document joins collections, and where there is a graph; locks the
+    document's row, and the facts that its chunks begin or cease to mention, until the transaction ends: commit soon.
+    Writes the version, the chunks that are new, one event for each chunk, and is_current; right without the database's
+    triggers. Nothing of the session is flushed, and its objects keep what they had loaded until it commits.
 
     Args:
         session: A session or connection. In async code: ``await session.run_sync(publish, plan, embeddings)``.
@@ -95,10 +97,38 @@ def publish(
         StalePlan: Somebody else has published, activated, pruned or purged meanwhile, or has dropped a model that
             the plan embeds by, or deleted a collection that the document was to join. Nothing was written.
     """
+    published, changes = publish_unsettled(
+        session, plan, embeddings, model_embeddings=model_embeddings, copy_unchanged=copy_unchanged
+    )
+    if changes:
+        with _stale_where_overtaken(plan):
+            settle_facts(session, [changes])
+    return published
+
+
+def publish_unsettled(
+    session: Executor,
+    plan: VersionPlan,
+    embeddings: Embeddings | None,
+    *,
+    model_embeddings: ModelEmbeddings | None,
+    copy_unchanged: bool = False,
+) -> tuple[PublishedVersion, FactChanges]:
+    """Publish a version as `publish` does, and leave to the caller what becomes of the facts that its chunks mention.
+
+    Who publishes several in a transaction settles them at the end: their chunks are locked before any fact is.
+    """
     given = collect(plan, embeddings, model_embeddings)
     check_atomic(session, "publish")
-    try:
+    with _stale_where_overtaken(plan):
         return _publish(session, plan, given, copy_unchanged=copy_unchanged)
+
+
+@contextmanager
+def _stale_where_overtaken(plan: VersionPlan) -> Iterator[None]:
+    """Say that a plan is stale where the server says that another transaction was faster."""
+    try:
+        yield
     except DBAPIError as exc:
         # ended by a deadlock; in REPEATABLE READ, which sees no newer version; or somebody hid a chunk without a lock
         if is_overtaken(exc) or is_reference_lost(exc):
@@ -111,14 +141,14 @@ def publish(
 
 def _publish(
     session: Executor, plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: bool
-) -> PublishedVersion:
+) -> tuple[PublishedVersion, FactChanges]:
     document = lock_as_planned(session, plan)
     if undeleted := document.deleted_at is not None:
         unmark_deleted(session, document.id)
     join_planned(session, plan)
     rows = version_rows(plan, given, copy_unchanged=copy_unchanged and not plan.is_up_to_date)
     vectors = next((each.vectors for each in given if each.needs.model.is_column), NO_VECTORS)
-    rows |= {"embeddings": vectors, "dimension": vectors.shape[1]}
+    rows |= {"embeddings": vectors, "width": vectors.shape[1]}
     chunk_ids = rows["event_chunk_ids"][: len(plan.places)]
     of_models = embedding_rows(plan, given, chunk_ids, document.half_oid)
     if plan.is_up_to_date:
@@ -127,7 +157,7 @@ def _publish(
             show_version(session, document.id, plan.base_version_id, document.text_config)
         filled = _fill(session, rows) + _embed(session, plan, of_models)
         number = plan.base_version_number
-        return _published(
+        published = _published(
             plan,
             plan.base_version_id,
             document.id,
@@ -136,6 +166,7 @@ def _publish(
             embedded=filled,
             undeleted=undeleted,
         )
+        return published, FactChanges()
     version_id = uuid7()
     described = {
         "version_id": version_id,
@@ -160,17 +191,18 @@ def _publish(
     number, embedded = written
     embedded += _embed(session, plan, of_models)
     _count_tokens(session, plan)
-    point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
-    return _published(
+    has_facts = point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
+    published = _published(
         plan, version_id, document.id, number, is_new=True, embedded=embedded, undeleted=undeleted
     )
+    return published, planned_changes(plan, rows, undeleted=undeleted) if has_facts else FactChanges()
 
 
 def _fill(session: Executor, rows: Mapping[str, Any]) -> int:
     """Give the rows of a version that is current already the embeddings they wait for; return how many."""
     if not rows["filled_ids"]:
         return 0
-    names = ("filled_ids", "filled_slots", "filled_sources", "embeddings", "dimension")
+    names = ("filled_ids", "filled_slots", "filled_sources", "embeddings", "width")
     return connection_of(session).execute(FILL, {name: rows[name] for name in names}).rowcount
 
 

@@ -9,15 +9,18 @@ import sqlalchemy as sa
 from ragschema.embeddings.column_type import EmbeddingArray
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.publishing.live_models import GONE_MODELS
+from ragschema.schema.index_reads import rows_of
 from ragschema.sql.shortening import named, short
 
 _GIVEN = (
     "CAST((CAST(:embeddings AS real[]))"
-    "[n.slot * CAST(:dimension AS integer) + 1 : (n.slot + 1) * CAST(:dimension AS integer)] AS vector)"
+    "[n.slot * CAST(:width AS integer) + 1 : (n.slot + 1) * CAST(:width AS integer)] AS vector)"
 )
 # Row by row, by its key, as the rows to update are found by the array of their ids besides the join: a join alone
 # reads all chunks where averages let many be expected.
 _KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
+_VERSIONS = rows_of("rag_document_versions", "document_id", ":document_id", "id")
+_CHUNKS = rows_of("rag_chunks", "version_id", "h.id", "id, is_current")
 _SOURCE = [
     f"coalesce(CAST(:{name} AS {kind}), its.{name})"
     for name, kind in (
@@ -29,53 +32,50 @@ _SOURCE = [
     )
 ]
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
-# pointed at the version in a statement after it, or its triggers would look at each version twice.
-# Rows are worked out before they are inserted, with every column that has a default: Citus sends an INSERT whose SELECT
-# reads a table and has a function of the moment to a shard as a statement that is none.
-_NEW_VERSION = f"""
+# pointed at the version in a statement after it, or its triggers would look at each version twice. It hides whatever
+# the document shows and the new version does not list: somebody may have added to the version before since the plan.
+_VERSION_COLUMNS = (
+    "id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,"
+    " file_name, mime_type, byte_size, content_hash, language{moment_column}"
+)
+_VERSION = f"""
 SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
     (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
     CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
     CAST(:title AS text), CAST(:url AS text),
     coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
-    {", ".join(_SOURCE)}, now()
-FROM (SELECT) AS one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
+    {", ".join(_SOURCE)}{{moment}}
+FROM (SELECT) one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
 LEFT JOIN LATERAL (
     SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
 ) its ON true
 WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
     = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
 """
-_ADD_VERSION = """
-INSERT INTO rag_document_versions
-    (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
-    file_name, mime_type, byte_size, content_hash, language, created_at)
-SELECT * FROM new
-ON CONFLICT (document_id, version_number) DO NOTHING
-RETURNING id, version_number
-"""
+_ONCE = "ON CONFLICT (document_id, version_number) DO NOTHING RETURNING id, version_number"
+_CHUNK_COLUMNS = (
+    "id, version_id, ordinal, content, embedding, is_current, text_config{token_count}{moment_column}"
+)
 _NEW_CHUNKS = f"""
-SELECT n.id, version.id, n.ordinal, n.content,
+SELECT n.id, v.id, n.ordinal, n.content,
     CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
-    true, CAST(:text_config AS text), now(){{counted}}
-FROM version, unnest(
+    true, CAST(:text_config AS text){{counted}}{{moment}}
+FROM v, unnest(
     CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
     CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
 ) AS n (id, ordinal, content, slot, source{{token_count_column}})
 """
-_ADD_CHUNKS = """
-INSERT INTO rag_chunks
-    (id, version_id, ordinal, content, embedding, is_current, text_config, created_at{token_count})
-SELECT * FROM rows
+_HIDE = f"""
+UPDATE rag_chunks c SET is_current = false FROM v
+WHERE c.id = ANY(ARRAY(
+    SELECT c.id FROM {_VERSIONS} h CROSS JOIN {_CHUNKS} c WHERE c.is_current
+    EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
+))
 """
+# Not with the next: to assign an embedding, even its own, is to write it anew.
 _MARK = """
--- not with the next: to assign an embedding, even its own, is to write it anew
-UPDATE rag_chunks c
-SET is_current = n.is_current,
-    text_config = CASE WHEN n.is_current THEN :text_config ELSE c.text_config END
-FROM version, unnest(CAST(:marked_ids AS uuid[]), CAST(:marked_current AS boolean[])) AS n (id, is_current)
-WHERE c.id = n.id AND c.id = ANY(CAST(:marked_ids AS uuid[]))
-AND (c.is_current <> n.is_current OR n.is_current AND c.text_config <> :text_config)
+UPDATE rag_chunks c SET is_current = true, text_config = :text_config FROM v
+WHERE c.id = ANY(CAST(:marked_ids AS uuid[])) AND (NOT c.is_current OR c.text_config <> :text_config)
 """
 _FILL_IN = f"""
 UPDATE rag_chunks c
@@ -85,28 +85,31 @@ SET is_current = true,
 FROM (
     SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
         (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
-    FROM version, unnest(
+    FROM v, unnest(
         CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
     ) AS n (id, slot, source)
     ) x
 WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
     NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
 )
-RETURNING x.embedding IS NOT NULL AS is_embedded, x.waited
+RETURNING x.waited AND x.embedding IS NOT NULL AS late
 """
 _ADD_EVENTS = """
 INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{location})
-SELECT e.id, version.id, e.chunk_id, e.ordinal, e.event_type{located}
-FROM version, unnest(
+SELECT e.id, v.id, e.chunk_id, e.ordinal, e.event_type{located}
+FROM v, unnest(
     CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
     CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){locations}  -- a prepared enum is one schema's
 ) AS e (id, chunk_id, ordinal, event_type{location_columns})
 """
 _WRITE = f"""
-WITH new AS MATERIALIZED ({_NEW_VERSION}), version AS ({_ADD_VERSION}), rows AS MATERIALIZED ({_NEW_CHUNKS}),
-chunks AS ({_ADD_CHUNKS}), marked AS ({_MARK}), filled AS ({_FILL_IN}), events AS ({_ADD_EVENTS})
-SELECT version_number, (SELECT count(*) FROM filled WHERE waited AND is_embedded) FROM version
+WITH v AS (INSERT INTO rag_document_versions ({_VERSION_COLUMNS}) {_VERSION} {_ONCE}),
+chunks AS (INSERT INTO rag_chunks ({_CHUNK_COLUMNS}) {_NEW_CHUNKS}),
+hidden AS ({_HIDE}), marked AS ({_MARK}), filled AS ({_FILL_IN}), events AS ({_ADD_EVENTS})
+SELECT version_number, (SELECT count(*) FROM filled WHERE late) FROM v
 """
+_NO_MOMENT = {"moment": "", "moment_column": ""}
+_MOMENT = {"moment": ", now()", "moment_column": ", created_at"}
 _UNLOCATED = dict.fromkeys(
     (
         "token_count",
@@ -122,23 +125,25 @@ _UNLOCATED = dict.fromkeys(
 )
 _LOCATED = {
     "token_count": ", token_count",
-    "counted": ", coalesce(n.token_count, (SELECT s.token_count FROM rag_chunks s WHERE s.id = n.alike))",
-    "token_counts": ", CAST(:new_token_counts AS integer[]), CAST(:new_alike AS uuid[])",
-    "token_count_column": ", token_count, alike",
+    "counted": ", coalesce(n.tokens, (SELECT s.token_count FROM rag_chunks s WHERE s.id = n.alike))",
+    "token_counts": ", CAST(:new_tokens AS integer[]), CAST(:new_alike AS uuid[])",
+    "token_count_column": ", tokens, alike",
     "location": ", start_offset, end_offset, metadata",
-    "located": ", e.start_offset, e.end_offset, CAST(e.details AS jsonb)",
+    "located": ", e.starts, e.ends, CAST(e.details AS jsonb)",
     "locations": ", CAST(:event_starts AS integer[]), CAST(:event_ends AS integer[]), CAST(:event_details AS text[])",
-    "location_columns": ", start_offset, end_offset, details",
+    "location_columns": ", starts, ends, details",
 }
 WRITE, WRITE_LOCATED = (
     named(
-        short(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray())),
+        short(_WRITE.format(**located, **_NO_MOMENT)).bindparams(
+            sa.bindparam("embeddings", type_=EmbeddingArray())
+        ),
         "version_number",
         "embedded",
     )
     for located in (_UNLOCATED, _LOCATED)
 )
-_OF_VERSION = "version AS MATERIALIZED (SELECT CAST(:version_id AS uuid) AS id)"
+_OF_VERSION = "v AS MATERIALIZED (SELECT CAST(:version_id AS uuid) AS id)"
 
 
 @dataclass(frozen=True)
@@ -146,11 +151,13 @@ class Apart:
     """The statements that write a version one after the other, each on its own: for Citus.
 
     What a statement hands from one of its parts to another goes there by way of every node, and is committed by all of
-    them in two phases; none of these does.
+    them in two phases; none of these does. Rows are worked out before they are inserted, with every column that has a
+    default: Citus sends an INSERT whose SELECT reads a table and has a function of the moment as one that is none.
     """
 
     version: sa.TextualSelect
     chunks: sa.TextClause
+    hide: sa.TextClause
     mark: sa.TextClause
     fill: sa.TextualSelect
     events: sa.TextClause
@@ -158,17 +165,25 @@ class Apart:
 
 def _apart(located: dict[str, str]) -> Apart:
     def statement(text: str) -> sa.TextClause:
-        made = short(text.format(**located))
+        made = short(text.format(**located, **_MOMENT))
         if ":embeddings" in text:
             made = made.bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
         return made
 
-    version = f"WITH new AS MATERIALIZED ({_NEW_VERSION}) {_ADD_VERSION}"
+    version = (
+        f"WITH new AS MATERIALIZED ({_VERSION})"
+        f" INSERT INTO rag_document_versions ({_VERSION_COLUMNS}) SELECT * FROM new {_ONCE}"
+    )
+    chunks = (
+        f"WITH {_OF_VERSION}, new AS MATERIALIZED ({_NEW_CHUNKS})"
+        f" INSERT INTO rag_chunks ({_CHUNK_COLUMNS}) SELECT * FROM new"
+    )
     return Apart(
         named(statement(version), "id", "version_number"),
-        statement(f"WITH {_OF_VERSION}, rows AS MATERIALIZED ({_NEW_CHUNKS}) {_ADD_CHUNKS}"),
+        statement(chunks),
+        statement(f"WITH {_OF_VERSION} {_HIDE}"),
         statement(f"WITH {_OF_VERSION} {_MARK}"),
-        named(statement(f"WITH {_OF_VERSION} {_FILL_IN}"), "is_embedded", "waited"),
+        named(statement(f"WITH {_OF_VERSION} {_FILL_IN}"), "late"),
         statement(f"WITH {_OF_VERSION} {_ADD_EVENTS}"),
     )
 

@@ -1,0 +1,29 @@
+"""Follow mentions of relations
+
+Whoever writes, corrects or deletes mentions of relations in SQL: what they are of is current, or not, when the
+statement ends.
+
+Locks: SHARE ROW EXCLUSIVE on rag_relation_mentions for a moment, for the triggers.
+Data: none.
+Deploy: expand (before the code that keeps a graph).
+Downgrade: drops the triggers: from then on only ragschema's own functions keep the relations current.
+"""
+
+from ragschema.operations_v2 import create_trigger, drop_trigger
+
+revision = "20261128170090"
+down_revision = "20261128170080"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    create_trigger("rag_relation_mentions_inserted", 1)
+    create_trigger("rag_relation_mentions_deleted", 1)
+    create_trigger("rag_relation_mentions_moved", 1)
+
+
+def downgrade() -> None:
+    drop_trigger("rag_relation_mentions_moved", "rag_relation_mentions")
+    drop_trigger("rag_relation_mentions_deleted", "rag_relation_mentions")
+    drop_trigger("rag_relation_mentions_inserted", "rag_relation_mentions")

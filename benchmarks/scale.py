@@ -1,0 +1,432 @@
+"""One corpus, larger and larger: load, build, search, publish, prune, delete, claim, rebuild, disk, as growth factors.
+
+    uv run python benchmarks/scale.py [10000 100000 1000000] [--queries 100] [--calls 30] [--peer] [--rebuild]
+
+Chunks of 768 dimensions in a halfvec model, and the same vectors once more as bits: HNSW of their signs, re-ranked by
+what the bits stand for. Starts an embedded server of its own in a temporary directory, a database for each size, and
+prints Markdown. ``--peer`` loads langchain-postgres with the same chunks at the same sizes. A time is the CPU of the
+server's process and of the client's, but for loads and builds, which several processes share: the clock's. Recall is
+against the float32 vectors, compared with all of them. A million chunks need 20 GB of disk and 10 of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from compare import measuring, peers
+from compare.workload import Query, Text, Vector, Workload, parse
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from ragschema import create_engine, index_health, jobs, migrations, nearest_chunks
+from ragschema.database.settings import Database
+from ragschema.embedding_models import add_model, find_model, index_model
+from ragschema.publishing import (
+    BulkDocument,
+    activate_version,
+    deferred_index,
+    delete_document,
+    plan_version,
+    prune_versions,
+    publish,
+    publish_many,
+    store_embeddings,
+)
+
+DIMENSIONS = 768
+CHUNKS = 10  # of a document
+ROWS = 10
+BATCH = 500  # documents
+BUILD_MEMORY = "6GB"
+HALF, BITS = "half", "bits"
+ALLOWED = {
+    "search": 2.5,
+    **dict.fromkeys(("publish", "republish", "activate", "prune", "delete", "claim"), 1.5),
+}
+"""How much more each may cost at the largest size than at the smallest."""
+
+
+class Corpus:
+    """Documents of ten chunks, and their vectors in a file.
+
+    Args:
+        chunks: How many.
+        directory: Of the file.
+    """
+
+    def __init__(self, chunks: int, directory: Path) -> None:
+        self.documents = chunks // CHUNKS
+        self.workload = Workload(self.documents, dimension=DIMENSIONS)
+        self.texts = [
+            Text(number, place, 0)
+            for number, count in enumerate(self.workload.chunk_counts)
+            for place in range(count)
+        ]
+        self.places = {text: place for place, text in enumerate(self.texts)}
+        shape = (len(self.texts), DIMENSIONS)
+        self.vectors: Vector = np.memmap(directory / "vectors", np.float32, "w+", shape=shape)
+        for place, text in enumerate(self.texts):
+            self.vectors[place] = self.workload.vector(text)
+
+    def batches(self) -> Iterator[range]:
+        for first in range(0, self.documents, BATCH):
+            yield range(first, min(first + BATCH, self.documents))
+
+    def documents_of(self, numbers: Sequence[int]) -> list[BulkDocument]:
+        return [
+            BulkDocument(
+                self.workload.article_id(number),
+                self.workload.texts(number, 1),
+                self.vectors[self._of(number)],
+                source_hash=f"{number}/1",
+                chunker_version="c1",
+                embedder_version="e1",
+                title=self.workload.title(number),
+            )
+            for number in numbers
+        ]
+
+    def _of(self, document: int) -> slice:
+        first = self.places[Text(document, 0, 0)]
+        return slice(first, first + int(self.workload.chunk_counts[document]))
+
+    def nearest(self, queries: Sequence[Query]) -> list[set[Text]]:
+        """Return the ten nearest of each query, by comparing with all."""
+        asked = np.stack([query.embedding for query in queries])
+        best: list[NDArray[Any]] = []
+        for first in range(0, len(self.vectors), 50_000):
+            near = asked @ np.asarray(self.vectors[first : first + 50_000]).T
+            places = np.argsort(-near, axis=1)[:, :ROWS]
+            best.append(np.stack([np.take_along_axis(near, places, axis=1), places + first]))
+        all_near, all_places = np.concatenate(best, axis=2)
+        order = np.argsort(-all_near, axis=1)[:, :ROWS]
+        return [
+            {self.texts[place] for place in places}
+            for places in np.take_along_axis(all_places, order, axis=1).astype(int).tolist()
+        ]
+
+
+class Measured:
+    """What is measured at one size, by name."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def put(self, name: str, value: float) -> None:
+        self.values[name] = value
+        print(f"  {name}: {value:,.3f}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def clocked(measured: Measured, name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    measured.put(name, time.perf_counter() - start)
+
+
+@contextmanager
+def progress(database: Database) -> Iterator[None]:
+    """Print every half minute how far the build of an index is, as the server says."""
+    over = threading.Event()
+
+    def watch() -> None:
+        with measuring.connect(database) as connection:
+            while not over.wait(30):
+                for row in connection.execute(
+                    "SELECT phase, tuples_done, tuples_total FROM pg_stat_progress_create_index"
+                ):
+                    print(f"  building: {row}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class Ours:
+    """This package with a corpus in a halfvec model, its operations timed by CPU."""
+
+    def __init__(self, database: Database, corpus: Corpus, measured: Measured) -> None:
+        self.database, self.corpus, self.measured = database, corpus, measured
+        migrations.upgrade(database)
+        add_model(database, HALF, DIMENSIONS, index_type="halfvec")
+        self.engine = create_engine(database.libpq_url())
+
+    def load(self) -> None:
+        with (
+            progress(self.database),
+            deferred_index(self.engine, search_is_slow_meanwhile=True),
+        ):
+            seconds = 0.0
+            for numbers in self.corpus.batches():
+                documents = self.corpus.documents_of(numbers)
+                start = time.perf_counter()
+                with self.engine.connect() as connection:
+                    publish_many(connection, documents)
+                seconds += time.perf_counter() - start
+            self.measured.put("load, s", seconds)
+            start = time.perf_counter()
+        self.measured.put("build of HNSW and words, s", time.perf_counter() - start)
+        measuring.settle(self.database, "VACUUM ANALYZE")
+
+    def add_bits(self) -> None:
+        """Store the same vectors in a model of bits, and index it."""
+        add_model(self.database, BITS, DIMENSIONS, index_type="bit")
+        with self.engine.connect() as connection:
+            result = connection.execution_options(stream_results=True).execute(
+                sa.text("SELECT id, content FROM rag_chunks WHERE is_current")
+            )
+            for rows in result.partitions(5_000):
+                vectors = self.corpus.vectors[[self.corpus.places[parse(row.content)] for row in rows]]
+                with self.engine.begin() as writing:
+                    store_embeddings(writing, [row.id for row in rows], vectors, BITS)
+        with measuring.connect(self.database) as connection:
+            connection.execute("UPDATE rag_embedding_models SET state = 'standby' WHERE key = %s", (BITS,))
+        with clocked(self.measured, "build of HNSW of bits, s"), progress(self.database):
+            index_model(self.database, BITS)
+        measuring.settle(self.database, "VACUUM ANALYZE")
+
+    def search(self, queries: Sequence[Query], nearest: Sequence[set[Text]], model: str, name: str) -> None:
+        found: list[float] = []
+        with self.engine.connect() as connection:
+            chosen = find_model(connection, model)
+
+        def one(number: int) -> None:
+            with Session(self.engine) as session, session.begin():
+                query = nearest_chunks(queries[number].embedding, model=chosen, limit=ROWS)
+                rows = session.execute(query).all()
+            found.append(len(nearest[number] & {parse(row.content) for row in rows}) / ROWS)
+
+        self.time(name, one, len(queries), warm=len(queries))
+        self.measured.put(f"{name}: recall@10", statistics.mean(found))
+
+    def time(self, name: str, work: Callable[[int], Any], calls: int, warm: int = 3) -> None:
+        """Put the median CPU time of a call, in ms; the first calls warm up: the statement's plan and the cache."""
+        meter = measuring.Meter(self.database)
+        taken, wall = [], []
+        for number in range(-warm, calls):
+            server, client, start = meter.cpu(), time.process_time(), time.perf_counter()
+            work(number % calls if warm == calls else number + warm)
+            ended = time.perf_counter()
+            if number >= 0:
+                taken.append(1e3 * (time.process_time() - client + meter.cpu() - server))
+                wall.append(1e3 * (ended - start))
+        meter.close()
+        self.measured.put(f"{name}, ms of CPU", statistics.median(taken))
+        self.measured.put(f"{name}, ms by the clock", statistics.median(wall))
+
+    def write(self, calls: int) -> None:
+        """Publish new documents and new versions, activate, prune and delete."""
+        workload = self.corpus.workload
+        count = self.corpus.documents
+        step = max(1, count // (calls + 4))
+
+        def put(article: str, states: list[int], number: int) -> None:
+            texts = [workload.text(Text(number, place, state)) for place, state in enumerate(states)]
+            with Session(self.engine) as session, session.begin():
+                plan = plan_version(
+                    session,
+                    article,
+                    texts,
+                    source_hash=str(states),
+                    chunker_version="c1",
+                    embedder_version="e1",
+                )
+                publish(session, plan, [vectors[text] for text in plan.texts_to_embed])
+
+        vectors: dict[str, Vector] = {}
+        chosen = [number * step for number in range(calls + 4)]
+        for number in chosen:
+            for place in range(int(workload.chunk_counts[number])):
+                for state in (0, 1, 2):
+                    text = Text(number, place, state)
+                    vectors[workload.text(text)] = workload.vector(text)
+        article = workload.article_id
+
+        def add(n: int) -> None:
+            put(f"new-{n}", [2] * int(workload.chunk_counts[n * step]), n * step)
+
+        def edit(n: int) -> None:
+            put(article(n * step), edited(workload, n * step), n * step)
+
+        def activate(n: int) -> None:
+            with Session(self.engine) as session, session.begin():
+                activate_version(session, article(n * step), 1)
+
+        def prune(n: int) -> None:
+            with Session(self.engine) as session:
+                assert prune_versions(session, keep=0, article_ids=[article(n * step)]).versions == 1
+
+        def delete(n: int) -> None:
+            with Session(self.engine) as session, session.begin():
+                delete_document(session, article(n * step))
+
+        for name, work in {
+            "publish": add,
+            "republish": edit,
+            "activate": activate,
+            "prune": prune,
+            "delete": delete,
+        }.items():
+            self.time(name, work, calls)
+
+    def claim(self, calls: int) -> None:
+        """Claim and complete among as many jobs as there are documents."""
+        made = (
+            jobs.NewJob(job_type="embed", payload={"number": number})
+            for number in range(self.corpus.documents)
+        )
+        with self.engine.begin() as connection:
+            jobs.enqueue_many(connection, made, notify=False)
+        measuring.settle(self.database, "VACUUM ANALYZE rag_jobs")
+
+        def one(_: int) -> None:
+            with Session(self.engine) as session:
+                claimed = jobs.claim(session, "worker")
+                session.commit()
+                assert jobs.complete(session, claimed[0])
+                session.commit()
+
+        self.time("claim", one, calls)
+
+    def health(self, *, rebuilds: bool) -> None:
+        with clocked(self.measured, "index health, s"):
+            checked = index_health.check_indexes(self.database)
+        for each in checked:
+            self.measured.put(f"disk of HNSW {each.index}, MB", each.size / 1e6)
+        self.measured.put("disk of all, MB", measuring.table_bytes(self.database) / 1e6)
+        if rebuilds:
+            name = next(
+                each.index for each in checked if each.recall and each.size == max(c.size for c in checked)
+            )
+            with clocked(self.measured, "rebuild, s"), progress(self.database):
+                index_health.rebuild(self.database, name)
+
+
+def edited(workload: Workload, document: int) -> list[int]:
+    """Return the states of a document's chunks of which the first was edited."""
+    return [1] + [0] * (int(workload.chunk_counts[document]) - 1)
+
+
+def measure_peer(
+    database: Database, corpus: Corpus, queries: Sequence[Query], nearest: Sequence[set[Text]], calls: int
+) -> dict[str, float]:
+    """Return what langchain-postgres takes for the same, by the clock."""
+    measured = Measured()
+    with peers.Peer(peers.LANGCHAIN, database, corpus.documents, DIMENSIONS) as peer:
+        peer.create(index=False)
+        measured.put("load, s", sum(peer.load(numbers, 1) for numbers in corpus.batches()))
+        with progress(database):
+            measured.put("build of HNSW and words, s", peer.build_index())
+        measuring.settle(database, "VACUUM ANALYZE")
+        peer.search("all", len(queries), 0, len(queries))
+        answers = peer.search("all", len(queries), 0, len(queries))
+        name = "search"
+        measured.put(f"{name}, ms by the clock", 1e3 * statistics.median(each.seconds for each in answers))
+        recalls = [len(a & {*b.texts}) / ROWS for a, b in zip(nearest, answers, strict=True)]
+        measured.put(f"{name}: recall@10", statistics.mean(recalls))
+        step = max(1, corpus.documents // calls)
+        taken = [
+            peer.republish(number, edited(corpus.workload, number), "delete + add").seconds
+            for number in range(0, step * calls, step)
+        ]
+        measured.put("republish, ms by the clock", 1e3 * statistics.median(taken))
+    measured.put("disk of all, MB", measuring.table_bytes(database) / 1e6)
+    return measured.values
+
+
+def measure(
+    server: Database, chunks: int, options: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what one size takes here and, where asked for, in langchain-postgres."""
+    print(f"{chunks:,} chunks", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="ragschema-") as directory:
+        corpus = Corpus(chunks, Path(directory))
+        queries = corpus.workload.queries(options.queries)
+        nearest = corpus.nearest(queries)
+        theirs: dict[str, float] = {}
+        if options.peer:
+            database = fresh(server, f"peer_{chunks}")
+            theirs = measure_peer(database, corpus, queries, nearest, options.calls)
+            measuring.drop(database)
+        database = fresh(server, f"ours_{chunks}")
+        measured = Measured()
+        ours = Ours(database, corpus, measured)
+        ours.load()
+        ours.search(queries, nearest, HALF, "search")
+        ours.add_bits()
+        ours.search(queries, nearest, BITS, "search by bits")
+        ours.write(options.calls)
+        ours.claim(options.calls)
+        ours.health(rebuilds=options.rebuild)
+        ours.engine.dispose()
+        measuring.drop(database)
+    return measured.values, theirs
+
+
+def fresh(server: Database, name: str) -> Database:
+    database = measuring.fresh(server, name)
+    with measuring.connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET maintenance_work_mem = '{BUILD_MEMORY}'".encode())
+    return database
+
+
+def table(title: str, sizes: Sequence[int], found: Sequence[dict[str, float]]) -> list[str]:
+    lines = [
+        f"| {title} | {' | '.join(f'{size:,}' for size in sizes)} | growth |",
+        "|---" * (len(sizes) + 2) + "|",
+    ]
+    for name in found[0]:
+        values = [each[name] for each in found]
+        lines.append(
+            f"| {name} | {' | '.join(f'{value:,.4g}' for value in values)} | {values[-1] / values[0]:.2f} |"
+        )
+    return lines
+
+
+def targets(found: Sequence[dict[str, float]]) -> list[str]:
+    lines = ["| target | at most | growth of CPU | |", "|---|---|---|---|"]
+    for name, allowed in ALLOWED.items():
+        first, last = (each[f"{name}, ms of CPU"] for each in (found[0], found[-1]))
+        verdict = "met" if last / first <= allowed else "**missed**"
+        lines.append(f"| {name} | {allowed} | {last / first:.2f} | {verdict} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--calls", type=int, default=30, help="of each kind of write")
+    parser.add_argument("--peer", action="store_true", help="langchain-postgres at the same sizes")
+    parser.add_argument("--rebuild", action="store_true", help="rebuild the largest index too")
+    options = parser.parse_args()
+    with measuring.server() as server:
+        described = measuring.describe(server)
+        found = [measure(server, size, options) for size in options.sizes]
+    ours, theirs = [each for each, _ in found], [each for _, each in found]
+    print(f"## One corpus, larger and larger: scale.py, {date.today().isoformat()}\n\n{described}.\n")
+    print("\n".join([*table("ours", options.sizes, ours), "", *targets(ours)]))
+    if options.peer:
+        print("\n".join(["", *table("langchain-postgres", options.sizes, theirs)]))
+
+
+if __name__ == "__main__":
+    main()
