@@ -35,9 +35,9 @@ def _write_apart(
     version = connection.execute(statements.version, rows).one_or_none()
     if version is None:
         return None
+    connection.execute(statements.hide, rows)  # before there are new ones, which it would hide too
     if rows["new_ids"]:
         connection.execute(statements.chunks, rows)
-    connection.execute(statements.hide, rows)
     if rows["marked_ids"]:
         connection.execute(statements.mark, rows)
     filled = connection.execute(statements.fill, rows).all() if rows["filled_ids"] else ()
