@@ -28,6 +28,7 @@ from ragschema.embedding_models import (
     index_model,
     rollback_model,
 )
+from ragschema.graph import NewEntity, NewRelation, pending_extraction, record_extraction
 from ragschema.jobs import NewJob
 from ragschema.publishing import (
     activate_version,
@@ -346,6 +347,27 @@ def converse(session: Session, options: Options) -> None:
     session.commit()
 
 
+def record_facts(session: Session, options: Options) -> None:
+    publish_texts(session, "facts", ["Ada knows Bob.", "Bob knows Eve."])
+    session.commit()
+    ada, bob, eve = (NewEntity("person", name) for name in ("Ada", "Bob", "Eve"))
+    for row, (one, other) in zip(read_current(session, "facts"), ((ada, bob), (bob, eve)), strict=True):
+        knows = NewRelation(("person", one.name), "knows", ("person", other.name))
+        record_extraction(session, row.id, "x 1", [one, other], [knows])
+        session.commit()
+    publish_texts(session, "facts", ["Ada knows Bob."])
+    session.commit()
+    names = sa.text("SELECT name FROM rag_entities WHERE is_current ORDER BY 1")
+    assert session.scalars(names).all() == ["Ada", "Bob"]
+    activate_version(session, "facts", 1)
+    session.commit()
+    assert session.scalars(names).all() == ["Ada", "Bob", "Eve"]
+    assert pending_extraction(session, "x 2")
+    purge_document(session, "facts")
+    session.commit()
+    assert session.scalars(names).all() == []
+
+
 def change_the_model(session: Session, options: Options) -> None:
     session.close()
     engine = session.get_bind()
@@ -400,6 +422,7 @@ STEPS: Mapping[str, Step] = {
         take_over_expired_jobs,
         schedule_jobs,
         converse,
+        record_facts,
         change_the_model,
     )
 }
