@@ -1,12 +1,16 @@
 """Documents deleted and purged as one set, against one at a time, and against rows of a flat table.
 
-    uv run python benchmarks/deletion.py [--documents 500] [--rounds 3]
+    uv run python benchmarks/deletion.py [--documents 500] [--rounds 3] [--peers]
 
 Starts an embedded server of its own in a temporary directory, and prints the Markdown of its section of RESULTS.md.
 Each document has two versions of 10 chunks, nine of which they share, with embeddings of 768 dimensions in the index.
 The flat table is what langchain-postgres and llama-index keep: a text, an embedding and JSON a row, an HNSW index, no
 other table; its 11 rows of each document go by their ids in one statement. What is measured is the CPU time of this
 process and of the connection's, commits included, so that neither the disk nor what runs beside it counts.
+
+With ``--peers`` the stores of langchain-postgres and llama-index delete as many documents of 10 chunks too, at once,
+by the ids that came back when they were added, and by a filter of their article ids, each in a process of its own whose
+CPU counts with that of its backends.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from uuid import uuid4
 
 import numpy as np
 import sqlalchemy as sa
-from compare.measuring import cpu_seconds, fresh, server, settle
+from compare.measuring import Meter, cpu_seconds, fresh, server, settle
+from compare.peers import LANGCHAIN, LLAMA_INDEX, Package, Peer, versions
+from compare.workload import Workload
 
 from ragschema import create_engine, migrations
 from ragschema.database.settings import Database
@@ -133,18 +139,44 @@ def measure(database: Database, documents: int, rounds: int) -> dict[str, list[f
     return seconds
 
 
+def measure_peer(package: Package, running: Database, documents: int, rounds: int) -> list[float]:
+    """Return the CPU seconds that a peer takes to delete documents at once, in each round; the first warms up."""
+    count = documents * (rounds + 1)
+    workload = Workload(10 * count)
+    numbers = [each for each in range(workload.documents) if workload.chunk_counts[each] == CHUNKS][:count]
+    database = fresh(running, package.script[5:9])
+    seconds = []
+    with Peer(package, database, workload.documents) as peer:
+        peer.create(index=False)
+        peer.load(numbers, version=1)
+        peer.build_index()
+        settle(database, "VACUUM ANALYZE")
+        meter = Meter(database)
+        for turn in range(rounds + 1):
+            before = meter.cpu()
+            client = peer.delete(numbers[turn * documents : (turn + 1) * documents])
+            seconds.append(client + meter.cpu() - before)
+        meter.close()
+    return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--documents", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", action="store_true", help="measure their stores too")
     given = parser.parse_args()
     with server() as running:
         seconds = measure(fresh(running, "deletion"), given.documents, given.rounds)
+        for package in (LANGCHAIN, LLAMA_INDEX) if given.peers else ():
+            seconds[package.name] = measure_peer(package, running, given.documents, given.rounds)
     medians = {name: statistics.median(each[1:]) for name, each in seconds.items()}
     flat = medians["flat table: DELETE by ids"]
     print("| way | CPU ms | of the flat table's |\n|---|---|---|")
     for name, median in medians.items():
         print(f"| {name} | {1000 * median:,.0f} | {median / flat:.1f} |")
+    for package in (LANGCHAIN, LLAMA_INDEX) if given.peers else ():
+        print(f"{package.name}: {versions(package)}.")
 
 
 if __name__ == "__main__":

@@ -39,12 +39,15 @@ CREATE TABLE langchain_pg_embedding (
     id varchar PRIMARY KEY, collection_id uuid, embedding vector, document varchar, cmetadata jsonb
 );
 """
+# of a thousand vectors, because a million would take longer to make than to import
 _ROWS = """
+CREATE TEMPORARY TABLE vectors AS SELECT n AS place,
+    ARRAY(SELECT random() - 0.5 FROM generate_series(1, 768) WHERE n >= 0)::vector AS embedding
+FROM generate_series(0, 999) n;
 INSERT INTO langchain_pg_embedding
-SELECT n::text, NULL, ARRAY(SELECT random() - 0.5 FROM generate_series(1, 768) WHERE n >= 0)::vector,
-    repeat('words of chunk ' || n || ' ', 20),
-    jsonb_build_object('source', 'file-' || lpad((n / 10)::text, 8, '0'), 'page', n %% 10)
-FROM generate_series(0, %s - 1) n
+SELECT n::text, NULL, embedding, repeat('words of chunk ' || n || ' ', 20),
+    jsonb_build_object('source', 'file-' || lpad((n / 10)::text, 8, '0'), 'page', n % 10)
+FROM generate_series(0, {rows} - 1) n JOIN vectors ON place = n % 1000
 """
 
 
@@ -113,7 +116,7 @@ def load(server: Database, rows: int, way: str) -> dict[str, float]:
     with psycopg.connect(database.libpq_url(), autocommit=True) as connection:
         connection.execute("DROP INDEX rag_chunks_current_embedding_idx, rag_chunks_current_words_idx")
         connection.execute(_SOURCE)
-        connection.execute(_ROWS.encode(), (rows,))
+        connection.execute(_ROWS.format(rows=rows).encode())
         connection.execute("VACUUM ANALYZE langchain_pg_embedding")
         connection.execute("CHECKPOINT")
     done = subprocess.run(

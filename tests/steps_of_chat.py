@@ -262,7 +262,7 @@ class PruneSessions(Step):
 
     is_late: bool
 
-    weight = 1
+    weight = 3
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[PruneSessions]:

@@ -112,7 +112,7 @@ class Rename(Step):
     collection: int
     name: str
 
-    weight = 2
+    weight = 4
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Rename]:
@@ -188,7 +188,7 @@ class Drop(Step):
 
     collection: int
 
-    weight = 2
+    weight = 4
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Drop]:

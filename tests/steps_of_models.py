@@ -122,7 +122,7 @@ class SwitchModel(Step):
 class DropModel(Step):
     """The other model is dropped with its embeddings: refused while it is active."""
 
-    weight = 2
+    weight = 6
     commits = True
 
     @classmethod

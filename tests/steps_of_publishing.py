@@ -287,7 +287,7 @@ class Ingest(Step):
 
     said: Said
 
-    weight = 4
+    weight = 8
     commits = True
 
     @classmethod
@@ -326,7 +326,7 @@ class PublishMany(Step):
     is_embedded: bool
     undelete: bool
 
-    weight = 6
+    weight = 9
     commits = True
 
     @classmethod
@@ -515,7 +515,7 @@ class PurgeDeleted(Step):
 
     erase: bool
 
-    weight = 2
+    weight = 9
     commits = True
 
     @classmethod

@@ -195,7 +195,7 @@ class WriteForeignEvent(Step):
     version: int
     chunk: int
 
-    weight = 2
+    weight = 5
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[WriteForeignEvent]:
@@ -486,7 +486,7 @@ class RewriteVersion(Step):
     article: str
     version: int
 
-    weight = 1
+    weight = 4
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[RewriteVersion]:

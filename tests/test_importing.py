@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from ragschema.errors import ImportRefused, LockNotObtained, PendingRevisions, U
 from ragschema.importing import PRESETS, Import, import_documents, read_map
 from ragschema.importing.preset_queries import Question
 from ragschema.importing.runs import Wishes
+from ragschema.publishing import purge_deleted
 from ragschema.state.importable import find_importable
 from test_json import check
 
@@ -317,6 +318,122 @@ def test_what_the_source_has_deleted_is_deleted_here_too_or_left_out(database: D
     assert state() == [("1", True, False), ("2", True, False)]
 
 
+def test_a_document_that_the_source_has_deleted_is_deleted_since_then(database: Database) -> None:
+    """So that the retention of the deleted counts from the day they were, not from the day they came."""
+    run_psql(database, RAG_CORP)
+    run_psql(
+        database,
+        "INSERT INTO documents (id, filename, content, deleted_at) VALUES ('1', 'a', '', '2024-05-06 07:08:09'),"
+        " ('2', 'b', '', '2999-01-01'), ('3', 'c', '', 'infinity'), ('4', 'd', '', NULL);"
+        f"INSERT INTO chunks SELECT id, id, 'of ' || id, 0, '{literal('x')}' FROM documents",
+    )
+    found = import_from(database, "rag-corp")
+    assert (found.added, found.deleted, found.left_alone) == (4, 3, 0)
+    then = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+
+    def since() -> list[Any]:
+        with connect(database) as connection:
+            return connection.execute(
+                "SELECT article_id, deleted_at = %s, deleted_at > now() FROM rag_documents ORDER BY 1",
+                (then,),
+            ).fetchall()
+
+    assert since() == [("1", True, False), ("2", False, False), ("3", False, False), ("4", None, None)]
+    run_psql(database, "UPDATE documents SET deleted_at = '2020-01-01'")
+    again = import_from(database, "rag-corp")
+    assert (again.deleted, again.unchanged) == (4, 4)
+    assert since()[0] == ("1", True, False)  # one that was deleted here before keeps its time
+    with sa.create_engine(database.url(), poolclass=sa.NullPool).connect() as connection_:
+        assert purge_deleted(connection_, before=then + timedelta(days=1), dry_run=True).documents == 2
+
+
+def embeddings(database: Database, source: str = "rag_chunks WHERE embedding IS NOT NULL") -> list[str]:
+    """Return the embeddings that are stored, rounded as half-precision numbers."""
+    with connect(database) as connection:
+        rows = connection.execute(f"SELECT embedding::halfvec(768)::text FROM {source} ORDER BY 1".encode())
+        return [text for (text,) in rows]
+
+
+def source_embeddings(database: Database) -> list[str]:
+    return embeddings(database, "langchain_pg_embedding WHERE embedding IS NOT NULL")
+
+
+def test_an_embedding_that_the_source_has_changed_is_imported_without_another_version(
+    database: Database,
+) -> None:
+    run_psql(database, LANGCHAIN)
+    write_langchain(database, {"a": ["A 0", "A 1", "A 2"], "b": ["B"], "c": ["C 0", "C 1"]})
+    assert import_from(database, "langchain", collection="wiki").reembedded == 0
+    assert import_from(database, "langchain", collection="wiki").reembedded == 0
+    run_psql(
+        database,
+        f"UPDATE langchain_pg_embedding SET embedding = '{literal('new')}' WHERE id IN ('a-1', 'b-0', 'c-0');"
+        "UPDATE langchain_pg_embedding SET document = 'C new' WHERE id = 'c-1'",
+    )
+    looked = import_from(database, "langchain", collection="wiki", dry_run=True)
+    assert (looked.unchanged, looked.changed, looked.reembedded) == (2, 1, 2)
+    found = import_from(database, "langchain", collection="wiki")
+    assert (found.unchanged, found.changed, found.reembedded) == (2, 1, 3)
+    with connect(database) as connection:
+        versions = connection.execute(
+            "SELECT d.article_id, count(*) FROM rag_documents d JOIN rag_document_versions v"
+            " ON v.document_id = d.id GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    assert versions == [("a", 1), ("b", 1), ("c", 2)]
+    assert embeddings(database, "rag_chunks WHERE is_current") == source_embeddings(database)
+    assert import_from(database, "langchain", collection="wiki").reembedded == 0
+    with sa.create_engine(database.url(), poolclass=sa.NullPool).connect() as connection_:
+        hits = connection_.execute(nearest_chunks(embed("new").tolist(), limit=3)).all()
+    assert {hit.content for hit in hits} == {"A 1", "B", "C 0"}
+
+
+def test_a_changed_embedding_goes_to_the_model_that_it_is_of(database: Database) -> None:
+    """Also where only some chunks of a document have one; the other models' stay."""
+    run_psql(database, LANGCHAIN)
+    write_langchain(database, {"a": ["A 0", "A 1"], "b": ["B 0", "B 1"]})
+    import_from(database, "langchain", collection="wiki")
+    add_model(database, "other", 768)
+    column = embeddings(database)
+    run_psql(database, "UPDATE langchain_pg_embedding SET embedding = NULL WHERE id = 'b-1'")
+    other = Wishes(models=("other",), embedder="e5")
+    import_from(database, "langchain", other, collection="wiki")
+    assert import_from(database, "langchain", other, collection="wiki").reembedded == 0
+    run_psql(
+        database,
+        f"UPDATE langchain_pg_embedding SET embedding = '{literal('new')}' WHERE id IN ('a-0', 'b-0')",
+    )
+    assert import_from(database, "langchain", other, collection="wiki").reembedded == 2
+    assert embeddings(database, "rag_chunk_embeddings") == source_embeddings(database)
+    assert embeddings(database) == column
+    assert import_from(database, "langchain", other, collection="wiki").reembedded == 0
+
+
+def test_every_column_and_table_of_the_seed_has_a_home_or_is_named(database: Database) -> None:
+    run_psql(
+        database,
+        LOCALRAG + "CREATE TABLE chat_sessions (id uuid); CREATE TABLE chat_messages (id uuid);"
+        f"INSERT INTO documents (file_path, file_name, file_size, content_hash) VALUES ('/a', 'a', 7, 'f00');"
+        "INSERT INTO chunks (document_id, content, start_index, end_index, word_count, chunk_index, embedding)"
+        f" VALUES (1, 'text', 0, 4, 1, 0, '{literal('text')}'), (1, 'odd', 9, 4, 1, 1, NULL)",
+    )
+    found = import_from(database, "localrag", Wishes())
+    assert found.no_home == ("documents.updated_at", "chat_messages", "chat_sessions")
+    assert any("ids of documents and chunks" in note for note in found.notes)
+    with connect(database) as connection:
+        said = connection.execute(
+            "SELECT d.article_id, v.title, v.file_name, v.byte_size, v.content_hash, v.metadata - 'created_at',"
+            " e.ordinal,"
+            " e.start_offset, e.end_offset, e.metadata - 'created_at' FROM rag_documents d"
+            " JOIN rag_document_versions v ON v.document_id = d.id JOIN rag_chunk_events e ON e.version_id = v.id"
+            " ORDER BY e.ordinal"
+        ).fetchall()
+    document = ("/a", "a", "/a", 7, "f00", {"word_count": 1})  # what all chunks have alike
+    assert said == [
+        (*document, 0, 0, 4, {"word_count": 1}),
+        (*document, 1, None, None, {"word_count": 1, "start_index": 9, "end_index": 4}),
+    ]
+
+
 def test_what_cannot_be_stored_is_named_and_left_out_only_where_that_is_said(database: Database) -> None:
     run_psql(database, LANGCHAIN)
     write_langchain(database, {"a": ["A", " ", "Z"], "b": ["B"], "x" * 2_601: ["X"]})
@@ -385,6 +502,7 @@ import os, signal, sys
 from ragschema.database.options import find_options
 from ragschema.importing import PRESETS, import_documents
 from ragschema.importing.runs import Wishes
+from ragschema.publishing import purge_deleted
 from ragschema.importing.preset_queries import Question
 options = find_options(sys.argv[1])
 def progress(documents):

@@ -145,6 +145,32 @@ def test_each_embedding_is_stored_or_said_why_not(session: Session, engine: sa.E
             skip_embeddings(session, {given[0]: "no"}, key)
 
 
+def test_an_embedding_takes_the_place_of_another_only_where_that_is_said(
+    session: Session, article: str
+) -> None:
+    publish_texts(session, article, ["a", "b"])
+    ids = [*read_ids(session, article).values()]
+    first: dict[str, list[Any]] = {"default": [embed("a"), embed("b")], "small": small("a", "b")}
+    then: dict[str, list[Any]] = {"default": [embed("x"), embed("y")], "small": small("x", "y")}
+    for model, vectors in then.items():
+        store_embeddings(session, ids, first[model], model)
+        assert store_embeddings(session, ids, vectors, model).kept == tuple(ids)
+        assert store_embeddings(session, ids, vectors, model, replace=True).stored == tuple(ids)
+    found = session.execute(
+        sa.text(
+            "SELECT c.id, c.embedding::real[], e.embedding::real[], e.is_current FROM rag_chunks c"
+            " JOIN rag_chunk_embeddings e ON e.chunk_id = c.id WHERE c.id = ANY(:ids)"
+        ),
+        {"ids": ids},
+    ).all()
+    assert {row.id for row in found} == {*ids}
+    for id_, column, other, is_current in found:
+        place = ids.index(id_)
+        assert is_current
+        assert np.allclose(column, then["default"][place])
+        assert np.allclose(other, then["small"][place], atol=1e-3)
+
+
 def refused(size: int) -> str:
     return (
         f"Embedding model 'small': An embedding of {size} dimensions holds nan at position 0; the column takes"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from compare.measuring import connect
@@ -89,6 +90,7 @@ class Ours:
             chunker_version="c1",
             embedder_version="e1",
             title=self.workload.title(document),
+            metadata=self.workload.metadata(document) or None,
         )
 
     def load_by_publish(self, documents: Iterable[int]) -> float:
@@ -169,21 +171,26 @@ class Ours:
     def search(self, kind: str, count: int, start: int, stop: int) -> list[Answer]:
         answers = []
         for query in self.workload.query_set(kind, count)[start:stop]:
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             # a commit keeps the statements that psycopg has prepared, a ROLLBACK would not
             with Session(self.engine) as session, session.begin():
                 rows = session.execute(self.statement(query)).all()
-            answers.append(Answer(time.perf_counter() - began, [parse(row.content) for row in rows]))
+            took, cpu = time.perf_counter() - began, time.process_time() - cpu
+            answers.append(Answer(took, [parse(row.content) for row in rows], cpu))
         return answers
 
     def statement(self, query: Query) -> Any:
         articles = query.articles
+        where = None if query.title is None else DocumentVersion.title == query.title
+        if query.below is not None:
+            key, number = query.below
+            where = sa.type_coerce(DocumentVersion.details, JSONB)[key].as_integer() < number
         return nearest_chunks(
             query.embedding,
             model=self.model,
             limit=10,
             article_ids=None if articles is None else [self.workload.article_id(each) for each in articles],
-            where=None if query.title is None else DocumentVersion.title == query.title,
+            where=where,
         )
 
 
@@ -203,9 +210,10 @@ class OursThroughPsycopg:
         answers = []
         for query in self.ours.workload.query_set(kind, count)[start:stop]:
             text, parameters = self._written_out(query)
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             rows = self.connection.execute(text, parameters).fetchall()
-            answers.append(Answer(time.perf_counter() - began, [parse(row[CONTENT]) for row in rows]))
+            took, cpu = time.perf_counter() - began, time.process_time() - cpu
+            answers.append(Answer(took, [parse(row[CONTENT]) for row in rows], cpu))
         return answers
 
     def _written_out(self, query: Query) -> tuple[bytes, Any]:

@@ -8,8 +8,10 @@ module and the workload only. Requests:
     {"do": "build_index"}
     {"do": "search", "kind": k, "count": n, "start": i, "stop": j}
     {"do": "republish", "document": d, "states": [...], "way": w}
+    {"do": "delete", "documents": [...]}
 
-Each is answered by its time in seconds and what it found or sent.
+Each is answered by its time in seconds, a search and a deletion by the CPU seconds of the script too, and by what it
+found or sent.
 """
 
 from __future__ import annotations
@@ -54,13 +56,15 @@ class Store(Protocol):
 
     def republish(self, document: int, texts: list[str], way: str) -> None: ...
 
+    def delete(self, documents: list[int]) -> None: ...
+
 
 def serve(make: Any) -> None:
     """Answer requests until standard input ends: ``make(parameters, workload, embedder)`` is the store."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is not an answer
     parameters, documents, dimension = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    workload = Workload(documents, dimension=dimension)
+    workload = Workload(documents, dimension=dimension, is_described=json.loads(sys.argv[4]))
     embedder = Embedder(workload)
     store = make(parameters, workload, embedder)
     for line in sys.stdin:
@@ -84,15 +88,20 @@ def _answer(store: Store, workload: Workload, embedder: Embedder, request: dict[
         embedder.sent = 0
         seconds = _seconds(store.republish, number, texts, request["way"])
         return {"seconds": seconds, "texts": embedder.sent}
+    if do == "delete":
+        began = time.process_time()
+        seconds = _seconds(store.delete, request["documents"])
+        return {"seconds": seconds, "cpu": time.process_time() - began}
     assert do == "search", do
     queries = workload.query_set(request["kind"], request["count"])[request["start"] : request["stop"]]
-    seconds, found = [], []
+    seconds, cpu, found = [], [], []
     for query in queries:
-        start = time.perf_counter()
+        start, began = time.perf_counter(), time.process_time()
         texts = store.search(query)
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - began)
         found.append([(which.document, which.place, which.state) for which in map(parse, texts)])
-    return {"seconds": seconds, "found": found}
+    return {"seconds": seconds, "cpu": cpu, "found": found}
 
 
 def _seconds(work: Any, *arguments: Any) -> float:

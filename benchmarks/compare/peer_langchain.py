@@ -46,14 +46,18 @@ class LangChain:
         self.engine.init_vectorstore_table(
             table_name=TABLE,
             vector_size=self.workload.dimension,
-            metadata_columns=[Column("article_id", "TEXT"), Column("title", "TEXT")],
+            metadata_columns=[
+                Column("article_id", "TEXT"),
+                Column("title", "TEXT"),
+                *(Column(name, "INTEGER") for name in self.workload.metadata(0)),
+            ],
             overwrite_existing=True,
         )
         self.store = PGVectorStore.create_sync(
             engine=self.engine,
             table_name=TABLE,
             embedding_service=self.model,
-            metadata_columns=["article_id", "title"],
+            metadata_columns=["article_id", "title", *self.workload.metadata(0)],
         )
         self.records = SQLRecordManager(f"pgvector/{TABLE}", db_url=self.url)
         self.records.create_schema()
@@ -79,6 +83,8 @@ class LangChain:
             wanted["article_id"] = {"$in": [self.workload.article_id(number) for number in query.articles]}
         if query.title is not None:
             wanted["title"] = query.title
+        if query.below is not None:
+            wanted[query.below[0]] = {"$lt": query.below[1]}
         embedding = query.embedding.tolist()
         found = self.store.similarity_search_by_vector(embedding, k=10, filter=wanted or None)
         return [chunk.page_content for chunk in found]
@@ -89,6 +95,9 @@ class LangChain:
         else:
             self.store.delete(ids=self.ids[document])
             self.ids[document] = self.store.add_documents(self._chunks(document, texts))
+
+    def delete(self, documents: list[int]) -> None:
+        self.store.delete(ids=[id_ for document in documents for id_ in self.ids.pop(document)])
 
     def _index(self, document: int, texts: list[str]) -> None:
         index(
@@ -103,6 +112,7 @@ class LangChain:
         metadata = {
             "article_id": self.workload.article_id(document),
             "title": self.workload.title(document),
+            **self.workload.metadata(document),
         }
         return [Document(page_content=text, metadata=dict(metadata)) for text in texts]
 

@@ -97,6 +97,9 @@ class LlamaIndex:
             filters.append(MetadataFilter(key="article_id", value=articles, operator=FilterOperator.IN))
         if query.title is not None:
             filters.append(MetadataFilter(key="title", value=query.title))
+        if query.below is not None:
+            key, number = query.below
+            filters.append(MetadataFilter(key=key, value=number, operator=FilterOperator.LT))
         found = self.store.query(
             VectorStoreQuery(
                 query_embedding=query.embedding.tolist(),
@@ -110,13 +113,23 @@ class LlamaIndex:
         self.index.delete_ref_doc(self.workload.article_id(document))
         self.index.insert_nodes(self._nodes(document, texts))
 
+    def delete(self, documents: list[int]) -> None:
+        articles = [self.workload.article_id(document) for document in documents]
+        of_them = MetadataFilter(key="article_id", value=articles, operator=FilterOperator.IN)
+        self.store.delete_nodes(filters=MetadataFilters(filters=[of_them]))
+
     def _nodes(self, document: int, texts: list[str]) -> list[TextNode]:
         article_id = self.workload.article_id(document)
+        metadata = {
+            "article_id": article_id,
+            "title": self.workload.title(document),
+            **self.workload.metadata(document),
+        }
         return [
             TextNode(
                 text=text,
-                metadata={"article_id": article_id, "title": self.workload.title(document)},
-                excluded_embed_metadata_keys=["article_id", "title"],
+                metadata=dict(metadata),
+                excluded_embed_metadata_keys=[*metadata],
                 relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=article_id)},
             )
             for text in texts

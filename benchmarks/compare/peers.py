@@ -46,7 +46,12 @@ class Peer:
     """A running peer script; a context manager that ends it."""
 
     def __init__(
-        self, package: Package, database: Database, documents: int, dimension: int = DIMENSION
+        self,
+        package: Package,
+        database: Database,
+        documents: int,
+        dimension: int = DIMENSION,
+        is_described: bool = False,
     ) -> None:
         self.name = package.name
         self.package = package
@@ -58,6 +63,7 @@ class Peer:
                 json.dumps(dict(database.parameters)),
                 str(documents),
                 str(dimension),
+                json.dumps(is_described),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,9 +102,13 @@ class Peer:
     def search(self, kind: str, count: int, start: int, stop: int) -> list[Answer]:
         answer = self.ask("search", kind=kind, count=count, start=start, stop=stop)
         return [
-            Answer(seconds, [Text(*which) for which in found])
-            for seconds, found in zip(answer["seconds"], answer["found"], strict=True)
+            Answer(seconds, [Text(*which) for which in found], cpu)
+            for seconds, cpu, found in zip(answer["seconds"], answer["cpu"], answer["found"], strict=True)
         ]
+
+    def delete(self, documents: Sequence[int]) -> float:
+        """Delete documents at once; return the CPU seconds that the script took."""
+        return float(self.ask("delete", documents=list(documents))["cpu"])
 
     def republish(self, document: int, states: Sequence[int], way: str) -> Republished:
         answer = self.ask("republish", document=document, states=list(states), way=way)

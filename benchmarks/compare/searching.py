@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from compare.measuring import Meter
 from compare.report import BASE, OURS, PSYCOPG, Report
 from compare.systems import Answer, System
 from compare.workload import Query, Text, Workload
@@ -40,23 +41,36 @@ class Exact:
 
 
 def measure(
-    report: Report, systems: Sequence[System], exact: Exact, kind: str, title: str, count: int, rounds: int
+    report: Report,
+    systems: Sequence[System],
+    exact: Exact,
+    kind: str,
+    title: str,
+    count: int,
+    rounds: int,
+    meters: Mapping[str, Meter] | None = None,
 ) -> None:
-    """Put rows, recall and times of one kind of query into the report.
+    """Put rows, recall and times of one kind of query into the report; where there are meters, CPU times too.
 
     Systems take turns every few queries. The first round warms up: its answers count, its times do not.
     """
     queries = exact.workload.query_set(kind, count)
     nearest = [exact.nearest(query) for query in queries]
     times: dict[str, list[float]] = defaultdict(list)
+    clients: dict[str, list[float]] = defaultdict(list)
     answers: dict[str, list[Answer]] = defaultdict(list)
+    server: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds + 1):
         for start in range(0, count, BLOCK):
             turn = (number + start // BLOCK) % len(systems)
             for system in [*systems[turn:], *systems[:turn]]:
+                before = meters[system.name].cpu() if meters else 0.0
                 found = system.search(kind, count, start, min(start + BLOCK, count))
                 if number:
                     times[system.name] += [answer.seconds for answer in found]
+                    clients[system.name] += [answer.cpu for answer in found]
+                    if meters:
+                        server[system.name].append((meters[system.name].cpu() - before) / len(found))
                 else:
                     answers[system.name] += found
     for system in systems:
@@ -71,6 +85,9 @@ def measure(
         report.put(f"{title}: recall@10", name, float(np.mean(recalls)))
         report.put(f"{title}: p50 ms", name, 1e3 * float(np.percentile(times[name], 50)))
         report.put(f"{title}: p95 ms", name, 1e3 * float(np.percentile(times[name], 95)))
+        if meters:
+            report.put(f"{title}: CPU ms of the server", name, 1e3 * float(np.median(server[name])))
+            report.put(f"{title}: CPU ms of the client", name, 1e3 * float(np.median(clients[name])))
     print(f"searched: {title}", file=sys.stderr)
 
 

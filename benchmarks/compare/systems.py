@@ -12,10 +12,11 @@ from ragschema.database.settings import Database
 
 @dataclass(frozen=True)
 class Answer:
-    """One search: how long it took, and the texts of the rows, nearest first."""
+    """One search: how long it took, the texts of the rows, nearest first, and the CPU seconds of the client."""
 
     seconds: float
     texts: list[Text]
+    cpu: float = 0.0
 
 
 @dataclass(frozen=True)

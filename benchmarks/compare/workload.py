@@ -41,11 +41,13 @@ class Query:
         embedding: Unit length.
         articles: Indexes of the documents that may answer, or None.
         title: Title of the documents that may answer, or None.
+        below: A key of the metadata, and the number that it is below in documents that may answer; or None.
     """
 
     embedding: Vector
     articles: tuple[int, ...] | None = None
     title: str | None = None
+    below: tuple[str, int] | None = None
 
 
 class Workload:
@@ -55,9 +57,13 @@ class Workload:
         documents: How many.
         seed: Same seed, same workload.
         dimension: Of the embeddings.
+        is_described: Whether documents have metadata with two numbers to filter by: ``permille`` at random, and
+            ``topic``, whose documents are near each other.
     """
 
-    def __init__(self, documents: int, seed: int = 0, dimension: int = DIMENSION) -> None:
+    def __init__(
+        self, documents: int, seed: int = 0, dimension: int = DIMENSION, is_described: bool = False
+    ) -> None:
         self.documents = documents
         self.seed = seed
         self.dimension = dimension
@@ -65,6 +71,8 @@ class Workload:
         self.chunk_counts = random.integers(8, 13, documents)
         self._topics = _directions(random, TOPICS, dimension)
         self._document_directions = _directions(random, documents, dimension)
+        self.is_described = is_described
+        self._permilles = np.random.default_rng((seed, 6)).permutation(documents) * 1000 // documents
 
     def article_id(self, document: int) -> str:
         return f"article-{document:06}"
@@ -72,6 +80,12 @@ class Workload:
     def title(self, document: int) -> str:
         """Return one of a hundred titles: each is that of one document in a hundred."""
         return f"Handbook {document * 7919 % 100}"
+
+    def metadata(self, document: int) -> dict[str, int]:
+        """Return the numbers that a document can be filtered by; none where documents are not described."""
+        if not self.is_described:
+            return {}
+        return {"permille": int(self._permilles[document]), "topic": document % TOPICS}
 
     def states(self, document: int, version: int) -> list[int]:
         """Return the state of each chunk of a document in a version; versions count from 1."""
@@ -116,13 +130,15 @@ class Workload:
         return self.vector(parse(text))
 
     def query_set(self, kind: str, count: int) -> list[Query]:
-        """Return the queries of a kind: all, hot, article or title."""
+        """Return the queries of a kind: all, hot, article or title; ``permille N`` or ``topic N``: below N."""
         if kind == "hot":
             return self.queries_near(HOT, count)
         if kind == "article":
             return self.queries_by_article(count)
         if kind == "title":
             return self.queries_by_title(count)
+        if " " in kind:
+            return self.queries_below(*kind.split(), count=count)
         return self.queries(count)
 
     def queries(self, count: int) -> list[Query]:
@@ -156,10 +172,23 @@ class Workload:
             for query in self.queries(count)
         ]
 
+    def queries_below(self, key: str, number: str, count: int) -> list[Query]:
+        """Return queries that the documents with a number below another may answer; of a topic, near such documents."""
+        below = (key, int(number))
+        if key != "topic":
+            return [Query(query.embedding, below=below) for query in self.queries(count)]
+        inside = [each for each in range(self.documents) if self.metadata(each)[key] < below[1]]
+        random = np.random.default_rng((self.seed, 7))
+        return [
+            Query(self._near(random, int(document)), below=below) for document in random.choice(inside, count)
+        ]
+
     def allows(self, query: Query, document: int) -> bool:
         """Whether a document may answer a query."""
-        return (query.articles is None or document in query.articles) and (
-            query.title is None or self.title(document) == query.title
+        return (
+            (query.articles is None or document in query.articles)
+            and (query.title is None or self.title(document) == query.title)
+            and (query.below is None or self.metadata(document)[query.below[0]] < query.below[1])
         )
 
     def _near(self, random: np.random.Generator, document: int, distance: float = 0.5) -> Vector:

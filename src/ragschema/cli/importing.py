@@ -166,6 +166,7 @@ def _show(found: Import) -> None:
         (f"{would}added", found.added, "document"),
         (f"{would}changed", found.changed, "document"),
         ("unchanged", found.unchanged, "document"),
+        (f"{would}embedded as the source has it now", found.reembedded, "chunk"),
         ("left alone, because somebody else has published or retired it", found.left_alone, "document"),
         ("deleted in the source", found.deleted, "document"),
         ("without text, left out", found.empty_chunks, "chunk"),

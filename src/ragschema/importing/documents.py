@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -37,11 +38,25 @@ class ImportedDocument(BulkDocument):
         partial: By model, the embeddings of some of the chunks: ordinals, and an array of shape ``(n, dimensions)``.
         collections: The names of the collections that it is in, each with its description, or None.
         is_deleted: Whether the source has deleted it.
+        deleted_at: Since when, where the source says it.
+        is_known: Whether an earlier run has imported it.
     """
 
     partial: Mapping[str | None, tuple[list[int], Vector]] = field(default_factory=dict)
     collections: Mapping[str, str | None] = field(default_factory=dict)
     is_deleted: bool = False
+    deleted_at: datetime | None = None
+    is_known: bool = False
+
+    def given_embeddings(self) -> Iterator[tuple[str | None, Sequence[int], Vector]]:
+        """Yield what the source has, by model: the key, None of the active one; ordinals; as many vectors."""
+        if self.embeddings is not None:
+            yield None, range(len(self.embeddings)), np.asarray(self.embeddings, np.float32)
+        for key, vectors in (self.model_embeddings or {}).items():
+            if vectors is not None:
+                yield key, range(len(vectors)), np.asarray(vectors, np.float32)
+        for key_, (ordinals, some) in self.partial.items():
+            yield key_, ordinals, some
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,7 @@ def read_documents(
                 f"Rows of the source have no article_id: {counted(len(rows), 'row')}.",
                 "Give them one in the source, or read it by a map whose query does.",
             )
-        if any(row.deleted for row in rows):
+        if _is_deleted(rows):
             tally.deleted += 1
             if skip_deleted:
                 continue
@@ -160,10 +175,15 @@ def _document(
             for row in rows
             for name, described in (_read_details(row.collections) or {}).items()
         },
-        is_deleted=any(row.deleted for row in rows),
+        is_deleted=_is_deleted(rows),
+        deleted_at=min((row.deleted_at for row in rows if row.deleted_at is not None), default=None),
         source=Origin(first.file_name, first.mime_type, first.byte_size, first.content_hash, first.language),
         **_embeddings(len(filled), places, found, models),
     )
+
+
+def _is_deleted(rows: Sequence[Row]) -> bool:
+    return any(row.deleted or row.deleted_at is not None for row in rows)
 
 
 def _shared(details: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -190,3 +190,13 @@ def find_jobs(connection: Connection, preset: Preset, schema: str) -> sql.Compos
     ).fetchone()
     table = sql.Identifier(schema, preset.jobs_table or "")
     return sql.SQL(cast(Any, preset.jobs)).format(jobs=table) if row is not None else None
+
+
+def find_beside(connection: Connection, preset: Preset, schema: str) -> tuple[str, ...]:
+    """Return the tables of a preset's library that are there, and are not read."""
+    rows = connection.execute(
+        "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = ANY (%s::text[]) AND c.relkind IN ('r', 'p') ORDER BY 1",
+        (schema, list(preset.beside)),
+    )
+    return tuple(name for (name,) in rows)

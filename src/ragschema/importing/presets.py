@@ -15,6 +15,7 @@ SOURCE_COLUMNS = {
     "created_at": "timestamptz",
     "metadata": "jsonb",
     "deleted": "boolean",
+    "deleted_at": "timestamptz",
     "document_metadata": "jsonb",
     "start_offset": "integer",
     "end_offset": "integer",
@@ -69,6 +70,7 @@ class Preset:
         embedder: What embedded the chunks, where the library has but one embedder.
         jobs: A SELECT of ``key``, ``job_type``, ``payload`` of work that is not finished; of the table `jobs_table`.
         jobs_table: The table of it, which may be missing.
+        beside: Other tables of the same library, which may be missing, and are not read.
         notes: What becomes of collections, where none is asked for.
     """
 
@@ -83,6 +85,7 @@ class Preset:
     embedder: str | None = None
     jobs: str | None = None
     jobs_table: str | None = None
+    beside: Sequence[str] = ()
     notes: Sequence[str] = ()
 
 
@@ -128,7 +131,10 @@ FROM {{table}} AS e {_WITH_METADATA}
 _LOCALRAG = """
 SELECT d.file_path AS article_id, c.content, c.embedding, ROW(c.chunk_index, c.id) AS place,
     d.file_name AS title, d.created_at,
-    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more} END AS metadata,
+    CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more}
+        || CASE WHEN c.start_index BETWEEN 0 AND c.end_index THEN '{{}}'
+            ELSE jsonb_build_object('start_index', c.start_index, 'end_index', c.end_index) END
+        END AS metadata,
     coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
     CASE WHEN c.start_index BETWEEN 0 AND c.end_index THEN c.start_index END AS start_offset,
     CASE WHEN c.start_index BETWEEN 0 AND c.end_index THEN c.end_index END AS end_offset,
@@ -146,7 +152,7 @@ SELECT d.id::text AS article_id, c.content, {embedding} AS embedding, ROW({place
     {title} AS title, {url} AS url, {created_at} AS created_at,
     CASE WHEN c.id IS NOT NULL THEN coalesce({metadata}, '{{}}'::jsonb) || {more} END AS metadata,
     coalesce({document_metadata}::jsonb, '{{}}'::jsonb) || {document_more} AS document_metadata,
-    {file_name} AS file_name, {mime_type} AS mime_type, d.deleted_at IS NOT NULL AS deleted
+    {file_name} AS file_name, {mime_type} AS mime_type, d.deleted_at IS NOT NULL AS deleted, d.deleted_at
 FROM {table} AS d LEFT JOIN {table1} AS c ON c.document_id = d.id
 """
 _RAG_MEMORY = """
@@ -222,6 +228,8 @@ _ALL = (
         embedder="multilingual-e5-base",
         jobs=_LOCALRAG_JOBS,
         jobs_table="processing_jobs",
+        beside=("chat_sessions", "chat_messages"),
+        notes=("documents are known by their file_path; the ids of documents and chunks stay behind",),
     ),
     Preset(
         "rag-corp",
@@ -239,6 +247,7 @@ _ALL = (
         },
         mapped=("id deleted_at", "id document_id content metadata embedding embedding_vector"),
         left="content updated_at",
+        notes=("the ids of chunks stay behind",),
     ),
     Preset(
         "rag-memory",
@@ -259,6 +268,7 @@ _ALL = (
         has_collections=True,
         notes=(
             "a document is in each collection that one of its chunks was in; which chunk, the metadata of events says",
+            "the ids of chunks stay behind",
         ),
     ),
 )

@@ -49,6 +49,8 @@ class Import:
         added: Documents that are new.
         changed: Documents that got another version.
         unchanged: Documents that are up to date.
+        reembedded: Chunks whose text is as it was, and whose embedding the source has changed: stored in its place. A
+            dry run counts those of unchanged documents.
         left_alone: Documents that are there with a version of somebody else, or were retired: not touched.
         deleted: Documents that the source has deleted: deleted here too, or left out.
         empty_chunks: Chunks without text: left out.
@@ -57,7 +59,7 @@ class Import:
         gone: Documents of an earlier run that the source has no more, or has deleted.
         retired: How many of them were retired.
         jobs: Unfinished jobs of the source that were enqueued.
-        no_home: Columns of the source that have no place here.
+        no_home: Columns of the source that have no place here, and tables of its library that are not read.
         notes: What became of what has another place here.
         obstacles: What an import that is not dry would be refused for.
     """
@@ -73,6 +75,7 @@ class Import:
     added: int
     changed: int
     unchanged: int
+    reembedded: int
     left_alone: int
     deleted: int
     empty_chunks: int

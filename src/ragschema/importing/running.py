@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,8 +18,9 @@ from ragschema.errors import ImportRefused
 from ragschema.importing import positions
 from ragschema.importing.documents import ImportedDocument, Models, Naming
 from ragschema.importing.preset_queries import Question
+from ragschema.importing.replacing import count_changed, replace_changed
 from ragschema.importing.reports import Dimensions, Import
-from ragschema.importing.runs import Run, Wishes, empty_obstacle, find_obstacles, refusal_of
+from ragschema.importing.runs import LOOKED_UP, Run, Wishes, empty_obstacle, find_obstacles, refusal_of
 from ragschema.importing.sessions import connected, engine_on_url, lock
 from ragschema.importing.source_jobs import enqueue, read_jobs
 from ragschema.importing.sources import Source, open_source
@@ -139,11 +141,15 @@ def _import(
 
 def _look(run: Run, models: Models) -> None:
     """Read and check everything, and change nothing."""
-    for document in run.documents(models, None):
-        try:
-            check_document(document, run.live)
-        except (ContentError, EmbeddingError) as exc:
-            run.refuse(document.article_id, exc)
+    reading = run.documents(models, None)
+    while some := list(islice(reading, LOOKED_UP)):
+        for document in some:
+            try:
+                check_document(document, run.live)
+            except (ContentError, EmbeddingError) as exc:
+                run.refuse(document.article_id, exc)
+        with run.connection.begin():
+            run.reembedded += count_changed(run.connection, run.naming.chunker, some)
 
 
 def _publish(
@@ -166,6 +172,7 @@ def _publish(
         join(connection, run.naming.chunker, documents)
         deleted_before += delete(connection, documents)
         retired += _retire(run, connection)
+        run.reembedded += replace_changed(connection, run.naming.chunker, documents)
         positions.move(connection, position, batch[-1].article_id)
 
     def done(load: BulkLoad) -> None:
@@ -248,6 +255,7 @@ def _report(
         added=run.added,
         changed=run.changed,
         unchanged=run.unchanged,
+        reembedded=run.reembedded,
         left_alone=run.left_alone,
         deleted=tally.deleted,
         empty_chunks=tally.empty_chunks,

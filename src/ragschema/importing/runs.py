@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import sqlalchemy as sa
@@ -19,7 +19,8 @@ from ragschema.words import counted
 BATCH = 5_000
 """Chunks of a transaction."""
 
-_LOOKED_UP = 500  # documents whose standing is asked at once
+LOOKED_UP = 500
+"""Documents that are asked for at once."""
 _SHOWN = 100  # refusals
 
 
@@ -63,6 +64,7 @@ class Run:
     added: int = 0
     changed: int = 0
     unchanged: int = 0
+    reembedded: int = 0
     refused: int = 0
     refusals: list[Refusal] = field(default_factory=list)
     gone: int = 0
@@ -92,7 +94,7 @@ class Run:
         reading = read_documents(
             self.source, after, models, self.naming, self.tally, skip_deleted=self.wishes.skip_deleted
         )
-        while some := list(islice(reading, _LOOKED_UP)):
+        while some := list(islice(reading, LOOKED_UP)):
             with self.connection.begin():
                 standing = read_standing(self.connection, [each.article_id for each in some])
             for document in some:
@@ -107,7 +109,7 @@ class Run:
                     self.unchanged += 1
                 else:
                     self.changed += 1
-                yield document
+                yield document if found is None else replace(document, is_known=True)
         self.pass_own(None)
 
 

@@ -21,6 +21,7 @@ from ragschema.errors import ImportRefused, UsageError
 from ragschema.importing.preset_queries import (
     Question,
     fill_in,
+    find_beside,
     find_jobs,
     find_no_home,
     find_tables,
@@ -47,6 +48,7 @@ class Row(NamedTuple):
     created_at: datetime | None
     metadata: str | None
     deleted: bool | None
+    deleted_at: datetime | None
     document_metadata: str | None
     start_offset: int | None
     end_offset: int | None
@@ -72,7 +74,7 @@ class Source:
         dimensions: Of its embeddings, where their column says it.
         extension: The schema of pgvector there.
         jobs: The query of its unfinished jobs.
-        no_home: Columns that have no place here.
+        no_home: Columns, and tables beside those that are read, which have no place here.
     """
 
     connection: Connection
@@ -136,7 +138,7 @@ class Source:
         if name not in self.columns:
             return sql.SQL(cast(Any, f"NULL::{SOURCE_COLUMNS[name]}"))
         column = sql.Identifier("source", name)
-        if name == "created_at":
+        if name in ("created_at", "deleted_at"):
             return sql.SQL("CASE WHEN isfinite({0}) THEN {0}::timestamptz END").format(column)
         if name == "embedding":
             return column
@@ -184,7 +186,7 @@ def _describe(connection: Connection, options: Options, question: Question) -> S
         schema, names, tables = find_tables(connection, question)
         columns = [tables[name] for name in names]
         query = fill_in(question, schema, names, columns)
-        no_home = find_no_home(preset, names, columns)
+        no_home = find_no_home(preset, names, columns) + find_beside(connection, preset, schema)
         jobs = find_jobs(connection, preset, schema)
     else:
         query = sql.SQL(cast(Any, preset.query)).format()

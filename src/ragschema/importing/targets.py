@@ -14,7 +14,7 @@ from ragschema.collections import add_documents, create_collection
 from ragschema.database.server import Connection
 from ragschema.importing.documents import ImportedDocument, Models
 from ragschema.models import Collection
-from ragschema.publishing.deleting import delete_documents
+from ragschema.publishing.deleting import delete_documents_since
 from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.pending import store_embeddings
 
@@ -138,9 +138,9 @@ def join(connection: sa.Connection, chunker: str, documents: Sequence[ImportedDo
 
 
 def delete(connection: sa.Connection, documents: Sequence[ImportedDocument]) -> int:
-    """Delete the documents that the source has deleted; return how many of them were deleted here before."""
-    article_ids = [document.article_id for document in documents if document.is_deleted]
-    return delete_documents(connection, article_ids).already if article_ids else 0
+    """Delete the documents that the source has deleted, since when it says; return how many were deleted before."""
+    since = {document.article_id: document.deleted_at for document in documents if document.is_deleted}
+    return delete_documents_since(connection, since).already if since else 0
 
 
 def _fill(connection: sa.Connection, chunker: str, document: ImportedDocument) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,11 +88,21 @@ def delete_documents(session: Executor, article_ids: Collection[str]) -> Deletio
     Locks their rows until it ends. Right without the database's triggers. What no document has is in the result.
     """
     ids = several("article_ids", article_ids, PublishingError, each=str)
+    return delete_documents_since(session, dict.fromkeys(ids))
+
+
+def delete_documents_since(session: Executor, since: Mapping[str, datetime | None]) -> Deletion:
+    """Delete documents as `delete_documents` does, each since a time that is known elsewhere.
+
+    Args:
+        session: A session or connection.
+        since: By article id, the time, with its zone; None, and a time that is still to come: from now on.
+    """
     check_atomic(session, "delete_documents")
-    found = lock_documents(session, ids)
+    found = lock_documents(session, list(since))
     already = sum(row.deleted_at is not None for row in found)
-    chunks = hide_documents(session, [row.id for row in found]) if found else 0
-    return Deletion(len(found) - already, chunks, already, find_unknown(ids, found))
+    chunks = hide_documents(session, {row.id: since[row.article_id] for row in found}) if found else 0
+    return Deletion(len(found) - already, chunks, already, find_unknown(list(since), found))
 
 
 def undelete_document(session: Executor, article_id: str) -> UndeletedDocument:
@@ -118,7 +128,7 @@ def undelete_document(session: Executor, article_id: str) -> UndeletedDocument:
 
 
 def undelete_documents(session: Executor, article_ids: Collection[str]) -> Undeletion:
-    """Let search find deleted documents again as `undelete_document` does, all in two statements.
+    """Let search find deleted documents again as `undelete_document` does, all in three statements.
 
     In the caller's transaction; locks their rows until it ends. Right without the database's triggers. What no
     document has is in the result.

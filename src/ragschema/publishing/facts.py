@@ -47,17 +47,19 @@ class FactChanges:
         return bool(self.changed or self.copies)
 
 
-def planned_changes(plan: VersionPlan, rows: Mapping[str, Any], *, undeleted: bool) -> FactChanges:
+def planned_changes(
+    plan: VersionPlan, rows: Mapping[str, Any], hidden: Sequence[UUID], *, undeleted: bool
+) -> FactChanges:
     """Return what the publication of a plan changes.
 
     Args:
         plan: What was written.
         rows: Of it, by `version_rows`.
+        hidden: Chunks that are current no more.
         undeleted: Whether none of the document's chunks was current before.
     """
-    marked = zip(rows["marked_ids"], rows["marked_current"], strict=True)
-    changed = [chunk_id for chunk_id, is_current in marked if not is_current]
     written = {*rows["new_ordinals"]}
+    changed = [*hidden]
     changed += [
         place.chunk_id
         for place in plan.places

@@ -49,6 +49,8 @@ def store_embeddings(
     chunk_ids: Sequence[UUID],
     embeddings: Sequence[EmbeddingLike] | NDArray[Any],
     model: str | EmbeddingModel | None = None,
+    *,
+    replace: bool = False,
 ) -> StoredEmbeddings:
     """Store the embeddings of chunks that wait for theirs, in two statements of the caller's transaction.
 
@@ -62,6 +64,8 @@ def store_embeddings(
         embeddings: Theirs, in the same order, each of shape ``(dimension,)``.
         model: The model that embedded them: its key, or the model itself; the active one by default. Name it where
             another one may become active meanwhile.
+        replace: Whether to store also what a chunk has already, in place of it: where the model embeds the same text
+            otherwise than it did. A row that is written costs its place in the index, also if it says the same.
 
     Raises:
         EmbeddingError: There are not as many embeddings as chunks, or no such model is live. Nothing was stored.
@@ -96,7 +100,9 @@ def store_embeddings(
             else (_STORE_OF_MODEL, {"embeddings": HalfVectors(half_oid, [vectors]), "model_id": target.id})
         )
         try:
-            rows = connection_of(session).execute(statement, {"ids": order, **parameters})
+            rows = connection_of(session).execute(
+                statement, {"ids": order, "replaces": replace, **parameters}
+            )
         except DBAPIError as exc:
             if not has_no_partition(exc):
                 raise
@@ -148,16 +154,16 @@ WITH given AS MATERIALIZED (
         AS embedding
     FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS n (id, place)
 ), found AS MATERIALIZED (
-    SELECT c.id, c.embedding IS NULL AS waits FROM rag_chunks c
+    SELECT c.id, c.embedding IS NULL OR CAST(:replaces AS boolean) AS is_written FROM rag_chunks c
     WHERE c.id = ANY(CAST(:ids AS uuid[]))
     AND NOT EXISTS (SELECT FROM rag_embedding_models WHERE id = 1 AND state = 'retired')  -- since it was looked up
     ORDER BY c.id FOR NO KEY UPDATE
 ), stored AS (
     UPDATE rag_chunks c SET embedding = given.embedding, embedding_error = NULL
-    FROM given JOIN found ON found.id = given.id AND found.waits
+    FROM given JOIN found ON found.id = given.id AND found.is_written
     WHERE c.id = given.id AND c.id = ANY(CAST(:ids AS uuid[]))
 )
-SELECT id, CASE WHEN waits THEN 'stored' ELSE 'kept' END AS fate FROM found
+SELECT id, CASE WHEN is_written THEN 'stored' ELSE 'kept' END AS fate FROM found
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
 _SKIP = sa.text("""
 WITH found AS MATERIALIZED (
@@ -183,7 +189,7 @@ _STORE_OF_MODEL = sa.text(f"""
     FROM unnest(CAST(:ids AS uuid[]), :embeddings) AS n (id, embedding) JOIN found ON found.id = n.id
     ORDER BY found.id
     ON CONFLICT (chunk_id, model_id) DO UPDATE SET embedding = excluded.embedding, embedding_error = NULL
-    WHERE e.embedding IS NULL
+    WHERE e.embedding IS NULL OR CAST(:replaces AS boolean)
     RETURNING e.chunk_id
 ), fates AS (
     SELECT chunk_id AS id, 3 AS fate FROM stored

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -13,8 +14,9 @@ from ragschema.publishing.writing_statements import APART, APART_LOCATED, WRITE,
 
 def write_version(
     connection: sa.Connection, rows: Mapping[str, Any], *, is_located: bool
-) -> tuple[int, int] | None:
-    """Write a version; return its number, and how many rows have the embedding now that they waited for.
+) -> tuple[int, int, Sequence[UUID]] | None:
+    """Write a version; return its number, and how many rows have the embedding now that they waited
+    for, and the chunks that it hides.
 
     None: rows that it reuses are gone, a model that it embeds by is, or a version was added to it. Nothing was written.
 
@@ -26,16 +28,18 @@ def write_version(
     if is_on_citus(connection):
         return _write_apart(connection, rows, APART_LOCATED if is_located else APART)
     written = connection.execute(WRITE_LOCATED if is_located else WRITE, rows).one_or_none()
-    return None if written is None else (written.version_number, written.embedded)
+    return None if written is None else (written.version_number, written.embedded, written.hidden)
 
 
 def _write_apart(
     connection: sa.Connection, rows: Mapping[str, Any], statements: Apart
-) -> tuple[int, int] | None:
+) -> tuple[int, int, Sequence[UUID]] | None:
     version = connection.execute(statements.version, rows).one_or_none()
     if version is None:
         return None
-    connection.execute(statements.hide, rows)  # before there are new ones, which it would hide too
+    hidden = (
+        connection.execute(statements.hide, rows).scalars().all()
+    )  # before there are new ones, which it would hide too
     if rows["new_ids"]:
         connection.execute(statements.chunks, rows)
     if rows["marked_ids"]:
@@ -43,4 +47,4 @@ def _write_apart(
     filled = connection.execute(statements.fill, rows).all() if rows["filled_ids"] else ()
     if rows["event_ids"]:
         connection.execute(statements.events, rows)
-    return version.version_number, sum(bool(row.late) for row in filled)
+    return version.version_number, sum(bool(row.late) for row in filled), hidden

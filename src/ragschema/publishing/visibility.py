@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -28,12 +29,17 @@ def show_version(session: Executor, document_id: UUID, version_id: UUID, text_co
     return shown, len(changed) - shown
 
 
-def hide_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
-    """Say of documents, which are locked, that they are deleted from now on; return how many chunks were hidden.
+def hide_documents(session: Executor, since: Mapping[UUID, datetime | None]) -> int:
+    """Say of documents, which are locked, that they are deleted; return how many chunks were hidden.
 
     One that was deleted before keeps its time. The facts that these chunks mention follow.
+
+    Args:
+        session: A session or connection.
+        since: By document, since when it is deleted; None, and a time that is still to come: from now on.
     """
-    hidden = _execute(session, _HIDE, {"document_ids": list(document_ids)}).scalars().all()
+    parameters = {"document_ids": [*since], "since": [*since.values()]}
+    hidden = _execute(session, _HIDE, parameters).scalars().all()
     settle_facts(session, [FactChanges(hidden)])
     return len(hidden)
 
@@ -41,11 +47,12 @@ def hide_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
 def show_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
     """Say of documents, which are locked, that they are not deleted; return how many chunks were shown.
 
-    Of each exactly the chunks of its current version are current then.
+    Of each exactly the chunks of its current version are current then. The facts that these chunks mention follow.
     """
     parameters = {"document_ids": list(document_ids)}
-    changed = _execute(session, _SHOW_DOCUMENTS, parameters).scalars().all()
-    return changed.count(True)
+    changed = _execute(session, _SHOW_DOCUMENTS, parameters).all()
+    settle_facts(session, [FactChanges([row.id for row in changed])])
+    return sum(row.is_current for row in changed)
 
 
 def _execute(session: Executor, statement: sa.TextClause, parameters: dict[str, Any]) -> sa.CursorResult[Any]:
@@ -99,8 +106,9 @@ RETURNING c.id, c.is_current
 # Chunks are locked in the order of their ids, as workers lock those that they store embeddings of.
 _HIDE = sa.text(f"""
 WITH marked AS (
-    UPDATE rag_documents SET deleted_at = now(), updated_at = now()
-    WHERE id = ANY(CAST(:document_ids AS uuid[])) AND deleted_at IS NULL
+    UPDATE rag_documents d SET deleted_at = least(n.since, now()), updated_at = now()
+    FROM unnest(CAST(:document_ids AS uuid[]), CAST(:since AS timestamptz[])) AS n (id, since)
+    WHERE d.id = n.id AND d.id = ANY(CAST(:document_ids AS uuid[])) AND d.deleted_at IS NULL
 ), written AS MATERIALIZED (
     SELECT c.id
     FROM unnest((SELECT CAST(:document_ids AS uuid[]))) AS d (id)
@@ -144,8 +152,9 @@ SET is_current = NOT c.is_current,
     text_config = CASE WHEN c.is_current THEN c.text_config ELSE wrong.text_config END
 FROM wrong
 WHERE c.id = wrong.id AND c.id = ANY(ARRAY(
-    SELECT c.id FROM rag_chunks c WHERE c.id = ANY(ARRAY(SELECT id FROM wrong)) ORDER BY c.id FOR UPDATE
+    SELECT c.id FROM rag_chunks c
+    WHERE c.id = ANY(ARRAY(SELECT id FROM wrong)){_WORD} ORDER BY c.id FOR UPDATE
 ))
-RETURNING c.is_current
+RETURNING c.id, c.is_current
 """)
 _UNMARK = sa.text("UPDATE rag_documents SET deleted_at = NULL, updated_at = now() WHERE id = :document_id")

@@ -26,7 +26,7 @@ from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.version_rows import embedding_rows, location_rows, version_rows
 from ragschema.publishing.version_writing import write_version
 from ragschema.publishing.visibility import show_version, unmark_deleted
-from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, FILL
+from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, EXCUSE, FILL
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
 
@@ -188,14 +188,16 @@ def _publish(
     written = write_version(connection_of(session), described | rows, is_located=is_located)
     if written is None:
         raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
-    number, embedded = written
+    number, embedded, hidden = written
+    if embedded:
+        connection_of(session).execute(EXCUSE, {"ids": rows["filled_ids"]})
     embedded += _embed(session, plan, of_models)
     _count_tokens(session, plan)
     has_facts = point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
     published = _published(
         plan, version_id, document.id, number, is_new=True, embedded=embedded, undeleted=undeleted
     )
-    return published, planned_changes(plan, rows, undeleted=undeleted) if has_facts else FactChanges()
+    return published, planned_changes(plan, rows, hidden, undeleted=undeleted) if has_facts else FactChanges()
 
 
 def _fill(session: Executor, rows: Mapping[str, Any]) -> int:

@@ -71,6 +71,7 @@ WHERE c.id = ANY(ARRAY(
     SELECT c.id FROM {_VERSIONS} h CROSS JOIN {_CHUNKS} c WHERE c.is_current
     EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
 ))
+RETURNING c.id
 """
 # Not with the next: to assign an embedding, even its own, is to write it anew.
 _MARK = """
@@ -106,7 +107,7 @@ _WRITE = f"""
 WITH v AS (INSERT INTO rag_document_versions ({_VERSION_COLUMNS}) {_VERSION} {_ONCE}),
 chunks AS (INSERT INTO rag_chunks ({_CHUNK_COLUMNS}) {_NEW_CHUNKS}),
 hidden AS ({_HIDE}), marked AS ({_MARK}), filled AS ({_FILL_IN}), events AS ({_ADD_EVENTS})
-SELECT version_number, (SELECT count(*) FROM filled WHERE late) FROM v
+SELECT version_number, (SELECT count(*) FROM filled WHERE late), ARRAY(SELECT id FROM hidden) FROM v
 """
 _NO_MOMENT = {"moment": "", "moment_column": ""}
 _MOMENT = {"moment": ", now()", "moment_column": ", created_at"}
@@ -140,6 +141,7 @@ WRITE, WRITE_LOCATED = (
         ),
         "version_number",
         "embedded",
+        "hidden",
     )
     for located in (_UNLOCATED, _LOCATED)
 )
@@ -157,7 +159,7 @@ class Apart:
 
     version: sa.TextualSelect
     chunks: sa.TextClause
-    hide: sa.TextClause
+    hide: sa.TextualSelect
     mark: sa.TextClause
     fill: sa.TextualSelect
     events: sa.TextClause
@@ -181,7 +183,7 @@ def _apart(located: dict[str, str]) -> Apart:
     return Apart(
         named(statement(version), "id", "version_number"),
         statement(chunks),
-        statement(f"WITH {_OF_VERSION} {_HIDE}"),
+        named(statement(f"WITH {_OF_VERSION} {_HIDE}"), "id"),
         statement(f"WITH {_OF_VERSION} {_MARK}"),
         named(statement(f"WITH {_OF_VERSION} {_FILL_IN}"), "late"),
         statement(f"WITH {_OF_VERSION} {_ADD_EVENTS}"),
@@ -189,13 +191,18 @@ def _apart(located: dict[str, str]) -> Apart:
 
 
 APART, APART_LOCATED = _apart(_UNLOCATED), _apart(_LOCATED)
+# A reason why a chunk has no embedding goes when one comes: too seldom for the statement that writes every version.
+EXCUSE = sa.text("""
+UPDATE rag_chunks SET embedding_error = NULL
+WHERE id = ANY(CAST(:ids AS uuid[])) AND embedding IS NOT NULL AND embedding_error IS NOT NULL
+""")
 COUNT_TOKENS = sa.text("""
 UPDATE rag_chunks c SET token_count = n.token_count
 FROM unnest(CAST(:ids AS uuid[]), CAST(:token_counts AS integer[])) AS n (id, token_count)
 WHERE c.id = n.id AND c.id = ANY(CAST(:ids AS uuid[])) AND c.token_count IS NULL
 """)
 FILL = sa.text(f"""
-UPDATE rag_chunks c SET embedding = x.embedding
+UPDATE rag_chunks c SET embedding = x.embedding, embedding_error = NULL
 FROM (
     SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding
     FROM unnest(
