@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
@@ -93,7 +93,7 @@ def publish_places_metadata_and_source(session: Session, options: Options) -> No
         ChunkText("b", start=2, end=3),
     ]
     said: dict[str, Any] = {"metadata": {"lang": "nl"}, "source": Source("a.pdf", "application/pdf", 3)}
-    plan = make_plan(session, "placed", texts, **said)
+    plan = make_plan(session, "placed", cast(Any, texts), **said)
     publish(session, plan, [embed("a"), embed("b")])
     session.commit()
     hit = session.execute(nearest_chunks(embed("a"), metadata={"lang": "nl"}, limit=1)).one()
