@@ -474,6 +474,7 @@ TEXTS = {
     "version_diff",
     "chunk_history",
     "pending_embeddings",
+    "local_search",
 }
 
 

@@ -33,7 +33,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 IN_ORDER = (
     *("ingest.md", "search.md", "roll-back.md", "prune.md", "delete.md", "chat.md", "facts.md"),
-    *("collections.md", "bulk-load.md", "moving-in.md"),
+    *("graph.md", "collections.md", "bulk-load.md", "moving-in.md"),
 )
 ROWS = """
 INSERT INTO rag_documents (article_id) VALUES ('a');

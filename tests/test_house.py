@@ -16,8 +16,8 @@ importing
 embedding_models index_health tenants
 migrations
 aio
-collections
-chat graph publishing queries
+collections graph
+chat publishing queries
 planning
 state
 jobs

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 import ragschema
-from ragschema import chat, embedding_models, jobs, migrations, publishing, queries
+from ragschema import chat, embedding_models, graph, jobs, migrations, publishing, queries
 from ragschema import collections as collections_of_documents
 from ragschema.errors import RagSchemaError
 from ragschema.publishing import BulkDocument, VersionPlan
@@ -85,6 +85,13 @@ OTHERS: dict[str, Any] = {
     "new_version_id": UUID(int=2),
     "collection_id": UUID(int=1),
     "keep": 1,
+    "a": UUID(int=1),
+    "b": UUID(int=2),
+    "ids": [UUID(int=1)],
+    "chunk_id": UUID(int=1),
+    "extractor_version": "x",
+    "entities": [],
+    "relations": [],
     "lease": timedelta(minutes=1),
 }
 
@@ -92,7 +99,7 @@ OTHERS: dict[str, Any] = {
 def find_arguments() -> Iterator[Any]:
     """Yield the function, name and type of each public argument that takes several values, dataclasses' fields too."""
     seen = set()
-    rooms = (chat, collections_of_documents, embedding_models, jobs, publishing, queries, migrations)
+    rooms = (chat, collections_of_documents, embedding_models, graph, jobs, publishing, queries, migrations)
     for module in (ragschema, *rooms):
         for name in module.__all__:
             function = getattr(module, name)

@@ -30,7 +30,9 @@ from ragschema.embedding_models import (
     Recall,
     Switch,
 )
+from ragschema.graph import BrokenFact, GraphStats
 from ragschema.importing import Import
+from ragschema.importing.neo4j import GraphExport, GraphImport
 from ragschema.index_health import IndexHealth, Maintenance, Rebuild
 from ragschema.jobs import Schedule, TypeStats
 from ragschema.jobs.reports import ListedJob
@@ -120,6 +122,10 @@ DOCUMENTS: dict[str, Any] = {
     "index rebuild": Rebuild,
     "index maintain": Maintenance,
     "grants": Grants,
+    "graph import": GraphImport,
+    "graph export": GraphExport,
+    "graph stats": GraphStats,
+    "graph verify": _object("BrokenGraph", broken=list[BrokenFact]),
     "collections list": _object("Collections", collections=list[CollectionRecord]),
     "collections create": CollectionRecord,
     "collections update": CollectionRecord,

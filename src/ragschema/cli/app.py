@@ -14,6 +14,7 @@ from ragschema.cli import (  # noqa: F401  they fill migrate.app
     db,
     documents,
     grants,
+    graph,
     index,
     inspect,
     jobs,
@@ -34,7 +35,7 @@ app = typer.Typer(
     name="rag",
     help="The PostgreSQL schema of a RAG system: migrate it, look at it, try it without a server, run its queue,"
     " change its embedding models, keep its vector indexes good, delete documents, prune conversations, divide the"
-    " corpus, make tenants, grant rights.",
+    " corpus, keep a graph, make tenants, grant rights.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     cls=Group,
@@ -54,6 +55,7 @@ show_alike(
     chat.app,
     collections.app,
     tenants.app,
+    graph.app,
 )
 app.command("import", cls=Command, epilog=EXIT_CODES)(import_)
 app.add_typer(migrate.app, name="migrate", epilog=EXIT_CODES)
@@ -65,6 +67,7 @@ app.add_typer(documents.app, name="documents", epilog=EXIT_CODES)
 app.add_typer(chat.app, name="chat", epilog=EXIT_CODES)
 app.add_typer(collections.app, name="collections", epilog=EXIT_CODES)
 app.add_typer(tenants.app, name="tenants", epilog=EXIT_CODES)
+app.add_typer(graph.app, name="graph", epilog=EXIT_CODES)
 app.command("grants", cls=Command, epilog=EXIT_CODES)(grants.grants)
 
 

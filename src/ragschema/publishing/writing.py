@@ -178,7 +178,7 @@ def _publish(
         "url": plan.url,
         "text_config": document.text_config,
         "metadata": plan.metadata,
-        "base_version_id": plan.base_version_id,
+        "base_id": plan.base_version_id,
         "has_source": plan.source is not None,
         **vars(plan.source or NO_SOURCE),
     }

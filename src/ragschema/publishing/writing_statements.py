@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ragschema.embeddings.column_type import EmbeddingArray
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.publishing.live_models import GONE_MODELS
-from ragschema.schema.index_reads import rows_of
+from ragschema.schema.index_reads import is_one
 from ragschema.sql.shortening import named, short
 
 _GIVEN = (
@@ -19,8 +19,6 @@ _GIVEN = (
 # Row by row, by its key, as the rows to update are found by the array of their ids besides the join: a join alone
 # reads all chunks where averages let many be expected.
 _KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
-_VERSIONS = rows_of("rag_document_versions", "document_id", ":document_id", "id")
-_CHUNKS = rows_of("rag_chunks", "version_id", "h.id", "id, is_current")
 _SOURCE = [
     f"coalesce(CAST(:{name} AS {kind}), its.{name})"
     for name, kind in (
@@ -33,7 +31,7 @@ _SOURCE = [
 ]
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
 # pointed at the version in a statement after it, or its triggers would look at each version twice. It hides whatever
-# the document shows and the new version does not list: somebody may have added to the version before since the plan.
+# is of the version before and the new one does not list: somebody may have added to that since the plan.
 _VERSION_COLUMNS = (
     "id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,"
     " file_name, mime_type, byte_size, content_hash, language{moment_column}"
@@ -45,7 +43,7 @@ SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
     CAST(:title AS text), CAST(:url AS text),
     coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
     {", ".join(_SOURCE)}{{moment}}
-FROM (SELECT) one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_version_id AS uuid)
+FROM (SELECT) one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_id AS uuid)
 LEFT JOIN LATERAL (
     SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
 ) its ON true
@@ -67,8 +65,9 @@ FROM v, unnest(
 """
 _HIDE = f"""
 UPDATE rag_chunks c SET is_current = false FROM v
-WHERE c.id = ANY(ARRAY(
-    SELECT c.id FROM {_VERSIONS} h CROSS JOIN {_CHUNKS} c WHERE c.is_current
+WHERE c.is_current AND c.id = ANY(ARRAY(
+    SELECT chunk_id FROM rag_chunk_events WHERE {is_one("version_id", ":base_id")}
+    UNION SELECT id FROM rag_chunks WHERE {is_one("version_id", ":base_id")}
     EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
 ))
 RETURNING c.id
