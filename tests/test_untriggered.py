@@ -42,14 +42,16 @@ def test_each_step_leaves_the_data_right(engine: sa.Engine, database: Database, 
 
 
 def test_writers_of_one_document_leave_it_right(engine: sa.Engine, database: Database) -> None:
-    """Four at a time publish, activate, delete and undelete it; each is refused, or leaves what search is to find."""
+    """Four at a time publish, activate, delete and undelete it, each until it was not refused three times."""
     with Session(engine) as session, session.begin():
         publish_texts(session, "contended", ["a", "b"])
 
     def write(number: int) -> int:
         done = 0
         with Session(engine) as session:
-            for turn in range(6):
+            for turn in range(1_000):
+                if done == 3:
+                    break
                 try:
                     with session.begin():
                         if number == 3:
@@ -65,7 +67,7 @@ def test_writers_of_one_document_leave_it_right(engine: sa.Engine, database: Dat
         return done
 
     with ThreadPoolExecutor(4) as threads:
-        assert min(threads.map(write, range(4))) >= 1
+        assert [*threads.map(write, range(4))] == [3, 3, 3, 3]
     with Session(engine) as session:
         assert_consistent(session)
     assert migrations.verify_data(database) == []
