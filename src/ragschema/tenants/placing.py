@@ -96,10 +96,7 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
     with _placing(name, database) as at:
         connection, schema = at.connection, at.schemas.target
         if (place := find_place(connection, schema)) is not None:
-            raise TenantRefused(
-                f"The tenant {schema} is on the node {_said(place)} already.",
-                f"Nothing was changed. `rag tenants move {schema} HOST:PORT` takes it to another.",
-            )
+            raise _there_already(schema, _said(place))
         found = connection.execute(_TRIGGERS, (schema,)).fetchall()
         _refuse_strangers(schema, [name for name, _ in found if not name.startswith("rag_")])
         triggers = tuple(name for name, _ in found)
@@ -184,9 +181,16 @@ def _refuse_strangers(schema: str, names: Sequence[str]) -> None:
         )
 
 
+def _there_already(schema: str, node: str) -> TenantRefused:
+    return TenantRefused(
+        f"The tenant {schema} is on the node {node} already.",
+        f"Nothing was changed. `rag tenants move {schema} HOST:PORT` takes it to another.",
+    )
+
+
 def _refuse_move(connection: Connection, schema: str, before: str, after: str, nodes: Sequence[str]) -> None:
     if after == before:
-        raise TenantRefused(f"The tenant {schema} is on the node {after} already.", "Nothing was changed.")
+        raise _there_already(schema, after)
     if after not in nodes:
         raise TenantRefused(
             f"The cluster has no node {after} that takes tenants.", f"Name one of: {', '.join(nodes)}."
