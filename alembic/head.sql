@@ -1,7 +1,7 @@
 -- What all revisions leave in an empty schema. Run it with a search_path of that schema, then pgvector's.
 -- Written by: uv run rag migrate freeze
--- Head: 20261128170110
--- Of: sha256:6219b0195d8c773756dc24b74eee3579788ce1fe6bf1fd734e4bfa726ad59570
+-- Head: 20261128180010
+-- Of: sha256:ca9e927f88b838cde6c3ab7d7c57d22454ed6a629a631ec35a090fc26b96d63c
 --
 CREATE TYPE chunk_event_type AS ENUM (
     'added',
@@ -831,7 +831,11 @@ DECLARE
   enqueued_at timestamptz := clock_timestamp();
   notifying text := current_setting('rag_jobs.notify', true);
   due_types text[];
-  ids uuid[];
+  ids uuid[] := '{}';
+  given record;
+  before_type text;
+  before_key text;
+  put record;
 BEGIN
   IF 2000 < (
     SELECT max(octet_length(term)) FROM pg_catalog.unnest(pg_catalog.array_cat(job_types, dedupe_keys)) AS term
@@ -840,50 +844,94 @@ BEGIN
       USING ERRCODE = 'string_data_right_truncation', HINT = 'Let it be a name or a hash; the rest is payload.';
   END IF;
   PERFORM set_config('rag_jobs.notify', 'off', true);  -- the trigger notifies for those who do not call this
-  WITH given AS MATERIALIZED (
-    SELECT gen_random_uuid() AS new_id, g.*
-    FROM unnest(
-      rag_jobs_enqueue_many.job_types, rag_jobs_enqueue_many.payloads, rag_jobs_enqueue_many.priorities,
-      rag_jobs_enqueue_many.run_ats, rag_jobs_enqueue_many.max_attempts, rag_jobs_enqueue_many.dedupe_keys
-    ) WITH ORDINALITY AS g (job_type, payload, priority, run_at, max_attempts, dedupe_key, place)
-  ), last AS (
-    SELECT * FROM given WHERE dedupe_key IS NULL
-    UNION ALL (
-      SELECT DISTINCT ON (job_type, dedupe_key) * FROM given WHERE dedupe_key IS NOT NULL
-      ORDER BY job_type, dedupe_key, place DESC
+  IF current_setting('citus.version', true) IS NULL THEN
+    WITH given AS MATERIALIZED (
+      SELECT gen_random_uuid() AS new_id, g.*
+      FROM unnest(
+        rag_jobs_enqueue_many.job_types, rag_jobs_enqueue_many.payloads, rag_jobs_enqueue_many.priorities,
+        rag_jobs_enqueue_many.run_ats, rag_jobs_enqueue_many.max_attempts, rag_jobs_enqueue_many.dedupe_keys
+      ) WITH ORDINALITY AS g (job_type, payload, priority, run_at, max_attempts, dedupe_key, place)
+    ), last AS (
+      SELECT * FROM given WHERE dedupe_key IS NULL
+      UNION ALL (
+        SELECT DISTINCT ON (job_type, dedupe_key) * FROM given WHERE dedupe_key IS NOT NULL
+        ORDER BY job_type, dedupe_key, place DESC
+      )
+    ), put AS (
+      INSERT INTO rag_jobs AS j
+        (id, job_type, payload, priority, run_at, max_attempts, dedupe_key, created_at, updated_at)
+      SELECT new_id, job_type, payload, coalesce(priority, 0), coalesce(run_at, enqueued_at),
+        coalesce(max_attempts, 10), dedupe_key, enqueued_at, enqueued_at
+      FROM last
+      ON CONFLICT (job_type, dedupe_key)
+      WHERE dedupe_key IS NOT NULL AND status OPERATOR(pg_catalog.=) ANY ('{new,processing}')
+      DO UPDATE SET
+        payload = excluded.payload,
+        priority = excluded.priority,
+        -- no time given: keeps its place
+        run_at = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' AND excluded.run_at = excluded.updated_at
+          THEN least(j.run_at, excluded.run_at) ELSE excluded.run_at END,
+        max_attempts = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN excluded.max_attempts
+          ELSE greatest(excluded.max_attempts, j.attempts - j.attempts_before) END,
+        attempts_before = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN j.attempts ELSE j.attempts_before END,
+        progress = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.progress END,
+        error_message = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.error_message END,
+        enqueued_again = j.status OPERATOR(pg_catalog.=) 'processing',
+        updated_at = excluded.updated_at
+      RETURNING j.id, j.job_type, j.dedupe_key,
+        j.status OPERATOR(pg_catalog.=) 'new' AND j.run_at <= enqueued_at AS is_due
     )
-  ), put AS (
-    INSERT INTO rag_jobs AS j
-      (id, job_type, payload, priority, run_at, max_attempts, dedupe_key, created_at, updated_at)
-    SELECT new_id, job_type, payload, coalesce(priority, 0), coalesce(run_at, enqueued_at),
-      coalesce(max_attempts, 10), dedupe_key, enqueued_at, enqueued_at
-    FROM last
-    ON CONFLICT (job_type, dedupe_key)
-    WHERE dedupe_key IS NOT NULL AND status OPERATOR(pg_catalog.=) ANY ('{new,processing}')
-    DO UPDATE SET
-      payload = excluded.payload,
-      priority = excluded.priority,
-      -- no time given: keeps its place
-      run_at = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' AND excluded.run_at = excluded.updated_at
-        THEN least(j.run_at, excluded.run_at) ELSE excluded.run_at END,
-      max_attempts = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN excluded.max_attempts
-        ELSE greatest(excluded.max_attempts, j.attempts - j.attempts_before) END,
-      attempts_before = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN j.attempts ELSE j.attempts_before END,
-      progress = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.progress END,
-      error_message = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.error_message END,
-      enqueued_again = j.status OPERATOR(pg_catalog.=) 'processing',
-      updated_at = excluded.updated_at
-    RETURNING j.id, j.job_type, j.dedupe_key,
-      j.status OPERATOR(pg_catalog.=) 'new' AND j.run_at <= enqueued_at AS is_due
-  )
-  SELECT
-    ARRAY(
-      SELECT coalesce(p.id, g.new_id) FROM given g
-      LEFT JOIN put p ON p.job_type = g.job_type AND p.dedupe_key = g.dedupe_key
-      ORDER BY g.place
-    ),
-    ARRAY(SELECT DISTINCT job_type FROM put WHERE is_due)
-  INTO ids, due_types;
+    SELECT
+      ARRAY(
+        SELECT coalesce(p.id, g.new_id) FROM given g
+        LEFT JOIN put p ON p.job_type = g.job_type AND p.dedupe_key = g.dedupe_key
+        ORDER BY g.place
+      ),
+      ARRAY(SELECT DISTINCT job_type FROM put WHERE is_due)
+    INTO ids, due_types;
+  ELSE
+    FOR given IN
+      SELECT g.job_type, g.payload, g.priority, g.run_at, g.max_attempts, g.dedupe_key, g.place::integer AS place
+      FROM unnest(
+        rag_jobs_enqueue_many.job_types, rag_jobs_enqueue_many.payloads, rag_jobs_enqueue_many.priorities,
+        rag_jobs_enqueue_many.run_ats, rag_jobs_enqueue_many.max_attempts, rag_jobs_enqueue_many.dedupe_keys
+      ) WITH ORDINALITY AS g (job_type, payload, priority, run_at, max_attempts, dedupe_key, place)
+      ORDER BY g.job_type, g.dedupe_key, g.place DESC
+    LOOP
+      IF given.dedupe_key IS NULL OR given.job_type IS DISTINCT FROM before_type
+        OR given.dedupe_key IS DISTINCT FROM before_key
+      THEN
+        INSERT INTO rag_jobs AS j
+          (job_type, payload, priority, run_at, max_attempts, dedupe_key, created_at, updated_at)
+        VALUES (
+          given.job_type, given.payload, coalesce(given.priority, 0), coalesce(given.run_at, enqueued_at),
+          coalesce(given.max_attempts, 10), given.dedupe_key, enqueued_at, enqueued_at
+        )
+        ON CONFLICT (job_type, dedupe_key)
+        WHERE dedupe_key IS NOT NULL AND status OPERATOR(pg_catalog.=) ANY ('{new,processing}')
+        DO UPDATE SET
+          payload = excluded.payload,
+          priority = excluded.priority,
+          -- no time given: keeps its place
+          run_at = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' AND excluded.run_at = excluded.updated_at
+            THEN least(j.run_at, excluded.run_at) ELSE excluded.run_at END,
+          max_attempts = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN excluded.max_attempts
+            ELSE greatest(excluded.max_attempts, j.attempts - j.attempts_before) END,
+          attempts_before = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN j.attempts ELSE j.attempts_before END,
+          progress = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.progress END,
+          error_message = CASE WHEN j.status OPERATOR(pg_catalog.=) 'new' THEN NULL ELSE j.error_message END,
+          enqueued_again = j.status OPERATOR(pg_catalog.=) 'processing',
+          updated_at = excluded.updated_at
+        RETURNING j.id, j.status OPERATOR(pg_catalog.=) 'new' AND j.run_at <= enqueued_at AS is_due INTO put;
+        IF put.is_due AND due_types[1] IS DISTINCT FROM given.job_type THEN
+          due_types := pg_catalog.array_prepend(given.job_type, due_types);
+        END IF;
+        before_type := given.job_type;
+        before_key := given.dedupe_key;
+      END IF;
+      ids[given.place] := put.id;
+    END LOOP;
+  END IF;
   PERFORM set_config('rag_jobs.notify', coalesce(notifying, ''), true);
   IF notify AND notifying IS DISTINCT FROM 'off' THEN
     PERFORM pg_notify(rag_jobs_channel(), due.job_type) FROM pg_catalog.unnest(due_types) AS due (job_type);

@@ -83,6 +83,7 @@ def lint_revision(scripts: ScriptDirectory) -> Lint:
         data: str = "none",
         imports: str = "",
         downgrade: str = 'raise RuntimeError("restore the backup")',
+        citus: bool = False,
     ) -> list[Finding]:
         text = REVISION.format(
             upgrade=indent(dedent(upgrade).strip(), "    "),
@@ -93,7 +94,7 @@ def lint_revision(scripts: ScriptDirectory) -> Lint:
             helpers=", ".join(operations_v1.__all__),
         )
         Path(scripts.versions, f"{NEW}_try.py").write_text(text)
-        return lint([NEW], ScriptDirectory(scripts.dir))
+        return lint([NEW], ScriptDirectory(scripts.dir), citus=citus)
 
     return run
 

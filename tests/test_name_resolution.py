@@ -89,6 +89,11 @@ def use_jobs(connection: Connection) -> None:
     attempt(
         connection, "SELECT rag_jobs_enqueue_many('{one,two,two}', '{1,2,3}', dedupe_keys => '{NULL,a,a}')"
     )
+    attempt(connection, "SET citus.version = 'any'")
+    attempt(
+        connection, "SELECT rag_jobs_enqueue_many('{one,two,two}', '{1,2,3}', dedupe_keys => '{NULL,b,b}')"
+    )
+    attempt(connection, "RESET citus.version")
     attempt(connection, "SELECT rag_jobs_enqueue(repeat('x', 3000))")
     attempt(connection, "SELECT * FROM rag_jobs_claim(NULL)")
     [(job, tries)] = attempt(connection, "SELECT id, attempts FROM rag_jobs_claim('w', '{one}')")

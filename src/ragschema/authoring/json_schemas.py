@@ -52,7 +52,15 @@ from ragschema.schema.row_rules import BrokenDocument
 from ragschema.state.comparison import Drift
 from ragschema.state.partitions import RegisteredModel
 from ragschema.state.status import Status
-from ragschema.tenants import CreatedTenant, DroppedTenant, FleetDrift, FleetResult, FleetStatus, Tenant
+from ragschema.tenants import (
+    CreatedTenant,
+    DroppedTenant,
+    FleetDrift,
+    FleetResult,
+    FleetStatus,
+    PlacedTenant,
+    Tenant,
+)
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.M)
 _NONE = re.compile(r"\bNone\b")
@@ -138,6 +146,8 @@ DOCUMENTS: dict[str, Any] = {
     "tenants migrate": FleetResult,
     "tenants status": FleetStatus,
     "tenants verify": FleetDrift,
+    "tenants distribute": PlacedTenant,
+    "tenants move": PlacedTenant,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),
     "jobs schedule add": Schedule,

@@ -62,9 +62,12 @@ def _check_somebody(user_id: object) -> None:
 
 _COLUMNS = "message_id, user_id, rating, comment, created_at"
 _GIVE = sa.text(f"""
+WITH given AS MATERIALIZED (
+    SELECT m.id, CAST(:user_id AS text), CAST(:rating AS smallint), CAST(:comment AS text), CURRENT_TIMESTAMP
+    FROM rag_chat_messages m WHERE m.id = :message_id FOR KEY SHARE
+)
 INSERT INTO rag_chat_feedback ({_COLUMNS})
-SELECT m.id, CAST(:user_id AS text), CAST(:rating AS smallint), CAST(:comment AS text), CURRENT_TIMESTAMP
-FROM rag_chat_messages m WHERE m.id = :message_id FOR KEY SHARE
+SELECT * FROM given
 ON CONFLICT (message_id, user_id) DO UPDATE
 SET rating = excluded.rating, comment = excluded.comment, created_at = excluded.created_at
 RETURNING {_COLUMNS}

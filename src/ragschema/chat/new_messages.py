@@ -146,10 +146,12 @@ _OPEN = "s.id = :session_id AND s.deleted_at IS NULL"
 _FIRST = _adding(
     f"SELECT s.id AS session_id, {_NOBODY} FROM rag_chat_sessions s WHERE {_OPEN} FOR KEY SHARE OF s"
 )
+# Each by itself: a row that is locked beside a subquery's is more than Citus can hand on.
+_NEWEST = "(SELECT m.{} FROM rag_chat_messages m WHERE m.session_id = s.id ORDER BY m.position DESC LIMIT 1)"
 _LAST = _adding(
-    f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_sessions s LEFT JOIN LATERAL ("
-    " SELECT m.id, m.position FROM rag_chat_messages m WHERE m.session_id = s.id ORDER BY m.position DESC LIMIT 1"
-    f") p ON true WHERE {_OPEN} FOR KEY SHARE OF s"
+    f"SELECT s.id AS session_id, {_NEWEST.format('id')} AS parent_id,"
+    f" {_NEWEST.format('position')} AS parent_position"
+    f" FROM rag_chat_sessions s WHERE {_OPEN} FOR KEY SHARE OF s"
 )
 _BELOW = _adding(
     f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_sessions s"

@@ -113,13 +113,16 @@ def validate(target: Target, json: Json = False, debug: Debug = False) -> None:
 @app.command(rich_help_panel=WRITE)
 def lint(
     revisions: Annotated[list[str] | None, typer.Argument(metavar="[REVISION]...")] = None,
+    citus: Annotated[
+        bool, typer.Option("--citus", help="Look for what Citus refuses of a tenant's schema, too.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Look for what is unsafe on tables with rows: squawk on the SQL, and rules of our own. Exit 5 on findings."""
     from ragschema.authoring.lint import lint as find
 
-    findings = find(revisions or None)
+    findings = find(revisions or None, citus=citus)
     if json:
         print_json({"findings": findings})
     else:

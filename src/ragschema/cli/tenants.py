@@ -11,9 +11,11 @@ from ragschema.cli.arguments import Target, duration, takes_target
 from ragschema.cli.commands import Group
 from ragschema.cli.output import Debug, Json, Yes, confirm, print_json, print_table, show_progress
 from ragschema.errors import UsageError
+from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.database.options import Options
+    from ragschema.tenants import PlacedTenant
 
 app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -108,6 +110,57 @@ def drop(
     else:
         had = ", ".join(done.rows.lines()) or "no rows"
         typer.echo(f"Dropped {done.schema}; it had {had}.")
+
+
+@app.command()
+@takes_target
+def distribute(
+    target: Target,
+    name: Name,
+    lock_wait: LockWait = None,
+    yes: Yes = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Hand a tenant's tables and rows to a node of Citus, without triggers. Changes nothing without --yes."""
+    from ragschema.tenants import distribute_tenant
+
+    options = options_of(target, lock_wait=lock_wait)
+    _show_placed(distribute_tenant(name, options, dry_run=not yes), json=json)
+
+
+@app.command()
+@takes_target
+def move(
+    target: Target,
+    name: Name,
+    node: Annotated[str, typer.Argument(metavar="HOST:PORT", help="As the cluster names it.")],
+    lock_wait: LockWait = None,
+    yes: Yes = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take a tenant to another node of Citus while its service goes on. Changes nothing without --yes."""
+    from ragschema.tenants import move_tenant
+
+    host, _, port = node.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"The node is {node!r}.", "Write HOST:PORT, as `rag tenants move` lists them.")
+    options = options_of(target, lock_wait=lock_wait)
+    _show_placed(move_tenant(name, host, int(port), options, dry_run=not yes), json=json)
+
+
+def _show_placed(placed: PlacedTenant, *, json: bool) -> None:
+    if json:
+        print_json(placed)
+        return
+    here = "this database"
+    after = placed.after or ("a node that Citus chooses" if placed.before is None else here)
+    typer.echo(f"{placed.schema}: from {placed.before or here} to {after}")
+    if placed.triggers:
+        typer.echo(f"{counted(len(placed.triggers), 'trigger')} dropped: {', '.join(placed.triggers)}")
+    if placed.is_dry_run:
+        typer.echo("Nothing was changed: add --yes.")
 
 
 def options_of(target: Target, **others: object) -> Options:

@@ -220,16 +220,15 @@ def _record(row: sa.Row[Any]) -> CollectionRecord:
     return CollectionRecord(**row._mapping)
 
 
-_COUNT = "(SELECT count(*) FROM rag_collection_documents m WHERE m.collection_id = c.id) AS documents"
+_COUNT = "(SELECT count(*) FROM rag_collection_documents m WHERE m.collection_id = c.id)"
 _TYPES = {"details": JSONB}  # of a text alone, drivers differ in what they return
-_COLUMNS = (
-    f"c.id, c.name, c.description, c.text_config, c.metadata AS details, {_COUNT}, c.created_at, c.updated_at"
-)
+_OWN = "c.id, c.name, c.description, c.text_config, c.metadata AS details, {} AS documents, c.created_at, c.updated_at"
+_COLUMNS = _OWN.format(_COUNT)
 _CREATE = sa.text(f"""
 INSERT INTO rag_collections AS c (name, description, text_config, metadata)
 VALUES (:name, :description, :text_config, coalesce(CAST(:details AS jsonb), '{{}}'))
 ON CONFLICT (name) DO NOTHING
-RETURNING {_COLUMNS}
+RETURNING {_OWN.format("0")}
 """).columns(**_TYPES)
 _LIST = sa.text(f"SELECT {_COLUMNS} FROM rag_collections c ORDER BY c.name").columns(**_TYPES)
 _FIND = sa.text(f"SELECT {_COLUMNS} FROM rag_collections c WHERE c.name = :name").columns(**_TYPES)
@@ -244,7 +243,7 @@ RETURNING {_COLUMNS}
 # Counted as the statement sees them, before they go with it.
 _DELETE = sa.text(f"""
 WITH counted AS MATERIALIZED (
-    SELECT c.id, c.name, {_COUNT} FROM rag_collections c WHERE c.id = :collection_id
+    SELECT c.id, c.name, {_COUNT} AS documents FROM rag_collections c WHERE c.id = :collection_id
 ), deleted AS (
     DELETE FROM rag_collections c USING counted WHERE c.id = counted.id RETURNING c.id
 )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import atexit
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.ext.asyncio import create_async_engine as sa_create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 import ragschema.embeddings.column_type  # noqa: F401  first: engines made after it bind embeddings in binary
+from ragschema.database.citus import HAS_CITUS, find_place, remember_citus
 from ragschema.database.connecting import explain_timeout
 from ragschema.database.connections import reachable
 from ragschema.database.options import find_schema
 from ragschema.database.session import FORMATS
 from ragschema.database.settings import Database, find_database
 from ragschema.database.tenants import choose_at_begin, set_search_path
+from ragschema.errors import ConfigurationError
 
 _IS_SHARED = "ragschema.is_shared"  # by a pooler, among its clients
 _until_exit = ExitStack()
@@ -28,6 +32,7 @@ def create_engine(
     database_url: str | None = None,
     *,
     schema: str | None = None,
+    tenant: str | None = None,
     pooler: bool | None = None,
     **options: Any,
 ) -> sa.Engine:
@@ -41,16 +46,19 @@ def create_engine(
         schema: The schema of the tables; ``RAG_SCHEMA`` by default, as `rag` reads it, else the connection's own
             search_path. Each connection's search_path is then this schema and pgvector's; behind a pooler it is
             set in each transaction. For one session at a time see `use_schema`.
+        tenant: A schema too, and on Citus the node that its tables are on is spoken to, which is nearer and wakes the
+            workers that listen there. It is looked up once: where the tenant has moved since, any node still leads to
+            its tables.
         pooler: Whether a pooler such as pgbouncer stands before the server: then nothing is prepared, because
             the next transaction may be another server connection's. By default each new connection finds out.
         options: Passed to `sqlalchemy.create_engine`.
 
     Raises:
-        ConfigurationError: No database is set, or a setting cannot be used. A schema without our tables is refused
-            by the first connection.
+        ConfigurationError: No database is set, or a setting cannot be used, or schema and tenant differ. A schema
+            without our tables is refused by the first connection.
     """
-    found = find_schema(schema)
-    database = _reachable_until_exit(database_url)
+    found = find_schema(_schema_of(schema, tenant))
+    database = _nearest(_reachable_until_exit(database_url), tenant)
     engine = sa.create_engine(database.url(), **options)
     _prepare_connections_of(engine, database, pooler, found)
     return engine
@@ -60,12 +68,13 @@ def create_async_engine(
     database_url: str | None = None,
     *,
     schema: str | None = None,
+    tenant: str | None = None,
     pooler: bool | None = None,
     **options: Any,
 ) -> AsyncEngine:
     """Create an async engine; see `create_engine`."""
-    found = find_schema(schema)
-    database = _reachable_until_exit(database_url)
+    found = find_schema(_schema_of(schema, tenant))
+    database = _nearest(_reachable_until_exit(database_url), tenant)
     engine = sa_create_async_engine(database.url(), **options)
     _prepare_connections_of(engine.sync_engine, database, pooler, found)
     return engine
@@ -91,6 +100,27 @@ def async_session_factory(
     )
 
 
+def _schema_of(schema: str | None, tenant: str | None) -> str | None:
+    if None not in (schema, tenant) and schema != tenant:
+        raise ConfigurationError(
+            f"The engine is asked for the tenant {tenant} and the schema {schema}.",
+            "A tenant is its schema: leave out one of the two.",
+        )
+    return tenant if schema is None else schema
+
+
+def _nearest(database: Database, tenant: str | None) -> Database:
+    """Return the database on the node of Citus that has a tenant; the same where there is no Citus."""
+    if tenant is None:
+        return database
+    with psycopg.connect(database.libpq_url(), autocommit=True) as connection:
+        place = find_place(connection, tenant)
+    if place is None or place.is_here:
+        return database
+    given = {name: value for name, value in database.parameters.items() if name != "hostaddr"}
+    return replace(database, parameters={**given, "host": place.host, "port": str(place.port)})
+
+
 def _reachable_until_exit(database_url: str | None) -> Database:
     return _until_exit.enter_context(reachable(find_database(database_url)))
 
@@ -107,18 +137,21 @@ def _prepare_connections_of(
         driver = connection.driver_connection if hasattr(connection, "driver_connection") else connection
         version, startup = driver.info.server_version, driver.info.options
         try:
-            record.info[_IS_SHARED] = _prepare(connection, driver, pooler, schema)
+            record.info[_IS_SHARED] = _prepare(connection, driver, pooler, schema, record.info)
         except Exception as exc:
             if (error := explain_timeout(exc, database, version, startup)) is not None:
                 raise error from exc
             raise
 
 
-def _prepare(connection: Any, driver: Any, pooler: bool | None, schema: str | None) -> bool:
-    """Prepare a connection; return whether a pooler shares it among its clients."""
+def _prepare(
+    connection: Any, driver: Any, pooler: bool | None, schema: str | None, info: dict[str, object]
+) -> bool:
+    """Prepare a connection, and note what its database has; return whether a pooler shares it among its clients."""
     cursor = connection.cursor()
-    cursor.execute("SELECT pg_backend_pid(), current_setting('array_nulls')")
-    pid, array_nulls = cursor.fetchone()
+    cursor.execute(f"SELECT pg_backend_pid(), current_setting('array_nulls'), {HAS_CITUS}")
+    pid, array_nulls, is_there = cursor.fetchone()
+    remember_citus(info, is_there)
     is_shared = pooler or (pooler is None and pid != driver.info.backend_pid)  # it tells another number
     if is_shared:
         driver.prepare_threshold = None

@@ -27,7 +27,7 @@ from ragschema.words import counted
 LEAST_RECALL = 0.95
 
 _STAND_BY = "UPDATE {} SET state = 'standby' WHERE state = 'active'"
-_ACTIVATE = "UPDATE {} SET state = 'active', activated_at = clock_timestamp() WHERE id = %s"
+_ACTIVATE = "UPDATE {} SET state = 'active', activated_at = statement_timestamp() WHERE id = %s"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ LOCK_CHUNK = sa.text("""
 SELECT v.document_id FROM rag_chunks c JOIN rag_document_versions v ON v.id = c.version_id
 WHERE c.id = :chunk_id FOR NO KEY UPDATE OF c
 """)
+# Here and below rows are worked out before they are inserted: Citus makes a statement that is none of an INSERT which
+# reads a table and takes a time from a default.
 ADD_EXTRACTION = sa.text("""
 INSERT INTO rag_extractions (chunk_id, extractor_version) VALUES (:chunk_id, :extractor_version)
 ON CONFLICT (chunk_id, extractor_version) DO NOTHING RETURNING chunk_id
@@ -27,15 +29,18 @@ _RESOLVED = f"""
     ) n
 """
 ADD_ENTITIES = sa.text(f"""
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT ON (w.entity_type COLLATE "C", rag_name_key(w.name) COLLATE "C")
+        w.id, w.entity_type, w.name, w.description, CAST(w.properties AS jsonb)
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:names AS text[]), CAST(:descriptions AS text[]),
+        CAST(:properties AS text[])
+    ) WITH ORDINALITY AS w (id, entity_type, name, description, properties, place)
+    JOIN ({_RESOLVED}) r ON r.place = w.place AND r.id IS NULL
+    ORDER BY w.entity_type COLLATE "C", rag_name_key(w.name) COLLATE "C", w.place
+)
 INSERT INTO rag_entities (id, entity_type, name, description, properties)
-SELECT DISTINCT ON (w.entity_type COLLATE "C", rag_name_key(w.name) COLLATE "C")
-    w.id, w.entity_type, w.name, w.description, CAST(w.properties AS jsonb)
-FROM unnest(
-    CAST(:ids AS uuid[]), CAST(:types AS text[]), CAST(:names AS text[]), CAST(:descriptions AS text[]),
-    CAST(:properties AS text[])
-) WITH ORDINALITY AS w (id, entity_type, name, description, properties, place)
-JOIN ({_RESOLVED}) r ON r.place = w.place AND r.id IS NULL
-ORDER BY w.entity_type COLLATE "C", rag_name_key(w.name) COLLATE "C", w.place
+SELECT * FROM new
 ON CONFLICT (entity_type, name_key) DO NOTHING
 """)
 LOCK_ENTITIES = sa.text(f"""
@@ -60,18 +65,21 @@ WHERE e.id = n.id AND (
 )
 """)
 ADD_ALIASES = sa.text("""
-INSERT INTO rag_entity_aliases (entity_type, alias, entity_id, document_id)
-SELECT DISTINCT ON (w.entity_type COLLATE "C", w.alias_key COLLATE "C")
-    w.entity_type, w.alias, w.entity_id, CAST(:document_id AS uuid)
-FROM (
-    SELECT *, rag_name_key(alias) AS alias_key
-    FROM unnest(CAST(:types AS text[]), CAST(:aliases AS text[]), CAST(:entity_ids AS uuid[]))
-        AS u (entity_type, alias, entity_id)
-) w
-WHERE NOT EXISTS (
-    SELECT FROM rag_entities e WHERE e.entity_type = w.entity_type AND e.name_key = w.alias_key
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT ON (w.entity_type COLLATE "C", w.alias_key COLLATE "C")
+        w.entity_type, w.alias, w.entity_id, CAST(:document_id AS uuid)
+    FROM (
+        SELECT *, rag_name_key(alias) AS alias_key
+        FROM unnest(CAST(:types AS text[]), CAST(:aliases AS text[]), CAST(:entity_ids AS uuid[]))
+            AS u (entity_type, alias, entity_id)
+    ) w
+    WHERE NOT EXISTS (
+        SELECT FROM rag_entities e WHERE e.entity_type = w.entity_type AND e.name_key = w.alias_key
+    )
+    ORDER BY w.entity_type COLLATE "C", w.alias_key COLLATE "C", w.entity_id
 )
-ORDER BY w.entity_type COLLATE "C", w.alias_key COLLATE "C", w.entity_id
+INSERT INTO rag_entity_aliases (entity_type, alias, entity_id, document_id)
+SELECT * FROM new
 ON CONFLICT (entity_type, alias_key) DO NOTHING
 """)
 _RELATIONS = (
@@ -79,18 +87,21 @@ _RELATIONS = (
     " AS w (source_id, relation_type, target_id)"
 )
 ADD_RELATIONS = sa.text("""
-INSERT INTO rag_relations (id, source_id, relation_type, target_id, weight, description, properties)
-SELECT DISTINCT ON (w.source_id, w.relation_type COLLATE "C", w.target_id)
-    w.id, w.source_id, w.relation_type, w.target_id, w.weight, w.description, CAST(w.properties AS jsonb)
-FROM unnest(
-    CAST(:ids AS uuid[]), CAST(:source_ids AS uuid[]), CAST(:types AS text[]), CAST(:target_ids AS uuid[]),
-    CAST(:weights AS real[]), CAST(:descriptions AS text[]), CAST(:properties AS text[])
-) AS w (id, source_id, relation_type, target_id, weight, description, properties)
-WHERE NOT EXISTS (
-    SELECT FROM rag_relations r
-    WHERE r.source_id = w.source_id AND r.relation_type = w.relation_type AND r.target_id = w.target_id
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT ON (w.source_id, w.relation_type COLLATE "C", w.target_id)
+        w.id, w.source_id, w.relation_type, w.target_id, w.weight, w.description, CAST(w.properties AS jsonb)
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:source_ids AS uuid[]), CAST(:types AS text[]), CAST(:target_ids AS uuid[]),
+        CAST(:weights AS real[]), CAST(:descriptions AS text[]), CAST(:properties AS text[])
+    ) AS w (id, source_id, relation_type, target_id, weight, description, properties)
+    WHERE NOT EXISTS (
+        SELECT FROM rag_relations r
+        WHERE r.source_id = w.source_id AND r.relation_type = w.relation_type AND r.target_id = w.target_id
+    )
+    ORDER BY w.source_id, w.relation_type COLLATE "C", w.target_id, w.id
 )
-ORDER BY w.source_id, w.relation_type COLLATE "C", w.target_id, w.id
+INSERT INTO rag_relations (id, source_id, relation_type, target_id, weight, description, properties)
+SELECT * FROM new
 ON CONFLICT (source_id, relation_type, target_id) DO NOTHING
 """)
 LOCK_RELATIONS = sa.text(f"""

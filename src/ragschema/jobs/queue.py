@@ -43,6 +43,10 @@ _ENQUEUE = text(
     " CAST(:job_types AS text[]), CAST(CAST(:payloads AS text[]) AS jsonb[]), CAST(:priorities AS integer[]),"
     " CAST(:run_ats AS timestamptz[]), CAST(:max_attempts AS integer[]), CAST(:dedupe_keys AS text[]), :notify)"
 )
+_ENQUEUE_ONE = text(
+    "SELECT rag_jobs_enqueue(:job_type, CAST(CAST(:payload AS text) AS jsonb), CAST(:priority AS integer),"
+    " CAST(:run_at AS timestamptz), CAST(:max_attempts AS integer), NULL, :notify)"
+)
 _CLAIM = text(
     "SELECT id, job_type, attempts AS attempt, max_attempts - attempts + attempts_before AS attempts_left,"
     " CAST(payload AS text) AS payload_json, CAST(progress AS text) AS progress_json"
@@ -116,6 +120,8 @@ def enqueue_many(
 
 def enqueue_written(session: Executor, jobs: list[tuple[NewJob, str]], *, notify: bool) -> list[UUID]:
     """Enqueue jobs, each with its payload as JSON; return their ids in order."""
+    if len(jobs) == 1 and jobs[0][0].dedupe_key is None:
+        return [_enqueue_one(session, *jobs[0], notify=notify)]
     parameters = {
         "job_types": [job.job_type for job, _ in jobs],
         "payloads": [payload for _, payload in jobs],
@@ -126,6 +132,20 @@ def enqueue_written(session: Executor, jobs: list[tuple[NewJob, str]], *, notify
         "notify": notify,
     }
     return list(session.execute(_ENQUEUE, parameters).scalars()) if jobs else []
+
+
+def _enqueue_one(session: Executor, job: NewJob, payload: str, *, notify: bool) -> UUID:
+    """Enqueue a job that has no key: by the function of one, whose INSERT is the simplest there is."""
+    parameters = {
+        "job_type": job.job_type,
+        "payload": payload,
+        "priority": job.priority,
+        "run_at": job.run_at,
+        "max_attempts": job.max_attempts,
+        "notify": notify,
+    }
+    found: UUID = session.execute(_ENQUEUE_ONE, parameters).scalar_one()
+    return found
 
 
 def claim(

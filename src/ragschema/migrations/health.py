@@ -24,6 +24,7 @@ from ragschema.errors import ConfigurationError, RagSchemaError
 from ragschema.migrations.checks import Check, asked, check_standing, refused
 from ragschema.migrations.exposure import find_exposures
 from ragschema.migrations.service_rights import find_excess, find_service_role
+from ragschema.state.cluster import find_cluster_faults
 
 _ON_PATH = """
 SELECT n.nspname IN (%s, 'public') OR quote_ident(n.nspname) = ANY (string_to_array(replace(s.reset_val, ' ', ''), ','))
@@ -73,6 +74,8 @@ def check_health(options: Options, *, app: str | None = None) -> list[Check]:
             return [*checks, others]  # what follows could run them
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
+        for fault in find_cluster_faults(connection, schemas.target):
+            checks.append(Check("Citus", fault.verdict, fault.finding, fault.remedy))
         checks.append(_check_row_security(connection, schemas.target))
         checks.extend(_check_others(connection, schemas))
         checks.extend(_check_service(connection, schemas.target, app))

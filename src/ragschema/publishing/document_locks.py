@@ -8,9 +8,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ragschema.database.citus import is_on_citus
 from ragschema.publishing.errors import StalePlan, document_deleted
 from ragschema.publishing.facts import HAS_FACTS, SETTLED, SETTLING
-from ragschema.publishing.live_models import GONE_MODELS, HALF_OID
+from ragschema.publishing.live_models import GONE_MODELS, HALF_OID, half_oid
 from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.schema.base import Executor
@@ -23,7 +24,10 @@ def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
 
     The last is the oid of ``halfvec``, by which many embeddings are sent at once.
     """
-    return connection_of(session).execute(_LOCK, {"article_id": article_id}).one_or_none()
+    connection = connection_of(session)
+    if is_on_citus(connection):
+        return _on_citus(connection, _LOCK_ON_CITUS, {"article_id": article_id})
+    return connection.execute(_LOCK, {"article_id": article_id}).one_or_none()
 
 
 def point_at(
@@ -37,8 +41,12 @@ def point_at(
         version_id: Of its version.
         plan_cache_mode: The setting to go back to, where `lock_as_planned` has changed it.
     """
-    parameters = {"document_id": document_id, "version_id": version_id, "plan_cache_mode": plan_cache_mode}
-    *_, has_facts = connection_of(session).execute(_POINT, parameters).one()
+    connection = connection_of(session)
+    parameters = {"document_id": document_id, "version_id": version_id}
+    if is_on_citus(connection):  # no trigger is to be told
+        connection.execute(_POINT_ON_CITUS, parameters)
+        return connection.execute(_HAS_FACTS).scalar_one()  # type: ignore[no-any-return]
+    *_, has_facts = connection.execute(_POINT, parameters | {"plan_cache_mode": plan_cache_mode}).one()
     return has_facts  # type: ignore[no-any-return]
 
 
@@ -52,15 +60,9 @@ def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
         DocumentDeleted: The document is deleted, and the plan does not undelete it.
         StalePlan: It is not as the plan saw it.
     """
-    if plan.document_id is None:
-        parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
-        row = connection_of(session).execute(_ADD_DOCUMENT, parameters).one_or_none()
-    elif not plan.is_up_to_date:
-        row = connection_of(session).execute(_LOCK_TO_WRITE, {"article_id": plan.article_id}).one_or_none()
-    else:
-        row = lock_document(session, plan.article_id)
+    row = _add_or_lock(session, plan)
     if row is not None and row.deleted_at is not None and not plan.undelete:
-        if not plan.is_up_to_date:
+        if not plan.is_up_to_date and row.plan_cache_mode is not None:
             connection_of(session).execute(_PLAN_AS_BEFORE, {"plan_cache_mode": row.plan_cache_mode})
         raise document_deleted(plan.article_id, row.deleted_at)
     if (
@@ -70,6 +72,24 @@ def lock_as_planned(session: Executor, plan: VersionPlan) -> sa.Row[Any]:
     ):
         raise stale(session, plan, "")
     return row
+
+
+def _add_or_lock(session: Executor, plan: VersionPlan) -> sa.Row[Any] | None:
+    connection = connection_of(session)
+    if plan.document_id is None:
+        parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
+        if is_on_citus(connection):
+            return _on_citus(connection, _ADD_ON_CITUS, parameters)
+        return connection.execute(_ADD_DOCUMENT, parameters).one_or_none()
+    if plan.is_up_to_date or is_on_citus(connection):
+        return lock_document(session, plan.article_id)
+    return connection.execute(_LOCK_TO_WRITE, {"article_id": plan.article_id}).one_or_none()
+
+
+def _on_citus(
+    connection: sa.Connection, statement: sa.TextualSelect, parameters: dict[str, Any]
+) -> sa.Row[Any] | None:
+    return connection.execute(statement, parameters | {"half_oid": half_oid(connection)}).one_or_none()
 
 
 def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
@@ -139,6 +159,30 @@ RETURNING id, current_version_id, text_config, deleted_at, {HALF_OID}, {_ONE_PLA
     "_",
     "settling",
 )
+# What is asked beside a table is asked of the table's node, whose types have other oids and whose settings are its own.
+_OWN = "CAST(:half_oid AS oid) AS half_oid, CAST(NULL AS text) AS plan_cache_mode"
+_LOCK_ON_CITUS = named(
+    sa.text(
+        f"SELECT id, current_version_id, text_config, deleted_at, {_OWN} FROM rag_documents"
+        " WHERE article_id = :article_id FOR UPDATE"
+    ),
+    *_COLUMNS,
+    "plan_cache_mode",
+)
+_ADD_ON_CITUS = named(
+    short(f"""
+INSERT INTO rag_documents (id, article_id, text_config)
+VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
+ON CONFLICT (article_id) DO NOTHING
+RETURNING id, current_version_id, text_config, deleted_at, {_OWN}
+"""),
+    *_COLUMNS,
+    "plan_cache_mode",
+)
+_POINT_ON_CITUS = sa.text(
+    "UPDATE rag_documents SET current_version_id = :version_id, updated_at = now() WHERE id = :document_id"
+)
+_HAS_FACTS = sa.text(f"SELECT {HAS_FACTS}")
 # The setting tells the deferred trigger that there is nothing left for it to do.
 _POINT = named(
     short(f"""

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ragschema.database.citus import is_on_citus
 from ragschema.models import ChunkEventType
 from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
@@ -99,9 +100,15 @@ def forget_facts(session: Executor, chunks: str, parameters: Mapping[str, Collec
         chunks: A query of their ids.
         parameters: Of the query.
     """
-    connection_of(session).execute(sa.text(f"SELECT rag_forget_facts(ARRAY({chunks}))"), parameters)
+    connection = connection_of(session)
+    if is_on_citus(connection):  # a function that is handed to a node beside a table can read none itself
+        ids = connection.scalars(sa.text(chunks), parameters).all()
+        connection.execute(_FORGET, {"ids": ids})
+    else:
+        connection.execute(sa.text(f"SELECT rag_forget_facts(ARRAY({chunks}))"), parameters)
 
 
+_FORGET = sa.text("SELECT rag_forget_facts(CAST(:ids AS uuid[]))")
 _SETTLE = sa.text(
     f"SELECT {SETTLED}, rag_settle_facts(CAST(:changed AS uuid[]), CAST(:copies AS uuid[]), CAST(:originals AS uuid[]))"
 )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.exc import DBAPIError
 
+from ragschema.database.citus import is_on_citus
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingError
 from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.embeddings.wire import EmbeddingLike, Vector
@@ -146,8 +147,20 @@ NONE_REGISTERED = LiveModels(
 
 def read_live_models(session: Executor) -> tuple[LiveModels, int]:
     """Return the live models, and the oid of ``halfvec``, by which many embeddings are sent at once."""
-    rows = connection_of(session).execute(_READ).all()
+    connection = connection_of(session)
+    if is_on_citus(connection):
+        return LiveModels.of_rows(connection.execute(_READ_MODELS)), half_oid(connection)
+    rows = connection.execute(_READ).all()
     return LiveModels.of_rows(row for row in rows if row.model_id is not None), rows[0].half_oid
+
+
+def half_oid(connection: sa.Connection) -> int:
+    """Return the oid of ``halfvec`` on the node that a connection is to: asked once for each connection."""
+    found = connection.info.get(_KEY)
+    if found is None:
+        found = connection.execute(_HALF_OID).scalar_one()
+        connection.info[_KEY] = found
+    return int(found)
 
 
 def has_no_partition(exc: DBAPIError) -> bool:
@@ -164,6 +177,9 @@ SELECT n.id FROM unnest(CAST(:model_ids AS smallint[])) AS n (id)
 LEFT JOIN rag_embedding_models m ON m.id = n.id
 WHERE coalesce(m.state = 'retired', n.id <> 1 OR EXISTS (SELECT FROM rag_embedding_models))
 """
+_KEY = "ragschema.half_oid"
+_HALF_OID = sa.text(f"SELECT {HALF_OID}")
+_READ_MODELS = sa.text("SELECT id AS model_id, key AS model_key, dimensions, state FROM rag_embedding_models")
 _READ = sa.text(f"""
 SELECT m.id AS model_id, m.key AS model_key, m.dimensions, m.state, h.half_oid
 FROM (SELECT {HALF_OID}) h LEFT JOIN rag_embedding_models m ON true

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from ragschema.database.citus import is_on_citus
 from ragschema.publishing.facts import SETTLING, FactChanges, settle_facts
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
@@ -20,7 +23,7 @@ def show_version(session: Executor, document_id: UUID, version_id: UUID, text_co
     The document is locked, and not deleted. The facts that these chunks mention follow.
     """
     parameters = {"document_id": document_id, "version_id": version_id, "text_config": text_config}
-    changed = connection_of(session).execute(_SHOW, parameters).all()
+    changed = _execute(session, _SHOW, parameters).all()
     settle_facts(session, [FactChanges([row.id for row in changed])])
     shown = sum(row.is_current for row in changed)
     return shown, len(changed) - shown
@@ -36,7 +39,7 @@ def hide_documents(session: Executor, since: Mapping[UUID, datetime | None]) -> 
         since: By document, since when it is deleted; None, and a time that is still to come: from now on.
     """
     parameters = {"document_ids": [*since], "since": [*since.values()]}
-    hidden = connection_of(session).execute(_HIDE, parameters).scalars().all()
+    hidden = _execute(session, _HIDE, parameters).scalars().all()
     settle_facts(session, [FactChanges(hidden)])
     return len(hidden)
 
@@ -47,9 +50,22 @@ def show_documents(session: Executor, document_ids: Sequence[UUID]) -> int:
     Of each exactly the chunks of its current version are current then. The facts that these chunks mention follow.
     """
     parameters = {"document_ids": list(document_ids)}
-    changed = connection_of(session).execute(_SHOW_DOCUMENTS, parameters).all()
+    changed = _execute(session, _SHOW_DOCUMENTS, parameters).all()
     settle_facts(session, [FactChanges([row.id for row in changed])])
     return sum(row.is_current for row in changed)
+
+
+def _execute(session: Executor, statement: sa.TextClause, parameters: dict[str, Any]) -> sa.CursorResult[Any]:
+    """Execute a statement that shows or hides; on Citus without the word to triggers, of which there is none."""
+    connection = connection_of(session)
+    if is_on_citus(connection):
+        statement = _to_nobody(statement.text)
+    return connection.execute(statement, parameters)
+
+
+@cache
+def _to_nobody(statement: str) -> sa.TextClause:
+    return sa.text(statement.replace(_WORD, ""))
 
 
 def unmark_deleted(session: Executor, document_id: UUID) -> None:
@@ -57,6 +73,7 @@ def unmark_deleted(session: Executor, document_id: UUID) -> None:
     connection_of(session).execute(_UNMARK, {"document_id": document_id})
 
 
+_WORD = f" AND (SELECT {SETTLING}) IS NOT NULL"
 # The shapes are those of where a version is planned, and the reasons too. What is to be updated is worked out before
 # the first row is, and with it who settles the facts.
 _SHOW = sa.text(f"""
@@ -82,7 +99,7 @@ UPDATE rag_chunks c
 SET is_current = NOT c.is_current,
     text_config = CASE WHEN c.is_current THEN c.text_config ELSE CAST(:text_config AS text) END
 WHERE c.id = ANY(ARRAY(
-    SELECT id FROM compared WHERE is_current <> is_listed AND (SELECT {SETTLING}) IS NOT NULL
+    SELECT id FROM compared WHERE is_current <> is_listed{_WORD}
 ))
 RETURNING c.id, c.is_current
 """)
@@ -102,7 +119,7 @@ WITH marked AS (
 UPDATE rag_chunks SET is_current = false
 WHERE id = ANY(ARRAY(
     SELECT c.id FROM rag_chunks c
-    WHERE c.id = ANY(ARRAY(SELECT id FROM written)) AND (SELECT {SETTLING}) IS NOT NULL ORDER BY c.id FOR UPDATE
+    WHERE c.id = ANY(ARRAY(SELECT id FROM written)){_WORD} ORDER BY c.id FOR UPDATE
 ))
 RETURNING id
 """)
@@ -136,7 +153,7 @@ SET is_current = NOT c.is_current,
 FROM wrong
 WHERE c.id = wrong.id AND c.id = ANY(ARRAY(
     SELECT c.id FROM rag_chunks c
-    WHERE c.id = ANY(ARRAY(SELECT id FROM wrong)) AND (SELECT {SETTLING}) IS NOT NULL ORDER BY c.id FOR UPDATE
+    WHERE c.id = ANY(ARRAY(SELECT id FROM wrong)){_WORD} ORDER BY c.id FOR UPDATE
 ))
 RETURNING c.id, c.is_current
 """)

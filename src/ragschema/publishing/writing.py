@@ -24,8 +24,9 @@ from ragschema.publishing.sources import Source
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.version_rows import embedding_rows, location_rows, version_rows
+from ragschema.publishing.version_writing import write_version
 from ragschema.publishing.visibility import show_version, unmark_deleted
-from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, EXCUSE, FILL, WRITE, WRITE_LOCATED
+from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, EXCUSE, FILL
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
 
@@ -181,11 +182,10 @@ def _publish(
         "has_source": plan.source is not None,
         **vars(plan.source or NO_SOURCE),
     }
-    statement = WRITE
-    if plan.is_located or copy_unchanged:
-        statement = WRITE_LOCATED
+    is_located = plan.is_located or copy_unchanged
+    if is_located:
         rows |= location_rows(plan, rows)
-    written = connection_of(session).execute(statement, described | rows).one_or_none()
+    written = write_version(connection_of(session), described | rows, is_located=is_located)
     if written is None:
         raise stale(session, plan, "rows that it reuses have been pruned, or a version was added to it")
     number, embedded, hidden = written

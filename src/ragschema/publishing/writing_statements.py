@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from ragschema.embeddings.column_type import EmbeddingArray
@@ -30,72 +32,84 @@ _SOURCE = [
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
 # pointed at the version in a statement after it, or its triggers would look at each version twice. It hides whatever
 # is of the version before and the new one does not list: somebody may have added to that since the plan.
-_WRITE = f"""
-WITH v AS (
-    INSERT INTO rag_document_versions
-        (id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,
-        file_name, mime_type, byte_size, content_hash, language)
-    SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
-        (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
-        CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
-        CAST(:title AS text), CAST(:url AS text),
-        coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
-        {", ".join(_SOURCE)}
-    FROM (SELECT) one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_id AS uuid)
-    LEFT JOIN LATERAL (
-        SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
-    ) its ON true
-    WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
-        = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
-    ON CONFLICT (document_id, version_number) DO NOTHING
-    RETURNING id, version_number
-), chunks AS (
-    INSERT INTO rag_chunks (id, version_id, ordinal, content, embedding, is_current, text_config{{token_count}})
-    SELECT n.id, v.id, n.ordinal, n.content,
-        CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
-        true, CAST(:text_config AS text){{counted}}
-    FROM v, unnest(
-        CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
-        CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
-    ) AS n (id, ordinal, content, slot, source{{token_count_column}})
-), hidden AS (
-    UPDATE rag_chunks c SET is_current = false FROM v
-    WHERE c.is_current AND c.id = ANY(ARRAY(
-        SELECT chunk_id FROM rag_chunk_events WHERE {is_one("version_id", ":base_id")}
-        UNION SELECT id FROM rag_chunks WHERE {is_one("version_id", ":base_id")}
-        EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
-    ))
-    RETURNING c.id
-), marked AS (
-    -- not with the next: to assign an embedding, even its own, is to write it anew
-    UPDATE rag_chunks c SET is_current = true, text_config = :text_config FROM v
-    WHERE c.id = ANY(CAST(:marked_ids AS uuid[])) AND (NOT c.is_current OR c.text_config <> :text_config)
-), filled AS (
-    UPDATE rag_chunks c
-    SET is_current = true,
-        text_config = :text_config,
-        embedding = coalesce(c.embedding, x.embedding)
-    FROM (
-        SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
-            (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
-        FROM v, unnest(
-            CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
-        ) AS n (id, slot, source)
-        ) x
-    WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
-        NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
-    )
-    RETURNING x.waited AND x.embedding IS NOT NULL AS late
-), events AS (
-    INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{{location}})
-    SELECT e.id, v.id, e.chunk_id, e.ordinal, e.event_type{{located}}
-    FROM v, unnest(
-        CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
-        CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){{locations}}  -- a prepared enum is one schema's
-    ) AS e (id, chunk_id, ordinal, event_type{{location_columns}})
+_VERSION_COLUMNS = (
+    "id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,"
+    " file_name, mime_type, byte_size, content_hash, language{moment_column}"
 )
+_VERSION = f"""
+SELECT CAST(:version_id AS uuid), CAST(:document_id AS uuid),
+    (SELECT coalesce(max(version_number), 0) + 1 FROM rag_document_versions WHERE document_id = :document_id),
+    CAST(:source_hash AS text), CAST(:chunker_version AS text), CAST(:embedder_version AS text),
+    CAST(:title AS text), CAST(:url AS text),
+    coalesce(CAST(CAST(:metadata AS text) AS jsonb), base.metadata, '{{{{}}}}'),
+    {", ".join(_SOURCE)}{{moment}}
+FROM (SELECT) one LEFT JOIN rag_document_versions base ON base.id = CAST(:base_id AS uuid)
+LEFT JOIN LATERAL (
+    SELECT base.* WHERE NOT CAST(:has_source AS boolean) AND base.source_hash = :source_hash
+) its ON true
+WHERE (SELECT count(*) FROM rag_chunks WHERE id = ANY(CAST(:needed AS uuid[])))
+    = cardinality(CAST(:needed AS uuid[])) AND NOT EXISTS ({GONE_MODELS})
+"""
+_ONCE = "ON CONFLICT (document_id, version_number) DO NOTHING RETURNING id, version_number"
+_CHUNK_COLUMNS = (
+    "id, version_id, ordinal, content, embedding, is_current, text_config{token_count}{moment_column}"
+)
+_NEW_CHUNKS = f"""
+SELECT n.id, v.id, n.ordinal, n.content,
+    CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END,
+    true, CAST(:text_config AS text){{counted}}{{moment}}
+FROM v, unnest(
+    CAST(:new_ids AS uuid[]), CAST(:new_ordinals AS integer[]), CAST(:new_contents AS text[]),
+    CAST(:new_slots AS integer[]), CAST(:new_sources AS uuid[]){{token_counts}}
+) AS n (id, ordinal, content, slot, source{{token_count_column}})
+"""
+_HIDE = f"""
+UPDATE rag_chunks c SET is_current = false FROM v
+WHERE c.is_current AND c.id = ANY(ARRAY(
+    SELECT chunk_id FROM rag_chunk_events WHERE {is_one("version_id", ":base_id")}
+    UNION SELECT id FROM rag_chunks WHERE {is_one("version_id", ":base_id")}
+    EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
+))
+RETURNING c.id
+"""
+# Not with the next: to assign an embedding, even its own, is to write it anew.
+_MARK = """
+UPDATE rag_chunks c SET is_current = true, text_config = :text_config FROM v
+WHERE c.id = ANY(CAST(:marked_ids AS uuid[])) AND (NOT c.is_current OR c.text_config <> :text_config)
+"""
+_FILL_IN = f"""
+UPDATE rag_chunks c
+SET is_current = true,
+    text_config = :text_config,
+    embedding = coalesce(c.embedding, x.embedding)
+FROM (
+    SELECT n.id, CASE WHEN n.slot IS NULL THEN {_KEPT} ELSE {_GIVEN} END AS embedding,
+        (SELECT w.embedding IS NULL FROM rag_chunks w WHERE w.id = n.id) AS waited
+    FROM v, unnest(
+        CAST(:filled_ids AS uuid[]), CAST(:filled_slots AS integer[]), CAST(:filled_sources AS uuid[])
+    ) AS n (id, slot, source)
+    ) x
+WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND (
+    NOT c.is_current OR c.text_config <> :text_config OR c.embedding IS NULL AND x.embedding IS NOT NULL
+)
+RETURNING x.waited AND x.embedding IS NOT NULL AS late
+"""
+_ADD_EVENTS = """
+INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type{location})
+SELECT e.id, v.id, e.chunk_id, e.ordinal, e.event_type{located}
+FROM v, unnest(
+    CAST(:event_ids AS uuid[]), CAST(:event_chunk_ids AS uuid[]), CAST(:event_ordinals AS integer[]),
+    CAST(CAST(:event_types AS text[]) AS chunk_event_type[]){locations}  -- a prepared enum is one schema's
+) AS e (id, chunk_id, ordinal, event_type{location_columns})
+"""
+_WRITE = f"""
+WITH v AS (INSERT INTO rag_document_versions ({_VERSION_COLUMNS}) {_VERSION} {_ONCE}),
+chunks AS (INSERT INTO rag_chunks ({_CHUNK_COLUMNS}) {_NEW_CHUNKS}),
+hidden AS ({_HIDE}), marked AS ({_MARK}), filled AS ({_FILL_IN}), events AS ({_ADD_EVENTS})
 SELECT version_number, (SELECT count(*) FROM filled WHERE late), ARRAY(SELECT id FROM hidden) FROM v
 """
+_NO_MOMENT = {"moment": "", "moment_column": ""}
+_MOMENT = {"moment": ", now()", "moment_column": ", created_at"}
 _UNLOCATED = dict.fromkeys(
     (
         "token_count",
@@ -121,13 +135,61 @@ _LOCATED = {
 }
 WRITE, WRITE_LOCATED = (
     named(
-        short(_WRITE.format(**located)).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray())),
+        short(_WRITE.format(**located, **_NO_MOMENT)).bindparams(
+            sa.bindparam("embeddings", type_=EmbeddingArray())
+        ),
         "version_number",
         "embedded",
         "hidden",
     )
     for located in (_UNLOCATED, _LOCATED)
 )
+_OF_VERSION = "v AS MATERIALIZED (SELECT CAST(:version_id AS uuid) AS id)"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The statements that write a version one after the other, each on its own: for Citus.
+
+    What a statement hands from one of its parts to another goes there by way of every node, and is committed by all of
+    them in two phases; none of these does. Rows are worked out before they are inserted, with every column that has a
+    default: Citus sends an INSERT whose SELECT reads a table and has a function of the moment as one that is none.
+    """
+
+    version: sa.TextualSelect
+    chunks: sa.TextClause
+    hide: sa.TextualSelect
+    mark: sa.TextClause
+    fill: sa.TextualSelect
+    events: sa.TextClause
+
+
+def _apart(located: dict[str, str]) -> Apart:
+    def statement(text: str) -> sa.TextClause:
+        made = short(text.format(**located, **_MOMENT))
+        if ":embeddings" in text:
+            made = made.bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
+        return made
+
+    version = (
+        f"WITH new AS MATERIALIZED ({_VERSION})"
+        f" INSERT INTO rag_document_versions ({_VERSION_COLUMNS}) SELECT * FROM new {_ONCE}"
+    )
+    chunks = (
+        f"WITH {_OF_VERSION}, new AS MATERIALIZED ({_NEW_CHUNKS})"
+        f" INSERT INTO rag_chunks ({_CHUNK_COLUMNS}) SELECT * FROM new"
+    )
+    return Apart(
+        named(statement(version), "id", "version_number"),
+        statement(chunks),
+        named(statement(f"WITH {_OF_VERSION} {_HIDE}"), "id"),
+        statement(f"WITH {_OF_VERSION} {_MARK}"),
+        named(statement(f"WITH {_OF_VERSION} {_FILL_IN}"), "late"),
+        statement(f"WITH {_OF_VERSION} {_ADD_EVENTS}"),
+    )
+
+
+APART, APART_LOCATED = _apart(_UNLOCATED), _apart(_LOCATED)
 # A reason why a chunk has no embedding goes when one comes: too seldom for the statement that writes every version.
 EXCUSE = sa.text("""
 UPDATE rag_chunks SET embedding_error = NULL

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Double,
     FromClause,
     Select,
-    SmallInteger,
     SQLColumnExpression,
     any_,
     bindparam,
@@ -29,8 +28,9 @@ from sqlalchemy import (
 from ragschema.embeddings.column_type import Embedding
 from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.models import Chunk, ChunkEmbedding
-from ragschema.queries.arguments import EMBEDDING, MAX_DISTANCE, MODEL, row_count
+from ragschema.queries.arguments import EMBEDDING, MAX_DISTANCE, row_count
 from ragschema.queries.filters import Filters, Rows
+from ragschema.queries.model_choice import searched_model
 from ragschema.queries.narrow import Narrow, narrowed
 from ragschema.queries.planner_hints import (
     ONE_BY_ONE,
@@ -223,11 +223,7 @@ def _gate(space: Space) -> CTE:
     Where the query is sent in full because the column may be meant, it stands there in half precision too: with
     length 1, which no cosine distance notices, so that float16 can hold it.
     """
-    shape = [str(space.dimensions), f"'{space.distance}'", f"'{space.index_type}'"]
-    if space.model_id is not None:
-        shape.append(str(space.model_id))
-    asked = func.rag_embedding_model(MODEL, *map(literal_column, shape), type_=SmallInteger())
-    columns: list[ColumnElement[Any]] = [asked.label("id")]
+    columns: list[ColumnElement[Any]] = [searched_model(space).label("id")]
     if space.has_column and space.has_partition:
         half = HALFVEC(space.dimensions)
         columns.append(cast(func.l2_normalize(EMBEDDING), half).label("query"))

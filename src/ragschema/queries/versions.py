@@ -35,6 +35,7 @@ from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, Docume
 from ragschema.queries.arguments import built_once, checked_count, row_count
 from ragschema.queries.collections import collection_values, is_collected, is_version_collected
 from ragschema.queries.filters import IS_LISTED
+from ragschema.queries.model_choice import refused_model
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
 from ragschema.schema.embedding_models import COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
 
@@ -277,12 +278,17 @@ def _active_model() -> ColumnElement[int]:
 
 
 def _model_of(key: str) -> ColumnElement[int]:
-    """Return the id of a model by its key, or raise when it is run, where none of that key is live."""
+    """Return the id of a model by its key; run, it raises where none of that key is live."""
     named = select(EmbeddingModel).where(EmbeddingModel.key == key).subquery("named")
     one = select(literal_column("1")).subquery("one")
     own = (named.c.dimensions, named.c.distance, named.c.index_type)
     return (
-        select(func.rag_embedding_model(cast(key, Text), *own, type_=SmallInteger()))
+        select(
+            case(
+                (named.c.state != literal_column("'retired'"), named.c.id),
+                else_=refused_model(cast(key, Text), *own),
+            )
+        )
         .select_from(one.outerjoin(named, true()))
         .scalar_subquery()
     )

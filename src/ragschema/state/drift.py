@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from ragschema.database.citus import is_distributed
 from ragschema.database.row_security import find_hidden
 from ragschema.database.server import Connection
 from ragschema.errors import DriftFound, RowsHidden
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.catalogue import Catalogue, read_catalogue
 from ragschema.state.comparison import Drift, compare, nearest
-from ragschema.state.expected import expected, read_changes, read_fingerprints
+from ragschema.state.expected import (
+    expected,
+    read_changes,
+    read_fingerprints,
+    read_fingerprints_without_triggers,
+)
 from ragschema.state.owed import find_owed
 from ragschema.state.partitions import expected_partitions, read_models_if_shown, stray_partitions
 
@@ -42,7 +48,7 @@ def find_drift(
 
     The partitions of embedding models are compared with what the registry says, where this role may read it: one
     that is missing or of no registered model is drift, and so is the index of one that is searched; the index of a
-    model that is being built may be missing.
+    model that is being built may be missing. Where the schema is on a node of Citus no trigger is expected.
 
     pgvector may be in our schema, in public, or in a schema of the role's own search_path, that is the one
     this connection started with.
@@ -60,7 +66,7 @@ def find_drift(
     if owed is None:
         owed = _find_owed(connection, schema, revision)
     found = read_catalogue(connection, schema)
-    catalogues = read_fingerprints(frozenset(owed))
+    catalogues = _catalogues(connection, schema, owed)
     models = read_models_if_shown(connection, schema)
     partitions = expected_partitions(catalogues[revision], found, models or ())
     strays = stray_partitions(found, partitions) if models is not None else ()
@@ -90,9 +96,17 @@ def nearest_revision(connection: Connection, schema: str) -> Drift:
     found = read_catalogue(connection, schema)
     hidden = _find_hidden(connection, schema, found)
     owed = _find_owed(connection, schema, [*read_changes()][-1])
-    if owed and (drift := nearest(found, read_fingerprints(frozenset(owed)), hidden=hidden)).is_clean:
+    if owed and (drift := nearest(found, _catalogues(connection, schema, owed), hidden=hidden)).is_clean:
         return drift
-    return nearest(found, hidden=hidden)
+    return nearest(found, _catalogues(connection, schema, ()), hidden=hidden)
+
+
+def _catalogues(
+    connection: Connection, schema: str, owed: Collection[str]
+) -> Mapping[str, Mapping[str, str]]:
+    """Return the expected catalogues: without triggers where the schema is on a node of Citus, which refuses them."""
+    read = read_fingerprints_without_triggers if is_distributed(connection, schema) else read_fingerprints
+    return read(frozenset(owed))
 
 
 def _find_owed(connection: Connection, schema: str, revision: str) -> tuple[RevisionId, ...]:

@@ -69,6 +69,18 @@ def read_fingerprints(owed: frozenset[str] = frozenset()) -> Mapping[str, Mappin
 
 
 @cache
+def read_fingerprints_without_triggers(owed: frozenset[str] = frozenset()) -> Mapping[str, Mapping[str, str]]:
+    """Return the expected catalogue by revision where no table has a trigger: on Citus."""
+    catalogues = {
+        revision: MappingProxyType(
+            {name: text for name, text in catalogue.items() if not name.startswith("trigger ")}
+        )
+        for revision, catalogue in read_fingerprints(owed).items()
+    }
+    return MappingProxyType(catalogues)
+
+
+@cache
 def our_tables() -> frozenset[str]:
     """Return the names of the tables of all revisions."""
     names = {name for catalogue in read_fingerprints().values() for name in catalogue}

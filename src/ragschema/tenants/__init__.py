@@ -11,6 +11,12 @@ from ragschema.tenants.dropping import DroppedTenant, TenantRows, count_tenant, 
 from ragschema.tenants.finding import Tenant, find_tenants, list_tenants
 from ragschema.tenants.migrating import Rollout, migrate_tenants
 from ragschema.tenants.outcomes import FleetResult, Progress, TenantOutcome
+from ragschema.tenants.placing import (
+    PlacedTenant,
+    distribute_tenant,
+    locate,
+    move_tenant,
+)
 from ragschema.tenants.standings import FleetStatus, read_standings
 from ragschema.tenants.verifying import DriftGroup, FleetDrift, verify_tenants
 
@@ -21,6 +27,7 @@ __all__ = [
     "FleetDrift",
     "FleetResult",
     "FleetStatus",
+    "PlacedTenant",
     "Progress",
     "Rollout",
     "Tenant",
@@ -29,10 +36,13 @@ __all__ = [
     "TenantRows",
     "count_tenant",
     "create_tenant",
+    "distribute_tenant",
     "drop_tenant",
     "find_tenants",
     "list_tenants",
+    "locate",
     "migrate_tenants",
+    "move_tenant",
     "read_standings",
     "verify_tenants",
 ]

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from ragschema.authoring.lint.advice import advise
+from ragschema.authoring.lint.citus_rules import SINCE, refused_by_citus
 from ragschema.authoring.lint.findings import Finding
 from ragschema.authoring.lint.rules import RULES
 from ragschema.authoring.lint.squawk import (
@@ -36,7 +37,9 @@ __all__ = ["Finding", "lint"]
 _ALLOWED = re.compile(r"#\s*lint: allow ([\w-]+): \S")
 
 
-def lint(revisions: Sequence[str] | None = None, scripts: ScriptDirectory | None = None) -> list[Finding]:
+def lint(
+    revisions: Sequence[str] | None = None, scripts: ScriptDirectory | None = None, *, citus: bool = False
+) -> list[Finding]:
     """Lint revisions; return what is found, in the order of revisions and lines.
 
     Reads their offline SQL through Alembic's ``op``: call it where no migration runs in this process.
@@ -44,11 +47,14 @@ def lint(revisions: Sequence[str] | None = None, scripts: ScriptDirectory | None
     Args:
         revisions: Their ids, or ``head``; all by default.
         scripts: Where they are; this package's own by default.
+        citus: Whether to look for what Citus refuses, too: of this package's own, in those since `SINCE`, where a
+            tenant on Citus begins.
 
     Raises:
         UsageError: There is no such revision.
         ConfigurationError: squawk is not installed.
     """
+    since = "" if scripts else SINCE
     scripts = scripts or script_directory()
     chosen = None if revisions is None else [_find(scripts, revision) for revision in revisions]
     everything = Revisions([read_subject(script) for script in reversed(list(scripts.walk_revisions()))])
@@ -58,6 +64,8 @@ def lint(revisions: Sequence[str] | None = None, scripts: ScriptDirectory | None
     for subject in subjects:
         found = [*_read_violations(subject, violations[subject.revision])]
         found += [finding for rule in RULES for finding in rule(subject, everything)]
+        if citus and subject.revision >= since:
+            found += refused_by_citus(subject, everything)
         findings += sorted((f for f in found if not _is_allowed(f, subject)), key=lambda f: (f.line, f.rule))
     return findings
 

@@ -1,0 +1,93 @@
+"""Citus: what differs where a tenant's schema is on one node of several, and statements reach it through another.
+
+Found by the extension, not by a setting. There a schema has no triggers, and a statement that reads or writes tables is
+carried out by the tenant's node as a whole: settings and types that it asks for are those of that node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from ragschema.database.server import Connection
+
+HAS_CITUS = "EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
+"""Whether a database has Citus, as an expression of SQL."""
+
+_KEY = "ragschema.is_on_citus"
+_IS_DISTRIBUTED = """
+SELECT FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = 'rag_documents'
+"""
+_PLACE = """
+SELECT n.nodename::text, n.nodeport, n.groupid = (SELECT groupid FROM pg_catalog.pg_dist_local_group)
+FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+JOIN pg_catalog.pg_dist_shard d ON d.logicalrelid = p.logicalrelid
+JOIN pg_catalog.pg_dist_placement a ON a.shardid = d.shardid
+JOIN pg_catalog.pg_dist_node n ON n.groupid = a.groupid AND n.noderole = 'primary'
+WHERE s.nspname = %s AND c.relname = 'rag_documents'
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The node that a schema's tables are on.
+
+    Attributes:
+        host: By which the nodes reach it.
+        port: Its port.
+        is_here: Whether the connection that was asked is to it.
+    """
+
+    host: str
+    port: int
+    is_here: bool
+
+
+def is_on_citus(connection: sa.Connection) -> bool:
+    """Whether a connection's database has Citus: asked once for each connection to the server.
+
+    Args:
+        connection: A connection in its transaction, of any engine.
+    """
+    found = connection.info.get(_KEY)
+    if found is None:
+        found = connection.exec_driver_sql(f"SELECT {HAS_CITUS}").scalar_one()
+        connection.info[_KEY] = found
+    return bool(found)
+
+
+def remember_citus(info: dict[str, object], is_there: bool) -> None:
+    """Note whether a connection's database has Citus, where it was asked with something else.
+
+    Args:
+        info: Of the pool's record of the connection.
+        is_there: Whether it has.
+    """
+    info[_KEY] = is_there
+
+
+def is_distributed(connection: Connection, schema: str) -> bool:
+    """Whether a schema's tables are on a node of Citus, and so have no triggers; reads only."""
+    if not has_citus(connection):
+        return False
+    return connection.execute(_IS_DISTRIBUTED, (schema,)).fetchone() is not None
+
+
+def has_citus(connection: Connection) -> bool:
+    """Whether a database has Citus, asked through psycopg."""
+    row = connection.execute(f"SELECT {HAS_CITUS}".encode()).fetchone()
+    return row is not None and bool(row[0])
+
+
+def find_place(connection: Connection, schema: str) -> Place | None:
+    """Return the node that a schema's tables are on; None where they are on no node of Citus. Reads only."""
+    if not has_citus(connection):
+        return None
+    row = connection.execute(_PLACE, (schema,)).fetchone()
+    return None if row is None else Place(*row)

@@ -1,0 +1,109 @@
+"""Cluster of Citus that a schema is in: nodes that do not answer, and what loses rows or notifications there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ragschema.database.citus import Place, find_place, has_citus, is_distributed
+from ragschema.database.server import Connection
+from ragschema.errors import DatabaseUnreachable
+from ragschema.words import counted
+
+_UNREACHABLE = """
+SELECT nodename || ':' || nodeport FROM pg_catalog.pg_dist_node
+WHERE isactive AND NOT coalesce(pg_catalog.citus_check_connection_to_node(nodename, nodeport), false)
+ORDER BY 1
+"""
+_TRIGGERS = """
+SELECT t.tgname::text FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT t.tgisinternal AND n.nspname = %s AND c.relname LIKE 'rag\\_%%' AND t.tgname LIKE 'rag\\_%%' ORDER BY 1
+"""
+_LISTENERS = """
+SELECT count(*) FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND query ~* '^LISTEN\\M.*rag_jobs_' AND strpos(query, %s) > 0
+"""
+
+
+@dataclass(frozen=True)
+class ClusterFault:
+    """What was found in a cluster.
+
+    Attributes:
+        verdict: ``ok``; ``warning``: something is lost or not kept; ``refused``: no migration can run.
+        finding: What was found.
+        remedy: What to do about it.
+    """
+
+    verdict: Literal["ok", "warning", "refused"]
+    finding: str
+    remedy: str = ""
+
+
+def find_unreachable(connection: Connection) -> list[str]:
+    """Return the nodes of Citus that do not answer, as HOST:PORT; none where there is no Citus."""
+    if not has_citus(connection):
+        return []
+    return [str(row[0]) for row in connection.execute(_UNREACHABLE).fetchall()]
+
+
+def refuse_unreachable(connection: Connection, schema: str) -> None:
+    """Refuse to change a schema of Citus while a node is away: no DDL of any tenant works then.
+
+    Raises:
+        DatabaseUnreachable: One does not answer.
+    """
+    if is_distributed(connection, schema) and (away := find_unreachable(connection)):
+        raise DatabaseUnreachable(
+            f"No tenant of Citus can be changed while a node is away: {', '.join(away)}.",
+            "Nothing was changed. Bring the node back, or take it out of the cluster, then run this again.",
+        )
+
+
+def find_cluster_faults(connection: Connection, schema: str) -> Iterator[ClusterFault]:
+    """Yield what is wrong with the cluster that a schema is in, and what is not kept there; nothing without Citus."""
+    if (place := find_place(connection, schema)) is None:
+        return
+    if away := find_unreachable(connection):
+        yield ClusterFault(
+            "refused",
+            f"{counted(len(away), 'node')} of Citus does not answer: {', '.join(away)}",
+            "Bring it back: until then nobody can change the tables of any tenant.",
+        )
+    yield ClusterFault(
+        "ok",
+        f"the tables are on {place.host}:{place.port}, without triggers: our functions keep is_current, updated_at and"
+        " the jobs right, and SQL that somebody writes by hand does so itself",
+    )
+    if found := [str(row[0]) for row in connection.execute(_TRIGGERS, (schema,)).fetchall()]:
+        yield ClusterFault(
+            "warning",
+            f"{counted(len(found), 'trigger')} on tables that are on a node of Citus: {', '.join(found)}",
+            "Drop them: Citus runs none of them, or runs them on another node than the rows are on.",
+        )
+    if _setting(connection, "synchronous_commit") == "off":
+        yield ClusterFault(
+            "warning",
+            "synchronous_commit is off: a move of this tenant loses commits that were acknowledged",
+            "ALTER SYSTEM SET synchronous_commit = on on every node, before a tenant is moved.",
+        )
+    if not place.is_here:
+        yield from _find_listeners(connection, schema, place)
+
+
+def _find_listeners(connection: Connection, schema: str, place: Place) -> Iterator[ClusterFault]:
+    row = connection.execute(_LISTENERS, (f"rag_jobs_{schema}",)).fetchone()
+    if row is not None and row[0]:
+        yield ClusterFault(
+            "warning",
+            f"{counted(row[0], 'worker')} listens here, and hears of no job that is enqueued on"
+            f" {place.host}:{place.port}",
+            "Enqueue and work through one node: the tenant's own, by create_engine(tenant=...), or this one.",
+        )
+
+
+def _setting(connection: Connection, name: str) -> str:
+    row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+    return "" if row is None else str(row[0])

@@ -1,0 +1,139 @@
+"""A tenant on Citus: made, distributed, used through the coordinator and on its own node, and moved.
+
+By ``RAG_CITUS_URL=... pytest -m citus``, which names the coordinator of a cluster of two nodes or more with pgvector,
+as a superuser; each run makes a tenant of its own there and drops it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from publishing import assert_consistent, publish_texts
+from ragschema import create_engine, jobs, migrations
+from ragschema.database.options import Options
+from ragschema.database.settings import find_database
+from ragschema.errors import TenantRefused
+from ragschema.migrations.health import check_health
+from ragschema.tenants import (
+    create_tenant,
+    distribute_tenant,
+    drop_tenant,
+    locate,
+    move_tenant,
+)
+from tenant_steps import STEPS, run
+
+URL = os.environ.get("RAG_CITUS_URL", "")
+SCHEMA = f"rag_tests_{os.getpid()}"
+
+pytestmark = pytest.mark.citus
+
+
+@pytest.fixture(scope="module")
+def options() -> Iterator[Options]:
+    """A tenant that is on a node."""
+    assert URL, "RAG_CITUS_URL names no coordinator of Citus"
+    options = Options(find_database(URL), schema=SCHEMA)
+    create_tenant(SCHEMA, URL)
+    assert distribute_tenant(SCHEMA, URL, dry_run=True).is_dry_run
+    assert locate(SCHEMA, URL) is None
+    assert distribute_tenant(SCHEMA, URL).after
+    yield options
+    drop_tenant(SCHEMA, URL, allow_data_loss=True)
+
+
+@pytest.fixture(scope="module")
+def engine(options: Options) -> Iterator[sa.Engine]:
+    engine = create_engine(URL, schema=SCHEMA)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def near(options: Options) -> Iterator[sa.Engine]:
+    """Connections to the tenant's own node."""
+    engine = create_engine(URL, tenant=SCHEMA)
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_leaves_the_data_right(engine: sa.Engine, options: Options, step: str) -> None:
+    run(STEPS[step], engine, options)
+    assert migrations.verify_data(options) == []
+
+
+def test_verify_misses_no_trigger_and_health_says_what_is_not_kept(options: Options) -> None:
+    assert migrations.verify(options).is_clean
+    checks = [check for check in check_health(options) if check.name == "Citus"]
+    assert [check.verdict for check in checks] == ["ok"]
+    assert "without triggers" in checks[0].finding
+
+
+def test_an_engine_of_a_tenant_speaks_to_its_node(near: sa.Engine, engine: sa.Engine) -> None:
+    place = locate(SCHEMA, URL)
+    assert place is not None
+    with near.connect() as connection:
+        assert connection.connection.dbapi_connection.info.port == place.port  # type: ignore[union-attr]
+    with Session(near) as session:
+        publish_texts(session, "near", ["a", "b"])
+        session.commit()
+        jobs.enqueue(session, "near", {})
+        session.commit()
+        (job,) = jobs.claim(session, "w", ["near"])
+        session.commit()
+        assert jobs.complete(session, job)
+        session.commit()
+        assert_consistent(session)
+
+
+def test_a_revision_gives_way_to_readers_on_the_node(options: Options, engine: sa.Engine) -> None:
+    """lock_timeout reaches the node: a table that is read there is waited for no longer than was said."""
+    with engine.connect() as reader, psycopg.connect(URL) as connection:
+        reader.execute(sa.text("SELECT count(*) FROM rag_collections"))
+        connection.execute("SET LOCAL citus.propagate_set_commands = 'local'")
+        connection.execute("SET LOCAL lock_timeout = '300ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            connection.execute(f'ALTER TABLE "{SCHEMA}".rag_collections ADD COLUMN tried integer'.encode())
+
+
+def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine: sa.Engine) -> None:
+    before = locate(SCHEMA, URL)
+    assert before is not None
+    with psycopg.connect(URL) as connection:
+        nodes = connection.execute(
+            "SELECT nodename::text, nodeport FROM pg_dist_node WHERE isactive AND shouldhaveshards"
+        ).fetchall()
+    host, port = next(node for node in nodes if node != (before.host, before.port))
+    stop, written = threading.Event(), list[str]()
+
+    def write() -> None:
+        with Session(engine) as session:
+            while not stop.is_set():
+                article = f"moving {len(written)}"
+                publish_texts(session, article, ["a", article])
+                session.commit()
+                written.append(article)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert move_tenant(SCHEMA, host, port, URL).after == f"{host}:{port}"
+    finally:
+        stop.set()
+        writer.join()
+    with Session(engine) as session:
+        found = session.scalars(
+            sa.text("SELECT article_id FROM rag_documents WHERE article_id LIKE 'moving %' ORDER BY 1")
+        ).all()
+        assert sorted(found) == sorted(written)
+        assert_consistent(session)
+    with pytest.raises(TenantRefused, match="already"):
+        move_tenant(SCHEMA, host, port, URL)
