@@ -2376,7 +2376,7 @@ CREATE INDEX rag_documents_deleted_at_idx ON public.rag_documents USING btree (d
 
 CREATE UNIQUE INDEX rag_embedding_models_active_idx ON public.rag_embedding_models USING btree (state) WHERE (state = 'active'::text);
 
-CREATE INDEX rag_entities_merged_into_idx ON public.rag_entities USING btree (merged_into) WHERE (merged_into IS NOT NULL);
+CREATE INDEX rag_entities_merged_into_idx ON public.rag_entities USING btree (merged_into);
 
 CREATE INDEX rag_entity_aliases_document_id_idx ON public.rag_entity_aliases USING btree (document_id);
 

@@ -1,7 +1,7 @@
 -- What all revisions leave in an empty schema. Run it with a search_path of that schema, then pgvector's.
 -- Written by: uv run rag migrate freeze
 -- Head: 20261128180010
--- Of: sha256:ca9e927f88b838cde6c3ab7d7c57d22454ed6a629a631ec35a090fc26b96d63c
+-- Of: sha256:f00974cb41b35681f4819570205d7007372c0e8569b6f23f010da2b0c4188ef5
 --
 CREATE TYPE chunk_event_type AS ENUM (
     'added',
@@ -2374,7 +2374,7 @@ CREATE INDEX rag_documents_deleted_at_idx ON rag_documents USING btree (deleted_
 --
 CREATE UNIQUE INDEX rag_embedding_models_active_idx ON rag_embedding_models USING btree (state) WHERE (state = 'active'::text);
 --
-CREATE INDEX rag_entities_merged_into_idx ON rag_entities USING btree (merged_into) WHERE (merged_into IS NOT NULL);
+CREATE INDEX rag_entities_merged_into_idx ON rag_entities USING btree (merged_into);
 --
 CREATE INDEX rag_entity_aliases_document_id_idx ON rag_entity_aliases USING btree (document_id);
 --

@@ -91,7 +91,6 @@ def upgrade() -> None:
         "rag_entities_merged_into_idx",
         "rag_entities",
         ["merged_into"],
-        postgresql_where=sa.text("merged_into IS NOT NULL"),
     )
 
 

@@ -15,8 +15,7 @@ from ragschema.publishing.writing_statements import APART, APART_LOCATED, WRITE,
 def write_version(
     connection: sa.Connection, rows: Mapping[str, Any], *, is_located: bool
 ) -> tuple[int, int, Sequence[UUID]] | None:
-    """Write a version; return its number, and how many rows have the embedding now that they waited
-    for, and the chunks that it hides.
+    """Write a version; return its number, how many rows have the embedding now that they waited for, and what it hides.
 
     None: rows that it reuses are gone, a model that it embeds by is, or a version was added to it. Nothing was written.
 
@@ -37,9 +36,8 @@ def _write_apart(
     version = connection.execute(statements.version, rows).one_or_none()
     if version is None:
         return None
-    hidden = (
-        connection.execute(statements.hide, rows).scalars().all()
-    )  # before there are new ones, which it would hide too
+    # before there are new ones, which it would hide too
+    hidden = connection.execute(statements.hide, rows).scalars().all()
     if rows["new_ids"]:
         connection.execute(statements.chunks, rows)
     if rows["marked_ids"]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from ragschema.embeddings.column_type import EmbeddingArray
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.publishing.live_models import GONE_MODELS
-from ragschema.schema.index_reads import is_one
+from ragschema.schema.index_reads import is_one, rows_of
 from ragschema.sql.shortening import named, short
 
 _GIVEN = (
@@ -19,6 +19,7 @@ _GIVEN = (
 # Row by row, by its key, as the rows to update are found by the array of their ids besides the join: a join alone
 # reads all chunks where averages let many be expected.
 _KEPT = "(SELECT s.embedding FROM rag_chunks s WHERE s.id = n.source)"
+_WRITTEN = rows_of("rag_chunks", "version_id", "h.id", "id, is_current")
 _SOURCE = [
     f"coalesce(CAST(:{name} AS {kind}), its.{name})"
     for name, kind in (
@@ -31,7 +32,7 @@ _SOURCE = [
 ]
 # The document's row is locked before: this statement sees all that the lock had to wait for. The document is
 # pointed at the version in a statement after it, or its triggers would look at each version twice. It hides whatever
-# is of the version before and the new one does not list: somebody may have added to that since the plan.
+# the document shows and the new version does not list: somebody may have added to the one before since the plan.
 _VERSION_COLUMNS = (
     "id, document_id, version_number, source_hash, chunker_version, embedder_version, title, url, metadata,"
     " file_name, mime_type, byte_size, content_hash, language{moment_column}"
@@ -65,9 +66,9 @@ FROM v, unnest(
 """
 _HIDE = f"""
 UPDATE rag_chunks c SET is_current = false FROM v
-WHERE c.is_current AND c.id = ANY(ARRAY(
-    SELECT chunk_id FROM rag_chunk_events WHERE {is_one("version_id", ":base_id")}
-    UNION SELECT id FROM rag_chunks WHERE {is_one("version_id", ":base_id")}
+WHERE c.id = ANY(ARRAY(
+    SELECT c.id FROM rag_document_versions h CROSS JOIN {_WRITTEN} c
+    WHERE {is_one("document_id", ":document_id")} AND c.is_current
     EXCEPT SELECT unnest(CAST(:marked_ids AS uuid[]) || CAST(:filled_ids AS uuid[]))
 ))
 RETURNING c.id

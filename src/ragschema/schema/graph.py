@@ -29,7 +29,7 @@ class Entity(Base):
         ),
         CheckConstraint("jsonb_typeof(properties) = 'object'", name="properties"),
         CheckConstraint("merged_into IS NULL OR merged_into <> id AND NOT is_current", name="merged_into"),
-        Index(None, "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
+        Index(None, "merged_into"),
     )
 
     id: Mapped[Id]
