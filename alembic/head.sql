@@ -1,7 +1,7 @@
 -- What all revisions leave in an empty schema. Run it with a search_path of that schema, then pgvector's.
 -- Written by: uv run rag migrate freeze
 -- Head: 20261128180010
--- Of: sha256:f00974cb41b35681f4819570205d7007372c0e8569b6f23f010da2b0c4188ef5
+-- Of: sha256:4050b6fce3e708c44a5c4e476ab836a84858624fc3c429d99347bbd257db8436
 --
 CREATE TYPE chunk_event_type AS ENUM (
     'added',

@@ -235,7 +235,11 @@ def test_a_connection_that_was_lent_is_as_it_was(empty_database: Database) -> No
         migrations.upgrade(connection, report=reports.append)
         assert connection.scalar(sa.text("SHOW search_path")) == path
         assert connection.scalar(sa.text("SHOW check_function_bodies")) == "on"
-        assert connection.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")) == 0
+        held = (
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+        )
+        assert connection.scalar(sa.text(held)) == 0
     engine.dispose()
     assert [each.direction for each in reports] == ["create"]
 

@@ -6,7 +6,7 @@ statement ends.
 Locks: SHARE ROW EXCLUSIVE on rag_relation_mentions for a moment, for the triggers.
 Data: none.
 Deploy: expand (before the code that keeps a graph).
-Downgrade: drops the triggers: from then on only ragschema's own functions keep the relations current.
+Downgrade: drops the triggers: from then on only the package's own functions keep the relations current.
 """
 
 from ragschema.operations_v2 import create_trigger, drop_trigger

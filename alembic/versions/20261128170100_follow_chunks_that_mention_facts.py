@@ -6,7 +6,7 @@ of the transaction. Publishing sees to it itself, and says so, so that it pays n
 Locks: SHARE ROW EXCLUSIVE on rag_chunks for a moment, so that writers wait, for the trigger.
 Data: none.
 Deploy: expand (before the code that keeps a graph).
-Downgrade: drops the trigger: from then on only ragschema's own functions keep facts current.
+Downgrade: drops the trigger: from then on only the package's own functions keep facts current.
 """
 
 from ragschema.operations_v2 import create_trigger, drop_trigger

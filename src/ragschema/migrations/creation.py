@@ -247,5 +247,8 @@ def _write_failure(connection: Connection, creation: Creation, error: str) -> No
         script.revision, "create", seconds=creation.seconds, checksum=script.checksum, error=error
     )
     with connection.transaction():
+        connection.execute(
+            "SET LOCAL lock_timeout = '1s'"
+        )  # nobody who has interrupted it waits long for this line
         connection.execute(attempts.create_table(schema).encode())
         connection.execute(attempts.insert(schema, entry).encode())
