@@ -90,7 +90,6 @@ def test_a_finding_says_what_to_write(lint_revision: Lint) -> None:
     )
 
 
-@pytest.mark.author
 def test_our_own_revisions_run_on_citus_from_the_first_that_says_so() -> None:
     """The frozen ones before it do not: a tenant on Citus begins with the head script."""
     assert lint(citus=True) == []
