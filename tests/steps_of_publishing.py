@@ -186,7 +186,7 @@ class Publish(Step):
         else:
             expected[article] = said.published(expected.get(article), config, is_new=True)
         given = self._publish(world, plan)
-        before = world.adopt(expected, world.connection)
+        before = world.adopt(expected, world.connection, at_plan)
         if not plan.is_up_to_date or self.between is None:
             check_embedded(world, _both(at_plan, before), article, given)
         document = world.corpus.find(article)
