@@ -7,11 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import strategies as st
 
 from model_of_steps import Model, State
-from ragschema.graph import NewEntity, NewRelation, pending_extraction, record_extraction
+from ragschema.graph import (
+    GraphError,
+    NewEntity,
+    NewRelation,
+    merge_entities,
+    pending_extraction,
+    record_extraction,
+    undo_merge,
+)
 from ragschema.schema.fact_rules import broken_facts
 from random_steps import Step, World, articles, numbers, pick
 
@@ -38,6 +47,29 @@ class Facts(NamedTuple):
 NOTHING = Facts()
 
 
+class MovedRelation(NamedTuple):
+    """A relation of an entity that was merged, and the one that has its evidence since."""
+
+    relation: Said
+    is_imported: bool
+    twin: Said
+    is_twin_made: bool
+    is_twin_imported: bool
+    chunks: frozenset[UUID]
+    shared: frozenset[UUID]
+
+
+class Merge(NamedTuple):
+    """What a merge has moved to the entity that was kept; ``shared`` are the chunks that mentioned both."""
+
+    kept: Name
+    is_imported: bool
+    is_kept_imported: bool
+    chunks: frozenset[UUID]
+    shared: frozenset[UUID]
+    relations: tuple[MovedRelation, ...]
+
+
 @dataclass
 class Graph:
     """The graph by the names of its entities.
@@ -46,14 +78,32 @@ class Graph:
         facts: Of each chunk.
         entities: Of each entity whether it was imported.
         relations: Of each relation the same.
+        merged: Of each entity that was merged the one that it leads to.
+        merges: Of each such entity what the merge has moved.
     """
 
     facts: dict[UUID, Facts] = field(default_factory=dict)
     entities: dict[Name, bool] = field(default_factory=dict)
     relations: dict[Said, bool] = field(default_factory=dict)
+    merged: dict[Name, Name] = field(default_factory=dict)
+    merges: dict[Name, Merge] = field(default_factory=dict)
 
     def copy(self) -> Graph:
-        return Graph(dict(self.facts), dict(self.entities), dict(self.relations))
+        return Graph(
+            dict(self.facts),
+            dict(self.entities),
+            dict(self.relations),
+            dict(self.merged),
+            dict(self.merges),
+        )
+
+    def living(self) -> list[Name]:
+        """Return the entities that were not merged."""
+        return sorted({*self.entities} - {*self.merged})
+
+    def resolve(self, name: Name) -> Name:
+        """Return the entity that a spelling of a name leads to."""
+        return self.merged.get(key_of(name), key_of(name))
 
     def of(self, chunk: UUID) -> Facts:
         return self.facts.get(chunk, NOTHING)
@@ -79,15 +129,19 @@ class Graph:
             expected = {self.of(each) for each in originals(planned, found, id_)} or {NOTHING}
             assert facts in expected, f"chunk {id_} has {facts}, and its text had {expected}"
             self.facts[id_] = facts
-        self._forget([id_ for id_ in before.chunks if id_ not in found.chunks])
+        self._forget([id_ for id_ in before.chunks if id_ not in found.chunks], {*found.chunks})
 
-    def _forget(self, chunks: Iterable[UUID]) -> None:
-        """Let chunks go, and what only they have mentioned."""
+    def _forget(self, chunks: Iterable[UUID], left: Collection[UUID]) -> None:
+        """Let chunks go, and what only they have mentioned, so that only some are left."""
         gone = [self.facts.pop(id_, NOTHING) for id_ in chunks]
         for relation in frozenset().union(*(each.relations for each in gone)):
             if not self._is_said(relation):
                 del self.relations[relation]
-        for name in frozenset().union(*(each.entities for each in gone)):
+        mentioned = frozenset().union(*(each.entities for each in gone))
+        for name, merge in list(self.merges.items()):
+            if self.merged.get(name) in mentioned and not merge.is_imported and not merge.chunks & {*left}:
+                self._drop(name)
+        for name in mentioned:
             is_mentioned = any(name in each.entities for each in self.facts.values())
             is_end = any(name in (said[0], said[2]) and self._is_said(said) for said in self.relations)
             if not (is_mentioned or is_end or self.entities[name]):
@@ -97,10 +151,87 @@ class Graph:
         return self.relations[relation] or any(relation in each.relations for each in self.facts.values())
 
     def _drop(self, name: Name) -> None:
-        """Delete an entity as the foreign keys do."""
+        """Delete an entity as the foreign keys do, with those that were merged into it."""
         del self.entities[name]
+        self.merged.pop(name, None)
+        self.merges.pop(name, None)
+        for other in [other for other, merge in self.merges.items() if merge.kept == name]:
+            del self.merges[other]
+        for other in [other for other, kept in self.merged.items() if kept == name]:
+            self._drop(other)
         for said in [said for said in self.relations if name in (said[0], said[2])]:
             del self.relations[said]
+
+    def merge(self, kept: Name, gone: Name) -> Merge:
+        """Let an entity have what another one had."""
+        moved = tuple(
+            self._move(said, kept, gone)
+            for said in [*self.relations]
+            if gone in (said[0], said[2]) and self._is_said(said)
+        )
+        chunks = frozenset(id_ for id_, each in self.facts.items() if gone in each.entities)
+        shared = frozenset(id_ for id_ in chunks if kept in self.of(id_).entities)
+        merge = Merge(kept, self.entities[gone], self.entities[kept], chunks, shared, moved)
+        self._say(chunks, add={kept}, remove={gone})
+        self.entities[kept] |= self.entities[gone]
+        self.entities[gone] = False
+        self.merged = {other: kept if into == gone else into for other, into in self.merged.items()}
+        self.merged[gone] = kept
+        self.merges[gone] = merge
+        return merge
+
+    def _move(self, said: Said, kept: Name, gone: Name) -> MovedRelation:
+        """Let a relation of the entity that is kept have the evidence of one of the other."""
+        source, kind, target = said
+        twin = (kept if source == gone else source, kind, kept if target == gone else target)
+        is_made = twin not in self.relations
+        self.relations.setdefault(twin, False)
+        chunks = frozenset(id_ for id_, each in self.facts.items() if said in each.relations)
+        shared = frozenset(id_ for id_ in chunks if twin in self.of(id_).relations)
+        moved = MovedRelation(said, self.relations[said], twin, is_made, self.relations[twin], chunks, shared)
+        self._relate(chunks, add={twin}, remove={said})
+        self.relations[twin] |= self.relations[said]
+        self.relations[said] = False
+        return moved
+
+    def undo(self, gone: Name, left: Collection[UUID]) -> None:
+        """Take a merge back, as far as its chunks are left."""
+        merge = self.merges.pop(gone)
+        for moved in reversed(merge.relations):
+            if moved.relation in self.relations:
+                self._move_back(moved, left)
+        self._say(merge.chunks & {*left}, add={gone})
+        self._say((merge.chunks - merge.shared) & {*left}, remove={merge.kept})
+        del self.merged[gone]
+        self.entities[gone] = merge.is_imported
+        if merge.is_imported:
+            self.entities[merge.kept] = merge.is_kept_imported
+        former = {gone}
+        while new := {name for name, each in self.merges.items() if each.kept in former} - former:
+            former |= new
+        for name in former & {name for name, into in self.merged.items() if into == merge.kept}:
+            self.merged[name] = gone
+
+    def _move_back(self, moved: MovedRelation, left: Collection[UUID]) -> None:
+        self._relate(moved.chunks & {*left}, add={moved.relation})
+        self._relate((moved.chunks - moved.shared) & {*left}, remove={moved.twin})
+        if moved.is_imported:
+            self.relations[moved.relation] = True
+            self.relations[moved.twin] = moved.is_twin_imported
+        if moved.is_twin_made and not self._is_said(moved.twin):
+            del self.relations[moved.twin]
+
+    def _say(self, chunks: Iterable[UUID], add: Collection[Name] = (), remove: Collection[Name] = ()) -> None:
+        for id_ in chunks:
+            facts = self.of(id_)
+            self.facts[id_] = facts._replace(entities=facts.entities - {*remove} | {*add})
+
+    def _relate(
+        self, chunks: Iterable[UUID], add: Collection[Said] = (), remove: Collection[Said] = ()
+    ) -> None:
+        for id_ in chunks:
+            facts = self.of(id_)
+            self.facts[id_] = facts._replace(relations=facts.relations - {*remove} | {*add})
 
     def forget(self, ids: Mapping[str, UUID | None], *, is_erased: bool) -> None:
         """Nothing more: what purged documents said has gone with their chunks."""
@@ -113,14 +244,21 @@ class Graph:
         assert stored == said, f"expected {said}\nfound    {stored}"
         current = [each for id_, each in self.facts.items() if corpus.chunks[id_].is_current]
         entities = {
-            name: (is_imported or any(name in each.entities for each in current), is_imported)
+            name: (
+                is_imported or any(name in each.entities for each in current),
+                is_imported,
+                self.merged.get(name),
+            )
             for name, is_imported in self.entities.items()
         }
         relations = {
             said: (is_imported or any(said in each.relations for each in current), is_imported)
             for said, is_imported in self.relations.items()
         }
-        found = {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(_ENTITIES)}
+        found = {
+            (row[0], row[1]): (row[2], row[3], row[4] and (row[4], row[5]))
+            for row in connection.execute(_ENTITIES)
+        }
         assert found == entities, f"expected {entities}\nfound    {found}"
         ends = {_said(row): (row[5], row[6]) for row in connection.execute(_RELATIONS)}
         assert ends == relations, f"expected {relations}\nfound    {ends}"
@@ -215,14 +353,14 @@ class Record(Step):
         assert recorded.is_new == (self.extractor not in before.extractors)
         if recorded.is_new:
             self._keep(graph, chunk, before)
-        world.did(self, is_refused=not recorded.is_new)
+        world.did(self)
 
     def _chunks(self, world: World) -> list[UUID]:
         return [id_ for id_, is_current in _chunks(world, self.article) if is_current]
 
     def _keep(self, graph: Graph, chunk: UUID, before: Facts) -> None:
-        said = {(key_of(each[0]), each[1], key_of(each[2])) for each in self.relations}
-        mentioned = {key_of(name) for name in self.entities}
+        said = {(graph.resolve(each[0]), each[1], graph.resolve(each[2])) for each in self.relations}
+        mentioned = {graph.resolve(name) for name in self.entities}
         mentioned |= {end for each in said for end in (each[0], each[2])}
         for name in mentioned:
             graph.entities.setdefault(name, False)
@@ -258,11 +396,6 @@ class RecordAgain(Record):
     def _chunks(self, world: World) -> list[UUID]:
         graph = _of(world)
         return [id_ for id_, _ in _chunks(world, self.article) if self.extractor in graph.of(id_).extractors]
-
-    def run(self, world: World) -> None:
-        super().run(world)
-        if pick(self._chunks(world), self.chunk) is not None:
-            world.did(self)
 
 
 @dataclass(frozen=True)
@@ -303,6 +436,8 @@ class ImportEntity(Step):
         return st.builds(cls, names)
 
     def run(self, world: World) -> None:
+        if key_of(self.name) in _of(world).merged:
+            return
         world.connection.execute(_IMPORT_ENTITY, {"type": self.name[0], "name": self.name[1]})
         _of(world).entities[key_of(self.name)] = True
         world.did(self)
@@ -323,7 +458,7 @@ class ImportRelation(Step):
 
     def run(self, world: World) -> None:
         graph = _of(world)
-        there = sorted(graph.entities)
+        there = graph.living()
         source, target = pick(there, self.source), pick(there, self.target)
         if source is None:
             return
@@ -335,7 +470,79 @@ class ImportRelation(Step):
         world.did(self)
 
 
-STEPS: tuple[type[Step], ...] = (Record, RecordOld, RecordAgain, Pending, ImportEntity, ImportRelation)
+@dataclass(frozen=True)
+class MergeEntities(Step):
+    """Two entities are one; refused of one that was merged before, or that is both."""
+
+    kept: int
+    other: int
+
+    weight = 6
+
+    @classmethod
+    def drawn(cls) -> st.SearchStrategy[MergeEntities]:
+        return st.builds(cls, numbers, numbers)
+
+    def run(self, world: World) -> None:
+        graph = _of(world)
+        there = sorted(graph.entities)
+        kept, other = pick(there, self.kept), pick(there, self.other)
+        if kept is None:
+            return
+        ids = _ids(world)
+        if kept == other or {kept, other} & {*graph.merged}:
+            with pytest.raises(GraphError):
+                merge_entities(world.connection, ids[kept], ids[other])
+            world.did(self, is_refused=True)
+            return
+        [done] = merge_entities(world.connection, ids[kept], ids[other])
+        merge = graph.merge(kept, other)
+        assert (done.mentions, done.relations) == (len(merge.chunks), len(merge.relations))
+        world.did(self)
+
+
+@dataclass(frozen=True)
+class UndoMerge(Step):
+    """A merge is taken back; refused where the entity that was kept was merged since."""
+
+    merge: int
+
+    weight = 6
+
+    @classmethod
+    def drawn(cls) -> st.SearchStrategy[UndoMerge]:
+        return st.builds(cls, numbers)
+
+    def run(self, world: World) -> None:
+        graph = _of(world)
+        name = pick(sorted(graph.merges), self.merge)
+        if name is None:
+            return
+        id_ = _ids(world)[name]
+        if graph.merges[name].kept in graph.merged:
+            with pytest.raises(GraphError):
+                undo_merge(world.connection, id_)
+            world.did(self, is_refused=True)
+            return
+        undo_merge(world.connection, id_)
+        graph.undo(name, world.corpus.chunks)
+        world.did(self)
+
+
+def _ids(world: World) -> dict[Name, UUID]:
+    return {(row[0], row[1]): row[2] for row in world.connection.execute(_IDS)}
+
+
+STEPS: tuple[type[Step], ...] = (
+    Record,
+    RecordOld,
+    RecordAgain,
+    Pending,
+    ImportEntity,
+    ImportRelation,
+    MergeEntities,
+    UndoMerge,
+)
 
 
 @dataclass(frozen=True)
@@ -356,7 +563,7 @@ class WriteMention(Step):
         graph = _of(world)
         chunk, name = (
             pick(_chunks(world, self.article), self.chunk),
-            pick(sorted(graph.entities), self.entity),
+            pick(graph.living(), self.entity),
         )
         if chunk is None or name is None:
             return
@@ -381,7 +588,10 @@ class DropMentions(Step):
 
     def run(self, world: World) -> None:
         graph = _of(world)
-        mentioning = [id_ for id_, _ in _chunks(world, self.article) if graph.of(id_).entities]
+        moved = frozenset().union(*(merge.chunks for merge in graph.merges.values()))
+        mentioning = [
+            id_ for id_, _ in _chunks(world, self.article) if graph.of(id_).entities and id_ not in moved
+        ]
         chunk = pick(mentioning, self.chunk)
         if chunk is None:
             return
@@ -393,7 +603,11 @@ class DropMentions(Step):
 
 BY_HAND: tuple[type[Step], ...] = (WriteMention, DropMentions)
 
-_ENTITIES = sa.text("SELECT entity_type, name_key, is_current, is_imported FROM rag_entities")
+_ENTITIES = sa.text("""
+SELECT e.entity_type, e.name_key, e.is_current, e.is_imported, k.entity_type, k.name_key
+FROM rag_entities e LEFT JOIN rag_entities k ON k.id = e.merged_into
+""")
+_IDS = sa.text("SELECT entity_type, name_key, id FROM rag_entities")
 _ENDS = "s.entity_type, s.name_key, r.relation_type, t.entity_type, t.name_key"
 _JOINED = (
     "rag_relations r JOIN rag_entities s ON s.id = r.source_id JOIN rag_entities t ON t.id = r.target_id"
