@@ -330,7 +330,7 @@ class Record(Step):
     entities: tuple[Name, ...]
     relations: tuple[Said, ...]
 
-    weight = 12
+    weight = 8
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Any]:
@@ -381,7 +381,7 @@ def _chunks(world: World, article: str) -> list[tuple[UUID, bool]]:
 class RecordOld(Record):
     """What an extractor found in a chunk that is current no more."""
 
-    weight = 6
+    weight = 4
 
     def _chunks(self, world: World) -> list[UUID]:
         return [id_ for id_, is_current in _chunks(world, self.article) if not is_current]
@@ -391,7 +391,7 @@ class RecordOld(Record):
 class RecordAgain(Record):
     """What was found in a chunk that this extractor has read."""
 
-    weight = 5
+    weight = 3
 
     def _chunks(self, world: World) -> list[UUID]:
         graph = _of(world)
@@ -429,7 +429,7 @@ class ImportEntity(Step):
 
     name: Name
 
-    weight = 3
+    weight = 2
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[ImportEntity]:
@@ -450,7 +450,7 @@ class ImportRelation(Step):
     source: int
     target: int
 
-    weight = 3
+    weight = 2
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[ImportRelation]:
@@ -477,7 +477,7 @@ class MergeEntities(Step):
     kept: int
     other: int
 
-    weight = 6
+    weight = 5
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[MergeEntities]:
@@ -507,7 +507,7 @@ class UndoMerge(Step):
 
     merge: int
 
-    weight = 6
+    weight = 4
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[UndoMerge]:
@@ -553,7 +553,7 @@ class WriteMention(Step):
     chunk: int
     entity: int
 
-    weight = 3
+    weight = 2
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[WriteMention]:
@@ -580,7 +580,7 @@ class DropMentions(Step):
     article: str
     chunk: int
 
-    weight = 3
+    weight = 2
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[DropMentions]:

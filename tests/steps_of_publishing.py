@@ -326,7 +326,7 @@ class PublishMany(Step):
     is_embedded: bool
     undelete: bool
 
-    weight = 9
+    weight = 11
     commits = True
 
     @classmethod
@@ -543,7 +543,7 @@ class Prune(Step):
 
     keep: int
 
-    weight = 5
+    weight = 8
     commits = True
 
     @classmethod
