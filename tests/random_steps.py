@@ -159,8 +159,14 @@ class World:
         self.is_by_hand = True
         yield
 
-    def adopt(self, expected: dict[str, SeenDocument], connection: sa.Connection) -> State:
-        """Take over the rows that the library wrote, if they say what the model expects; return those before."""
+    def adopt(
+        self, expected: dict[str, SeenDocument], connection: sa.Connection, planned: State | None = None
+    ) -> State:
+        """Take over the rows that the library wrote, if they say what the model expects; return those before.
+
+        Families with an ``adopt`` follow: of ``planned``, the corpus by which the rows were planned, those before and
+        these.
+        """
         before = self.corpus
         found = read_state(connection)
         seen = found.seen()
@@ -169,6 +175,9 @@ class World:
             lines = [*differences(found.derived(), found)]
             assert not lines, "chunks are current that should not be, or the other way:\n" + "\n".join(lines)
         self.model.corpus = found
+        for family in self.model.families.values():
+            if hasattr(family, "adopt"):
+                family.adopt(connection, planned or before, before, found)
         return before
 
     def refuses(self, step: Step, statement: str, **parameters: Any) -> None:

@@ -52,7 +52,7 @@ class AddModel(Step):
 class Backfill(Step):
     """The chunks that wait for the other model are embedded by a worker."""
 
-    weight = 8
+    weight = 10
     commits = True
 
     @classmethod

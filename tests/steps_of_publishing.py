@@ -186,7 +186,7 @@ class Publish(Step):
         else:
             expected[article] = said.published(expected.get(article), config, is_new=True)
         given = self._publish(world, plan)
-        before = world.adopt(expected, world.connection)
+        before = world.adopt(expected, world.connection, at_plan)
         if not plan.is_up_to_date or self.between is None:
             check_embedded(world, _both(at_plan, before), article, given)
         document = world.corpus.find(article)
@@ -326,7 +326,7 @@ class PublishMany(Step):
     is_embedded: bool
     undelete: bool
 
-    weight = 9
+    weight = 11
     commits = True
 
     @classmethod
@@ -543,7 +543,7 @@ class Prune(Step):
 
     keep: int
 
-    weight = 5
+    weight = 8
     commits = True
 
     @classmethod

@@ -134,6 +134,20 @@ def test_later_extractions_of_a_merged_name_are_of_the_kept_entity(
     assert record(session, more, "Lady L", by="x4").entity_ids == (people["Countess"],)
 
 
+def test_a_mention_that_was_moved_goes_back_whoever_has_read_it_again(
+    session: Session, people: dict[str, UUID]
+) -> None:
+    chunk = current_chunks(session, "a")["two"]
+    merge_entities(session, people["Ada"], people["Countess"])
+    record(session, chunk, "Ada", by="x2")
+    undo_merge(session, people["Countess"])
+    mentioned = sa.text(
+        "SELECT e.name FROM rag_entity_mentions m JOIN rag_entities e ON e.id = m.entity_id"
+        " WHERE m.chunk_id = :chunk AND e.name IN ('Ada', 'Countess')"
+    )
+    assert session.scalars(mentioned, {"chunk": chunk}).all() == ["Countess"]
+
+
 def test_what_was_imported_stays_so(session: Session) -> None:
     publish_texts(session, "a", ["one"])
     record(session, current_chunks(session, "a")["one"], "Ada")

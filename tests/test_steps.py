@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import steps_of_chat
 import steps_of_collections
+import steps_of_graph
 import steps_of_jobs
 import steps_of_models
 import steps_of_publishing
@@ -29,13 +30,14 @@ STEPS = int(os.environ.get("RAG_TEST_STEPS", "2000"))
 SEED = os.environ.get("RAG_TEST_SEED")
 LENGTH = 50
 
-BY_HAND = steps_of_sql.STEPS
+BY_HAND = (*steps_of_sql.STEPS, *steps_of_graph.BY_HAND)
 LIBRARY: tuple[type[Step], ...] = (
     *steps_of_publishing.STEPS,
     *steps_of_collections.STEPS,
     *steps_of_chat.STEPS,
     *steps_of_jobs.STEPS,
     *steps_of_models.STEPS,
+    *steps_of_graph.STEPS,
 )
 EVERYTHING = (*LIBRARY, *BY_HAND)
 
@@ -46,6 +48,7 @@ def families() -> dict[str, Any]:
         "collections": steps_of_collections.Collections(),
         "chat": steps_of_chat.Chat(),
         "jobs": steps_of_jobs.Jobs(),
+        "graph": steps_of_graph.Graph(),
     }
 
 

@@ -69,7 +69,8 @@ def undo_merge(session: Executor, merged_id: UUID) -> EntityMerge:
     """Make an entity that was merged one of its own again, in the caller's transaction.
 
     Its mentions and relations are its own again, as far as their chunks are kept; its name and aliases lead to it.
-    What was read since under one of these names stays with the entity that was kept: nobody can tell whose it is.
+    What was read since under one of these names stays with the entity that was kept: nobody can tell whose it is. Only
+    in a chunk that mentioned the merged one alone before, the mention is one and goes back, whoever has read it again.
 
     Raises:
         GraphError: It was not merged; or the one that was kept was merged itself since, which is undone first.
