@@ -131,7 +131,8 @@ def run_as_it_says(page: str, database: Database, root: Path) -> None:
         text=True,
         check=False,
     )
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr, result.stderr
     assert_printed(said_to_be_printed(code_blocks((DOCS / page).read_text())), result.stdout)
 
 
