@@ -133,7 +133,9 @@ def run_as_it_says(page: str, database: Database, root: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr, result.stderr
-    assert_printed(said_to_be_printed(code_blocks((DOCS / page).read_text())), result.stdout)
+    expected = said_to_be_printed(code_blocks((DOCS / page).read_text()))
+    assert expected
+    assert_printed(expected, result.stdout)
 
 
 def test_the_diagram_has_every_table_column_and_foreign_key() -> None:
