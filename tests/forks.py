@@ -247,7 +247,10 @@ def _run(argv: list[str], cwd: str, environment: dict[str, str], stdout: int, st
     if sources and (package := Path(sources) / "ragschema").is_dir():
         import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
     try:
-        sys.exit(_script(argv[2], sources) if Path(argv[0]).name == "python" else _function_of(argv[0])())
+        if Path(argv[0]).name == "python":
+            _run_script(argv[2], sources)
+            _end(0)
+        sys.exit(_function_of(argv[0])())
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             _end(end.code or 0)
@@ -259,7 +262,7 @@ def _function_of(command: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _script(source: str, sources: str | None) -> None:
+def _run_script(source: str, sources: str | None) -> None:
     """Run a script as ``python -c`` does; it imports our package itself, and finds imported what that depends on."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "ragschema"]:
         del sys.modules[name]

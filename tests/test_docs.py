@@ -131,8 +131,11 @@ def run_as_it_says(page: str, database: Database, root: Path) -> None:
         text=True,
         check=False,
     )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert_printed(said_to_be_printed(code_blocks((DOCS / page).read_text())), result.stdout)
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr, result.stderr
+    expected = said_to_be_printed(code_blocks((DOCS / page).read_text()))
+    assert expected
+    assert_printed(expected, result.stdout)
 
 
 def test_the_diagram_has_every_table_column_and_foreign_key() -> None:
