@@ -1,6 +1,7 @@
 """One corpus, larger and larger: load, build, search, publish, prune, delete, claim, rebuild, disk, as growth factors.
 
     uv run python benchmarks/scale.py [10000 100000 1000000] [--queries 100] [--calls 30] [--peer] [--rebuild]
+        [--m 16] [--ef-construction 64]
 
 Chunks of 768 dimensions in a halfvec model, and the same vectors once more as bits: HNSW of their signs, re-ranked by
 what the bits stand for. Starts an embedded server of its own in a temporary directory, a database for each size, and
@@ -172,10 +173,10 @@ def progress(database: Database) -> Iterator[None]:
 class Ours:
     """This package with a corpus in a halfvec model, its operations timed by CPU."""
 
-    def __init__(self, database: Database, corpus: Corpus, measured: Measured) -> None:
-        self.database, self.corpus, self.measured = database, corpus, measured
+    def __init__(self, database: Database, corpus: Corpus, measured: Measured, graph: dict[str, int]) -> None:
+        self.database, self.corpus, self.measured, self.graph = database, corpus, measured, graph
         migrations.upgrade(database)
-        add_model(database, HALF, DIMENSIONS, index_type="halfvec")
+        add_model(database, HALF, DIMENSIONS, index_type="halfvec", **graph)
         self.engine = create_engine(database.libpq_url())
 
     def load(self) -> None:
@@ -197,7 +198,7 @@ class Ours:
 
     def add_bits(self) -> None:
         """Store the same vectors in a model of bits, and index it."""
-        add_model(self.database, BITS, DIMENSIONS, index_type="bit")
+        add_model(self.database, BITS, DIMENSIONS, index_type="bit", **self.graph)
         with self.engine.connect() as connection:
             result = connection.execution_options(stream_results=True).execute(
                 sa.text("SELECT id, content FROM rag_chunks WHERE is_current")
@@ -411,7 +412,8 @@ def measure(
             measuring.drop(database)
         database = fresh(server, f"ours_{chunks}")
         measured = Measured()
-        ours = Ours(database, corpus, measured)
+        graph = {"m": options.m, "ef_construction": options.ef_construction}
+        ours = Ours(database, corpus, measured, graph)
         ours.load()
         ours.search(queries, nearest, HALF, "search")
         ours.add_bits()
@@ -460,6 +462,8 @@ def main() -> None:
     parser.add_argument("sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--calls", type=int, default=30, help="of each kind of write")
+    parser.add_argument("--m", type=int, default=16, help="of the HNSW of ours")
+    parser.add_argument("--ef-construction", type=int, default=64, help="of the HNSW of ours")
     parser.add_argument("--peer", action="store_true", help="langchain-postgres at the same sizes")
     parser.add_argument("--rebuild", action="store_true", help="rebuild the largest index too")
     options = parser.parse_args()
