@@ -126,7 +126,7 @@ def test_an_import_beside_extractions_of_the_same_makes_each_once_and_never_dead
 
 
 def test_a_second_import_of_a_graph_waits_for_nothing_and_does_nothing(options: Options, path: Path) -> None:
-    refused = []
+    refused: list[LockNotObtained] = []
 
     def progress(number: int) -> None:
         if not refused:

@@ -28,7 +28,7 @@ from ragschema.state.status import behind, require_current
 
 log = logging.getLogger(__name__)
 
-BATCH = 20_000
+BATCH = 50_000
 """Nodes and relationships of a transaction."""
 _SHOWN = 100  # refusals
 _JOB = "neo4j"
