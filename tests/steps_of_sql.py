@@ -407,8 +407,6 @@ class ShowChunks(Step):
 
     article: str
 
-    weight = 2
-
     @classmethod
     def drawn(cls) -> st.SearchStrategy[ShowChunks]:
         return st.builds(cls, articles)
