@@ -239,6 +239,9 @@ class Graph:
         self._relate((moved.chunks - moved.shared) & {*left}, remove={moved.twin})
         if moved.is_imported:
             self.relations[moved.relation] = True
+        if moved.twin not in self.relations:  # what only gone chunks said
+            return
+        if moved.is_imported:
             self.relations[moved.twin] = moved.is_twin_imported
         if moved.is_twin_made and not self._is_said(moved.twin):
             self._unsay(moved.twin)

@@ -17,9 +17,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import steps_of_chat
 import steps_of_collections
+import steps_of_document_sql
+import steps_of_event_sql
 import steps_of_graph
 import steps_of_graph_sql
 import steps_of_jobs
+import steps_of_lifecycle
+import steps_of_loading
 import steps_of_models
 import steps_of_publishing
 import steps_of_sql
@@ -32,9 +36,16 @@ STEPS = int(os.environ.get("RAG_TEST_STEPS", "2000"))
 SEED = os.environ.get("RAG_TEST_SEED")
 LENGTH = 50
 
-BY_HAND = (*steps_of_sql.STEPS, *steps_of_graph_sql.STEPS)
+BY_HAND = (
+    *steps_of_sql.STEPS,
+    *steps_of_event_sql.STEPS,
+    *steps_of_document_sql.STEPS,
+    *steps_of_graph_sql.STEPS,
+)
 LIBRARY: tuple[type[Step], ...] = (
     *steps_of_publishing.STEPS,
+    *steps_of_loading.STEPS,
+    *steps_of_lifecycle.STEPS,
     *steps_of_collections.STEPS,
     *steps_of_chat.STEPS,
     *steps_of_jobs.STEPS,
