@@ -63,6 +63,7 @@ __all__ = [
     "make_by_hand",
     "make_database",
     "make_engine",
+    "make_led_engine",
     "make_template",
     "passable_directory",
     "read_rows",
@@ -137,6 +138,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not mark.isidentifier() or not collection_path.match("test_*.py"):
         return None
     return f"mark.{mark}" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each process begin with tests that are marked ``long``: one that begins last keeps the others waiting."""
+    processes: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = [item for item in items if not item.get_closest_marker("long")]
+    dealt: list[pytest.Item] = []
+    for process in range(processes):
+        share = (len(items) - len(dealt)) // (processes - process)  # so many in a row go to one process
+        first = long[process::processes]
+        rest = max(share - len(first), 0)
+        dealt += [*first, *others[:rest]]
+        del others[:rest]
+    items[:] = dealt
 
 
 def pytest_collection_finish() -> None:
@@ -275,7 +291,9 @@ def make_template(server: Mapping[str, str], revision: str) -> str:
             before = [f"at_{each}" for each in ids[: ids.index(revision)] if f"at_{each}" in made]
             connection.execute("DROP DATABASE IF EXISTS making")
             connection.execute(f"CREATE DATABASE making TEMPLATE {before[-1] if before else 'template1'}")
-            migrations.upgrade(Database({**server, "dbname": "making"}, "the tests"), revision)
+            making = Database({**server, "dbname": "making"}, "the tests")
+            migrations.upgrade(making, revision)
+            connect(making).close()  # caches the catalogue in a file, or the first session of each clone does
             connection.execute(f"ALTER DATABASE making RENAME TO {name}")
     return name
 
@@ -318,6 +336,21 @@ def make_engine(database: Database) -> Iterator[sa.Engine]:
 
 
 engine = pytest.fixture(make_engine)
+
+
+def make_led_engine(server: Mapping[str, str], **arguments: Any) -> tuple[sa.Engine, dict[str, str]]:
+    """Return an engine, and libpq keywords of its next connections: ``dbname`` leads it to another database.
+
+    One engine for all databases of a test compiles a statement once; a new one for each of them does so each time.
+    """
+    engine = sa.create_engine(Database(server, "the tests").url(), **arguments)
+    led: dict[str, str] = {}
+
+    @sa.event.listens_for(engine, "do_connect")
+    def lead(_dialect: object, _record: object, _arguments: object, keywords: dict[str, str]) -> None:
+        keywords.update(led)
+
+    return engine, led
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterable
 from difflib import unified_diff
 from doctest import ELLIPSIS, OutputChecker
@@ -64,15 +63,8 @@ def imported(script: str) -> set[str]:
 
 
 def run_script(script: str, directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own, its environment what is left of this one and what is given."""
-    return subprocess.run(
-        [sys.executable, "-u", "-c", script],
-        cwd=directory,
-        env=clean_environment() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Run a script in a fork of its own, its environment what is left of this one and what is given."""
+    return shared_forks().run("python", ["-c", script], directory, clean_environment() | environment)
 
 
 def said_to_be_printed(blocks: Iterable[tuple[str, str]]) -> str:

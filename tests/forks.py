@@ -1,4 +1,4 @@
-"""Processes of ``rag`` and ``alembic`` without their start: forks of one that has imported what they need.
+"""Processes of ``rag``, ``alembic`` and scripts without their start: forks of one that has imported what they need.
 
 Such a process has its own environment, working directory, standard streams, signals and exit code, waits for its
 threads and runs what is registered for its end. What is not in it is the start, half a second of imports, the
@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, Self, TextIO
 
 ENTRY_POINTS = {"rag": "ragschema.cli:main", "alembic": "alembic.config:main"}
@@ -74,7 +75,7 @@ class Forks:
     def run(
         self, program: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program of `ENTRY_POINTS` to its end."""
+        """Run a program of `ENTRY_POINTS`, or ``python -c``, to its end."""
         from asking import ask  # not where the process to fork starts: it does not look beside its script
 
         return ask(self.address, program, arguments, str(cwd), environment)
@@ -245,14 +246,27 @@ def _run(argv: list[str], cwd: str, environment: dict[str, str], stdout: int, st
     sources = environment.get("PYTHONPATH")
     if sources and (package := Path(sources) / "ragschema").is_dir():
         import_module("ragschema.revisions.locations")._PACKAGE = package  # type: ignore[attr-defined]
-    module, _, name = ENTRY_POINTS[Path(argv[0]).name].partition(":")
-    function: Any = getattr(import_module(module), name)
     try:
-        sys.exit(function())
+        sys.exit(_script(argv[2], sources) if Path(argv[0]).name == "python" else _function_of(argv[0])())
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             _end(end.code or 0)
         raise
+
+
+def _function_of(command: str) -> Any:
+    module, _, name = ENTRY_POINTS[Path(command).name].partition(":")
+    return getattr(import_module(module), name)
+
+
+def _script(source: str, sources: str | None) -> None:
+    """Run a script as ``python -c`` does; it imports our package itself, and finds imported what that depends on."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ragschema"]:
+        del sys.modules[name]
+    sys.argv = ["-c"]
+    sys.path[:0] = ["", *filter(None, (sources or "").split(os.pathsep))]
+    module = sys.modules["__main__"] = ModuleType("__main__")
+    exec(compile(source, "<string>", "exec"), module.__dict__)
 
 
 def _end(code: int) -> NoReturn:

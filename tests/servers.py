@@ -86,7 +86,9 @@ def at_head(programs: Path) -> Iterator[Database]:
     ):
         if not connection.execute("SELECT FROM pg_database WHERE datname = 'head'").fetchall():
             connection.execute("CREATE DATABASE making")
-            run_psql(Database({**parameters, "dbname": "making"}, "the tests"), migrations.upgrade_sql())
+            making = Database({**parameters, "dbname": "making"}, "the tests")
+            run_psql(making, migrations.upgrade_sql())
+            connect(making).close()  # as `make_template` does
             connection.execute("ALTER DATABASE making RENAME TO head")
     with made_database(parameters, "head") as database:
         yield database

@@ -36,6 +36,7 @@ def _difference(path: Path, text: str) -> list[str]:
     return list(unified_diff(found.splitlines(), text.splitlines(), name, "derived", lineterm=""))
 
 
+@pytest.mark.long
 def test_freeze_writes_what_is_stale_and_names_it(tmp_path: Path) -> None:
     copy = copy_checkout(tmp_path)
     (copy / "docs").mkdir()

@@ -56,6 +56,7 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.long
 def test_who_follows_the_page_ends_with_tests_that_pass(checkout: Path, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()

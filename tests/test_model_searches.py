@@ -134,6 +134,35 @@ def test_the_nearest_by_a_model_come_first_with_their_distances(session: Session
         assert found >= (24 if SHAPES[key][2] == "bit" else 36), model  # of 40
 
 
+def test_the_more_candidates_of_an_index_of_bits_are_compared_the_more_of_the_nearest_are_found(
+    session: Session,
+) -> None:
+    model, other = find(session, "cosine of bits"), find(session, "cosine of halfvec")
+    truth = Truth.read(session, model)
+    found = dict.fromkeys((None, 20, 1000), 0)
+    for seed in range(8):
+        asked = query(200, seed)
+        distances = dict(zip(truth.ids, truth.distances(asked), strict=True))
+        for rerank in found:
+            hits = session.execute(nearest_chunks(asked, model=model, limit=5, rerank=rerank)).all()
+            found[rerank] += len(
+                {hit.chunk_id for hit in hits} & {*sorted(distances, key=distances.__getitem__)[:5]}
+            )
+    assert found[20] < found[None] < found[1000]
+    assert found[1000] >= 39  # of 40; two may be alike in float16
+    few = nearest_chunks(query(200), model=model, limit=5, rerank=2)
+    assert len(session.execute(few).all()) == 5
+    dimensions = SHAPES["cosine of halfvec"][0]
+    alike = [nearest_chunks(query(dimensions), model=other, rerank=rerank) for rerank in (None, 20)]
+    assert str(alike[0]) == str(alike[1])
+
+
+@pytest.mark.parametrize("rerank", [0, 1001, True, 2.0])
+def test_candidates_to_compare_are_one_to_a_thousand(rerank: Any) -> None:
+    with pytest.raises(QueryError, match="rerank is"):
+        nearest_chunks(query(200), rerank=rerank)
+
+
 ARTICLES = sa.text(
     "SELECT c.id, d.article_id FROM rag_chunks c JOIN rag_document_versions v ON v.id = c.version_id"
     " JOIN rag_documents d ON d.id = v.document_id WHERE c.is_current"

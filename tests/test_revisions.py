@@ -42,6 +42,7 @@ def alembic_engine(database: Database) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
+@pytest.mark.long
 def test_each_revision_goes_up_down_and_up_again_and_leaves_no_trace(
     empty_database: Database, database: Database
 ) -> None:

@@ -33,7 +33,7 @@ from checkouts import (
     rows,
     wait_until,
 )
-from conftest import Command, clean_environment, connect, dump_schema, made_database
+from conftest import Command, DatabaseAt, clean_environment, connect, dump_schema, made_database
 from forks import Fork
 from proxies import proxied
 from ragschema import migrations
@@ -633,17 +633,17 @@ def test_the_revisions_are_parsed_once_and_again_when_a_file_has_changed(checkou
 # as a library
 
 
-def test_eight_threads_migrate_eight_databases(server: Mapping[str, str]) -> None:
-    head = read_manifest().head
-    with ExitStack() as made:
-        databases = [made.enter_context(made_database(server)) for _ in range(8)]
-        with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(partial(migrations.upgrade, replay=True), databases))
-            assert {result.current for result in results} == {head}
-            assert {len(result.applied) for result in results} == {len(read_manifest().revisions)}
-            back = list(pool.map(lambda each: migrations.downgrade(each, "-1"), databases))
-        assert {len(result.applied) for result in back} == {1}
-        assert {migrations.status(each).state for each in databases} == {"PENDING"}
+def test_eight_threads_migrate_eight_databases(database_at: DatabaseAt) -> None:
+    """The newest sixteen revisions: each of eight threads has applied a few while the others do."""
+    below, *newest = [each.revision for each in read_manifest().revisions[-17:]]
+    databases = [database_at(below) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(partial(migrations.upgrade, replay=True), databases))
+        assert {result.current for result in results} == {newest[-1]}
+        assert {len(result.applied) for result in results} == {len(newest)}
+        back = list(pool.map(lambda each: migrations.downgrade(each, "-1"), databases))
+    assert {len(result.applied) for result in back} == {1}
+    assert {migrations.status(each).state for each in databases} == {"PENDING"}
 
 
 def test_a_service_asserts_its_revision_with_two_selects(engine: sa.Engine) -> None:

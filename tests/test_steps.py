@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import steps_of_chat
@@ -27,7 +26,7 @@ import steps_of_loading
 import steps_of_models
 import steps_of_publishing
 import steps_of_sql
-from conftest import made_database
+from conftest import made_database, make_led_engine
 from model_of_graph import Graph
 from publishing import drop_triggers
 from random_steps import Action, Step, Together, programs, run_program
@@ -70,6 +69,7 @@ def names_in(program: Sequence[Action]) -> Iterator[str]:
         yield from names_in(step.steps) if isinstance(step, Together) else [type(step).__name__]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kinds", "share", "has_triggers"),
     [(EVERYTHING, 0.75, True), (LIBRARY, 0.25, False)],
@@ -84,6 +84,7 @@ def test_random_steps_leave_what_the_model_says(
 ) -> None:
     drawn: Counter[str] = Counter()
     done: Counter[str] = Counter()
+    engine, led = make_led_engine(server)
 
     @settings(
         max_examples=max(1, round(STEPS * share / LENGTH)),
@@ -101,7 +102,7 @@ def test_random_steps_leave_what_the_model_says(
         with made_database(server, template) as database:
             if not has_triggers:
                 drop_triggers(database)
-            engine = sa.create_engine(database.url())
+            led["dbname"] = database.parameters["dbname"]
             try:
                 world = run_program(engine, program, families())
             finally:

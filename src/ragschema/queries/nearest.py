@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from ragschema.embeddings.wire import EmbeddingLike
-from ragschema.queries.arguments import built_once, checked_count
+from ragschema.queries.arguments import QueryError, built_once, checked_count
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
-from ragschema.queries.planner_hints import ZERO
+from ragschema.queries.planner_hints import EF_SEARCH_MOST, ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
 from ragschema.schema.embedding_models import EmbeddingModel
@@ -48,6 +48,7 @@ def nearest_chunks(
     where: Where | None = None,
     max_distance: float | None = None,
     exact_fallback: bool = False,
+    rerank: int | None = None,
 ) -> Hit:
     """Select the current chunks nearest to an embedding, nearest first.
 
@@ -77,6 +78,9 @@ def nearest_chunks(
         max_distance: Leave out what is farther, in the distance of the rows; does not keep the index from being used.
         exact_fallback: Look at every chunk that passes where the index gives fewer than ``limit``, without filters
             too, and read each one's document meanwhile: for row security, or views, that take rows away unseen.
+        rerank: How many candidates of an index of bits are compared in full, up to 1,000: 10 times ``limit`` by
+            default. The larger the corpus, the more chunks are as near by their signs as the nearest ones are; of
+            another index it says nothing.
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
@@ -91,19 +95,24 @@ def nearest_chunks(
 
     Raises:
         EmbeddingError: The embedding is none, or not one of the `EmbeddingModel`.
-        QueryError: The limit is below 1, the metadata no dict of JSON, or the model neither a key nor read from the
-            database.
+        QueryError: The limit is below 1, rerank out of range, the metadata no dict of JSON, or the model neither a
+            key nor read from the database.
     """
     filters, values = find_filters(
         article_ids, document_ids, collection_ids, metadata, where, max_distance, falls_back=exact_fallback
     )
     space, vector = find_space(embedding, model)
-    statement = _statement(checked_count("limit", limit), filters, space, is_near=max_distance is not None)
+    if rerank is not None and checked_count("rerank", rerank) > EF_SEARCH_MOST:
+        raise QueryError(f"rerank is {rerank:,}.", f"Pass 1 to {EF_SEARCH_MOST:,}.")
+    if space.index_type != "bit":  # one statement, not one for each number
+        rerank = None
+    count = checked_count("limit", limit)
+    statement = _statement(count, filters, space, is_near=max_distance is not None, rerank=rerank)
     return filled(statement, filters.where, values | vector)
 
 
-def _built(limit: int, filters: Filters, space: Space, *, is_near: bool) -> Hit:
-    hits = vector_hits(limit, filters, space, is_near=is_near)
+def _built(limit: int, filters: Filters, space: Space, *, is_near: bool, rerank: int | None) -> Hit:
+    hits = vector_hits(limit, filters, space, is_near=is_near, rerank=rerank)
     columns, joined = located(hits, ["distance"])
     return select(*columns).select_from(joined).order_by(hits.c.distance + ZERO, hits.c.id)
 

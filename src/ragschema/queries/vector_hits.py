@@ -61,7 +61,9 @@ Of 20,000 chunks and 1,024 dimensions recall@10 is 0.893 with as many as are wan
 _OPERATORS = {"cosine": "<=>", "l2": "<->", "inner_product": "<#>"}
 
 
-def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) -> FromClause:
+def vector_hits(
+    limit: int, filters: Filters, space: Space, *, is_near: bool, rerank: int | None = None
+) -> FromClause:
     """Return the ``limit`` nearest current chunks that pass: id, version_id, ordinal, content and distance.
 
     The order of the index is loose, so whoever wants them in order sorts by ``distance + 0``: PostgreSQL takes
@@ -72,13 +74,13 @@ def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) ->
     source = _Sources(space, filters)
     wide = [] if narrow is None else [not_(narrow.holds)]
     parts: list[Rows] = []
-    examined = 1
+    examined = limit
     if narrow is not None:
         parts.append(select(source.few(wanted, narrow)))
     if space.index_type == "none":
         parts.append(select(source.exact(wanted, *wide)))
     else:
-        examined = _examined(filters, space)
+        examined = _examined(limit, filters, space, rerank)
         indexed = source.indexed(limit, examined, *wide)
         if filters.are_given:
             found = select(func.count()).select_from(indexed).scalar_subquery()
@@ -87,7 +89,7 @@ def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) ->
         else:
             parts.append(select(indexed))
     hits: FromClause = (parts[0] if len(parts) == 1 else union_all(*parts)).subquery("every")
-    if examined > 1 or narrow is not None:
+    if examined > limit or narrow is not None:
         hits = select(hits).order_by(hits.c.distance + ZERO, hits.c.id).limit(wanted).subquery("nearest")
     if "content" not in hits.c:
         hits = _with_chunks(hits).subquery("whole")
@@ -98,10 +100,10 @@ def vector_hits(limit: int, filters: Filters, space: Space, *, is_near: bool) ->
     return worded(hits_of_a_model, "hits")
 
 
-def _examined(filters: Filters, space: Space) -> int:
+def _examined(limit: int, filters: Filters, space: Space, rerank: int | None) -> int:
     if space.index_type == "bit":
-        return EXAMINED_BITS
-    return EXAMINED if filters.are_given else 1
+        return max(limit, rerank or EXAMINED_BITS * limit)
+    return EXAMINED * limit if filters.are_given else limit
 
 
 class _Source(NamedTuple):
@@ -144,10 +146,10 @@ class _Sources:
         return _materialized("few", rows)
 
     def indexed(self, limit: int, examined: int, *conditions: ColumnElement[bool]) -> CTE:
-        """Return what the index hands over first: so many times as many rows as are wanted."""
+        """Return what the index hands over first: so many rows, which may be more than are wanted."""
         # of bits all of them are compared: the tenth nearest by signs may be the nearest
-        settings = scan_settings(limit * examined if self.space.index_type == "bit" else limit)
-        taken = row_count(limit * examined)
+        settings = scan_settings(examined if self.space.index_type == "bit" else limit)
+        taken = row_count(examined)
         rows = [
             each.passing.where(settings, *conditions).order_by(each.order).limit(taken) for each in self.each
         ]

@@ -128,14 +128,26 @@ def nearest(
         return len(_differing(catalogues[revision], found) & known)
 
     # any that fits comes first: an index that a later revision makes does not make it that revision
-    fitting: list[str] = []
+    fitting = find_fitting(found, catalogues, hidden=hidden)
+    return compare(found, min(fitting or catalogues, key=distance), catalogues, hidden=hidden)
+
+
+def find_fitting(
+    found: Catalogue,
+    catalogues: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    hidden: Collection[str] = (),
+) -> list[RevisionId]:
+    """Return the revisions that `compare` finds no drift from, oldest first."""
+    catalogues = read_fingerprints() if catalogues is None else catalogues
+    fitting: list[RevisionId] = []
     later: set[str] = set()
     for revision in reversed(list(catalogues)):
         groups = _grouped(found, revision, catalogues[revision], later, hidden)
         if not any(group in _COUNTED for group, _ in groups):
             fitting.insert(0, revision)
         later.update(catalogues[revision])
-    return compare(found, min(fitting or catalogues, key=distance), catalogues, hidden=hidden)
+    return fitting
 
 
 def compare(
