@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -20,12 +20,10 @@ from records_of_graph import (
     Said,
     SeenEntity,
     SeenRelation,
+    compare,
     key_of,
     originals,
-    read_aliases,
-    read_entities,
     read_facts,
-    read_relations,
 )
 
 EXTRACTORS = ("x1", "x2")
@@ -56,16 +54,7 @@ class Graph:
     aliases: dict[Name, tuple[Name, UUID | None]] = field(default_factory=dict)
 
     def copy(self) -> Graph:
-        return Graph(
-            dict(self.facts),
-            dict(self.entities),
-            dict(self.relations),
-            dict(self.merged),
-            dict(self.merges),
-            dict(self.described),
-            dict(self.weighed),
-            dict(self.aliases),
-        )
+        return Graph(*(dict(getattr(self, each.name)) for each in fields(self)))
 
     def living(self) -> list[Name]:
         """Return the entities that were not merged."""
@@ -148,11 +137,15 @@ class Graph:
 
     def _forget(self, chunks: Iterable[UUID], left: Collection[UUID]) -> None:
         """Let chunks go, and what only they have mentioned, so that only some are left."""
+        chunks = {*chunks}
         gone = [self.facts.pop(id_, NOTHING) for id_ in chunks]
         for relation in frozenset().union(*(each.relations for each in gone)):
             if not self._is_said(relation):
                 self._unsay(relation)
         mentioned = frozenset().union(*(each.entities for each in gone))
+        for name, merge in self.merges.items():
+            if self.merged.get(name) in mentioned:
+                self._forget_moved(merge, chunks, left)
         for name, merge in list(self.merges.items()):
             if self.merged.get(name) in mentioned and not merge.is_imported and not merge.chunks & {*left}:
                 self._drop(name)
@@ -161,6 +154,13 @@ class Graph:
             is_end = any(name in (said[0], said[2]) and self._is_said(said) for said in self.relations)
             if not (is_mentioned or is_end or self.entities[name]):
                 self._drop(name)
+
+    def _forget_moved(self, merge: Merge, chunks: Collection[UUID], left: Collection[UUID]) -> None:
+        """Let relations of an entity that was merged go, which only chunks said that are gone."""
+        for moved in merge.relations:
+            is_forgotten = moved.chunks & {*chunks} and not (moved.is_imported or moved.chunks & {*left})
+            if is_forgotten and moved.relation in self.relations and not self._is_said(moved.relation):
+                self._unsay(moved.relation)
 
     def _is_said(self, relation: Said) -> bool:
         return self.relations[relation] or any(relation in each.relations for each in self.facts.values())
@@ -264,9 +264,7 @@ class Graph:
     def check(self, connection: sa.Connection, model: Model) -> None:
         corpus = model.corpus.derived()
         self.keep(corpus)
-        stored = read_facts(connection)
         said = {id_: each for id_, each in self.facts.items() if each != NOTHING}
-        assert stored == said, f"expected {said}\nfound    {stored}"
         current = [each for id_, each in self.facts.items() if corpus.chunks[id_].is_current]
         entities = {
             name: SeenEntity(
@@ -277,8 +275,6 @@ class Graph:
             )
             for name, is_imported in self.entities.items()
         }
-        found = read_entities(connection)
-        assert found == entities, f"expected {entities}\nfound    {found}"
         relations = {
             relation: SeenRelation(
                 is_imported or any(relation in each.relations for each in current),
@@ -287,10 +283,7 @@ class Graph:
             )
             for relation, is_imported in self.relations.items()
         }
-        ends = read_relations(connection)
-        assert ends == relations, f"expected {relations}\nfound    {ends}"
-        aliases = read_aliases(connection)
-        assert aliases == self.aliases, f"expected {self.aliases}\nfound    {aliases}"
+        compare(connection, said, entities, relations, self.aliases)
         assert connection.execute(broken_facts()).all() == []
         for extractor in EXTRACTORS:
             pending = [row.id for row in pending_extraction(connection, extractor, limit=1000)]

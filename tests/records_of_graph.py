@@ -120,6 +120,13 @@ def read_ids(connection: sa.Connection) -> dict[Name, UUID]:
     return {(row[0], row[1]): row[2] for row in connection.execute(_IDS)}
 
 
+def compare(connection: sa.Connection, *expected: object) -> None:
+    """Compare the facts, entities, relations and aliases that are expected with what is there."""
+    for read, each in zip((read_facts, read_entities, read_relations, read_aliases), expected, strict=True):
+        found = read(connection)
+        assert found == each, f"expected {each}\nfound    {found}"
+
+
 def _said(row: Any) -> Said:
     return (row[0], row[1]), row[2], (row[3], row[4])
 

@@ -106,7 +106,7 @@ class Describe(Step):
     details: str
     version: int
 
-    weight = 3
+    weight = 6
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[Describe]:

@@ -126,7 +126,7 @@ class SwitchModel(Step):
 class DropModel(Step):
     """The other model is dropped with its embeddings: refused while it is active."""
 
-    weight = 6
+    weight = 9
     commits = True
 
     @classmethod
