@@ -343,6 +343,21 @@ BEGIN
   DELETE FROM rag_relations r
   WHERE r.id = ANY (relations) AND NOT r.is_imported
     AND NOT EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id);
+  DELETE FROM rag_relations r
+  WHERE r.id IN (
+      SELECT moved.id
+      FROM rag_entities t
+      JOIN rag_entity_merges g ON g.merged_id = t.id
+      CROSS JOIN LATERAL ROWS FROM (pg_catalog.jsonb_to_recordset(g.moved -> 'relations') AS (
+        id uuid, is_imported boolean, chunks uuid[]
+      )) AS moved
+      WHERE t.merged_into = ANY (entities) AND NOT moved.is_imported AND moved.chunks && rag_forget_facts.chunks
+        AND NOT EXISTS (
+          SELECT FROM rag_chunks c WHERE c.id = ANY (moved.chunks) AND c.id <> ALL (rag_forget_facts.chunks)
+        )
+    )
+    AND NOT r.is_imported
+    AND NOT EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id);
   DELETE FROM rag_entities t
   WHERE t.merged_into = ANY (entities) AND EXISTS (
     SELECT FROM rag_entity_merges g

@@ -1,7 +1,7 @@
 -- What all revisions leave in an empty schema. Run it with a search_path of that schema, then pgvector's.
 -- Written by: uv run rag migrate freeze
--- Head: 20261128180010
--- Of: sha256:4050b6fce3e708c44a5c4e476ab836a84858624fc3c429d99347bbd257db8436
+-- Head: 20261129023500
+-- Of: sha256:8036bd2943b9958957e6f1bb1b77d09ee93fd86c6ef0a03ff40cd91201962493
 --
 CREATE TYPE chunk_event_type AS ENUM (
     'added',
@@ -340,6 +340,21 @@ BEGIN
   PERFORM rag_set_current_facts(entities, relations);
   DELETE FROM rag_relations r
   WHERE r.id = ANY (relations) AND NOT r.is_imported
+    AND NOT EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id);
+  DELETE FROM rag_relations r
+  WHERE r.id IN (
+      SELECT moved.id
+      FROM rag_entities t
+      JOIN rag_entity_merges g ON g.merged_id = t.id
+      CROSS JOIN LATERAL ROWS FROM (pg_catalog.jsonb_to_recordset(g.moved -> 'relations') AS (
+        id uuid, is_imported boolean, chunks uuid[]
+      )) AS moved
+      WHERE t.merged_into = ANY (entities) AND NOT moved.is_imported AND moved.chunks && rag_forget_facts.chunks
+        AND NOT EXISTS (
+          SELECT FROM rag_chunks c WHERE c.id = ANY (moved.chunks) AND c.id <> ALL (rag_forget_facts.chunks)
+        )
+    )
+    AND NOT r.is_imported
     AND NOT EXISTS (SELECT FROM rag_relation_mentions m WHERE m.relation_id = r.id);
   DELETE FROM rag_entities t
   WHERE t.merged_into = ANY (entities) AND EXISTS (

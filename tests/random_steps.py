@@ -9,6 +9,7 @@ them; to add one, name it in tests/test_steps.py, in the tuple of steps and in `
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,35 +25,45 @@ from model_of_steps import TEXTS, Model, SeenDocument, State, differences, read_
 from ragschema.schema.row_rules import broken_documents
 
 ARTICLES = ("a", "b")  # few, so that steps meet
+_NEEDS = 3
+
+
+class Action(ABC):
+    """What a program does in a transaction of its own, or in several: a step, or steps together."""
+
+    commits: ClassVar[bool] = False
+    """Whether it wants an engine in no transaction, so that it cannot be one of several of a transaction."""
+
+    @abstractmethod
+    def run(self, world: World) -> None:
+        """Do it to the database and to the model; say by `World.did` whether it changed anything."""
+
+    def needs(self, world: World) -> Step | None:
+        """Return a step to do before, where there is nothing yet that this one could be done to."""
+        return None
 
 
 @dataclass(frozen=True)
-class Step:
-    """An operation. A class of it says how often it is drawn, and whether it ends transactions itself."""
+class Step(Action):
+    """An operation. A class of it says how often it is drawn."""
 
     weight: ClassVar[int] = 4
-    commits: ClassVar[bool] = False
-    """Whether it wants an engine in no transaction, so that it cannot be one of several of a transaction."""
     is_around: ClassVar[bool] = False
     """Whether another step happens in the middle of it."""
 
     @classmethod
+    @abstractmethod
     def drawn(cls) -> st.SearchStrategy[Any]:
         """Return the strategy that draws it."""
-        raise NotImplementedError
 
     @classmethod
     def drawn_around(cls, inner: st.SearchStrategy[Step]) -> st.SearchStrategy[Any]:
         """Return the strategy that draws it, given one of what may happen in the middle."""
         return cls.drawn()
 
-    def run(self, world: World) -> None:
-        """Do it to the database and to the model; say by `World.did` whether it changed anything."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
-class Together(Step):
+class Together(Action):
     """Several steps in one transaction, some of them in savepoints that are rolled back."""
 
     steps: tuple[Step, ...]
@@ -103,8 +114,14 @@ class World:
         """Count a step that changed something, or was refused."""
         (self.refused if is_refused else self.done)[type(step).__name__] += 1
 
-    def do(self, step: Step) -> None:
-        step.run(self)
+    def do(self, action: Action) -> None:
+        """Do an action, and before it what it needs."""
+        for _ in range(_NEEDS):
+            need = action.needs(self)
+            if need is None:
+                break
+            self.do(need)
+        action.run(self)
 
     def undo(self, step: Step) -> None:
         """Do a step in a savepoint, and roll that back."""
@@ -114,17 +131,17 @@ class World:
             savepoint.rollback()
         self.model, self.is_by_hand = before, by_hand
 
-    def step(self, step: Step) -> None:
+    def step(self, step: Action) -> None:
         """Run one step of a program, and compare."""
         if step.commits:
-            step.run(self)
+            self.do(step)
             self.corpus_now = self.model.corpus
         else:
             self._in_transaction(step)
         with self.engine.connect() as connection:
             self.compare(connection)
 
-    def _in_transaction(self, step: Step) -> None:
+    def _in_transaction(self, step: Action) -> None:
         before = self.model.copy()
         self.is_by_hand = False
         is_dangling = False
@@ -191,7 +208,7 @@ class World:
         raise AssertionError(f"this was not refused: {statement}")
 
 
-def run_program(engine: sa.Engine, program: Sequence[Step], families: dict[str, Any]) -> World:
+def run_program(engine: sa.Engine, program: Sequence[Action], families: dict[str, Any]) -> World:
     """Run a program from an empty database on; return what it did.
 
     Args:
@@ -219,14 +236,14 @@ titles = st.sampled_from([None, None, "One", "Two"])
 
 
 @st.composite
-def programs(draw: st.DrawFn, kinds: Sequence[type[Step]], length: int) -> list[Step]:
+def programs(draw: st.DrawFn, kinds: Sequence[type[Step]], length: int) -> list[Action]:
     """Draw a program of so many steps, or fewer, each kind as often as its weight says, alone or several at once."""
     inner = _deck([kind for kind in kinds if not (kind.commits or kind.is_around)], st.nothing())
     between = _any_of(inner)
     alone = _deck(kinds, between)
     several = _deck([kind for kind in kinds if not kind.commits], between)
     turn = draw(st.integers(0, 10_000))
-    program: list[Step] = []
+    program: list[Action] = []
     for place in range(length):
         how = draw(st.integers(0, 19))
         if how >= 12:
@@ -246,11 +263,16 @@ def programs(draw: st.DrawFn, kinds: Sequence[type[Step]], length: int) -> list[
 
 
 _STRIDE = 37
+_ONLY_ALONE = 3
 
 
 def _deck(kinds: Sequence[type[Step]], inner: st.SearchStrategy[Step]) -> list[st.SearchStrategy[Any]]:
-    """Return the strategies of steps, each as often as its weight says."""
-    return [strategy for kind in kinds for strategy in [kind.drawn_around(inner)] * kind.weight]
+    """Return the strategies of steps, each as often as its weight says; more often what is drawn nowhere else."""
+    return [
+        strategy
+        for kind in kinds
+        for strategy in [kind.drawn_around(inner)] * kind.weight * (_ONLY_ALONE if kind.commits else 1)
+    ]
 
 
 def _any_of(deck: Sequence[st.SearchStrategy[Any]], turn: int = 0) -> st.SearchStrategy[Any]:

@@ -153,6 +153,9 @@ class Say(Step):
     def drawn(cls) -> st.SearchStrategy[Say]:
         return st.builds(cls, numbers, articles, st.integers(0, 3))
 
+    def needs(self, world: World) -> Begin | None:
+        return None if _of(world).sessions else Begin(None)
+
     def run(self, world: World) -> None:
         session = pick(_of(world).sessions, self.session)
         if session is None:
@@ -210,6 +213,10 @@ class Branch(Step):
     def drawn(cls) -> st.SearchStrategy[Branch]:
         return st.builds(cls, numbers, numbers)
 
+    def needs(self, world: World) -> Say | None:
+        session = pick(_of(world).sessions, self.session)
+        return None if session and (session.messages or session.is_deleted) else Say(self.session, "a", 1)
+
     def run(self, world: World) -> None:
         session = pick(_of(world).sessions, self.session)
         message = pick(session.messages, self.message) if session else None
@@ -238,6 +245,9 @@ class EndSession(Step):
     @classmethod
     def drawn(cls) -> st.SearchStrategy[EndSession]:
         return st.builds(cls, numbers, st.sampled_from(["delete", "delete", "restore", "for good"]))
+
+    def needs(self, world: World) -> Begin | None:
+        return None if _of(world).sessions else Begin(None)
 
     def run(self, world: World) -> None:
         sessions = _of(world).sessions

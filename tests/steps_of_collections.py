@@ -118,11 +118,13 @@ class Rename(Step):
     def drawn(cls) -> st.SearchStrategy[Rename]:
         return st.builds(cls, numbers, names)
 
+    def needs(self, world: World) -> Create | None:
+        return None if _of(world).kept else Create("laws", "simple")
+
     def run(self, world: World) -> None:
         kept = _of(world)
         found = kept.pick(self.collection)
-        if found is None:
-            return
+        assert found is not None
         if kept.named(self.name) not in (None, found):
             with pytest.raises(CollectionError):
                 collections.update_collection(world.connection, found.id, name=self.name)
@@ -147,10 +149,12 @@ class Add(Step):
     def drawn(cls) -> st.SearchStrategy[Add]:
         return st.builds(cls, numbers, st.lists(articles, min_size=1, max_size=3, unique=True).map(tuple))
 
+    def needs(self, world: World) -> Create | None:
+        return None if _of(world).kept else Create("laws", "simple")
+
     def run(self, world: World) -> None:
         found = _of(world).pick(self.collection)
-        if found is None:
-            return
+        assert found is not None
         ids = {each: world.corpus.find(each) for each in self.articles}
         there = {id_ for id_ in ids.values() if id_ is not None}
         done = collections.add_documents(world.connection, found.id, self.articles)
@@ -171,10 +175,12 @@ class Remove(Step):
     def drawn(cls) -> st.SearchStrategy[Remove]:
         return st.builds(cls, numbers, st.lists(articles, min_size=1, max_size=2, unique=True).map(tuple))
 
+    def needs(self, world: World) -> Create | None:
+        return None if _of(world).kept else Create("laws", "simple")
+
     def run(self, world: World) -> None:
         found = _of(world).pick(self.collection)
-        if found is None:
-            return
+        assert found is not None
         ids = {id_ for each in self.articles if (id_ := world.corpus.find(each)) is not None}
         done = collections.remove_documents(world.connection, found.id, self.articles)
         assert done.removed == len(ids & found.documents)
@@ -194,14 +200,17 @@ class Drop(Step):
     def drawn(cls) -> st.SearchStrategy[Drop]:
         return st.builds(cls, numbers)
 
+    def needs(self, world: World) -> Create | None:
+        return None if _of(world).kept else Create("laws", "simple")
+
     def run(self, world: World) -> None:
         kept = _of(world)
         found = kept.pick(self.collection)
-        if found is not None:
-            done = collections.delete_collection(world.connection, found.id)
-            assert done.documents == len(found.documents & {*world.corpus.documents})
-            kept.kept.remove(found)
-            world.did(self)
+        assert found is not None
+        done = collections.delete_collection(world.connection, found.id)
+        assert done.documents == len(found.documents & {*world.corpus.documents})
+        kept.kept.remove(found)
+        world.did(self)
 
 
 STEPS: tuple[type[Step], ...] = (Create, Rename, Add, Remove, Drop)

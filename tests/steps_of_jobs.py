@@ -179,6 +179,13 @@ class EndJob(Step):
             st.sampled_from(["complete", "complete", "fail", "fail", "fail for good", "give back"]),
         )
 
+    def needs(self, world: World) -> Step | None:
+        kept = _of(world)
+        if kept.claims:
+            return None
+        waiting = [job.job_type for job in kept.jobs.values() if job.status == "new"]
+        return Claim(waiting[0], 2) if waiting else Enqueue(TYPES[0], None, 0)
+
     def run(self, world: World) -> None:
         kept = _of(world)
         claim = pick(kept.claims[-8:], self.claim)
@@ -259,7 +266,7 @@ class PruneJobs(Step):
 
     status: JobStatus | None
 
-    weight = 2
+    weight = 4
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[PruneJobs]:

@@ -59,10 +59,12 @@ class Backfill(Step):
     def drawn(cls) -> st.SearchStrategy[Backfill]:
         return st.builds(cls)
 
+    def needs(self, world: World) -> AddModel | None:
+        return AddModel() if _find(world) is None else None
+
     def run(self, world: World) -> None:
         model = _find(world)
-        if model is None:
-            return
+        assert model is not None
         embedding_models.enqueue_backfill(world.engine, KEY)
         sessions = sessionmaker(world.engine)
         while True:
@@ -92,11 +94,13 @@ class SwitchModel(Step):
     def drawn(cls) -> st.SearchStrategy[SwitchModel]:
         return st.builds(cls, st.sampled_from(["to the other", "to the column", "back"]))
 
+    def needs(self, world: World) -> AddModel | None:
+        return AddModel() if _find(world) is None else None
+
     def run(self, world: World) -> None:
         models = world.model.models
         other = _find(world)
-        if other is None:
-            return
+        assert other is not None
         target = other if self.how == "to the other" else COLUMN
         if self.how == "back":
             target = next((id_ for id_, state in models.items() if state == "standby"), 0)
@@ -122,17 +126,19 @@ class SwitchModel(Step):
 class DropModel(Step):
     """The other model is dropped with its embeddings: refused while it is active."""
 
-    weight = 6
+    weight = 9
     commits = True
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[DropModel]:
         return st.builds(cls)
 
+    def needs(self, world: World) -> AddModel | None:
+        return AddModel() if _find(world) is None else None
+
     def run(self, world: World) -> None:
         model = _find(world)
-        if model is None:
-            return
+        assert model is not None
         if world.model.models[model] == "active":
             with pytest.raises(ModelRefused):
                 embedding_models.drop_model(world.engine, KEY, allow_data_loss=True)

@@ -16,16 +16,16 @@ from model_of_steps import Chunk, Document, Event, Version
 from random_steps import Step, World, articles, contents, numbers, pick, texts
 
 
-def _execute(world: World, statement: str, **parameters: Any) -> None:
+def execute(world: World, statement: str, **parameters: Any) -> None:
     world.is_by_hand = True
     world.connection.execute(sa.text(statement), parameters)
 
 
-def _write_document(world: World, article: str) -> UUID:
+def write_document(world: World, article: str) -> UUID:
     document = world.corpus.find(article)
     if document is None:
         document = world.new_id()
-        _execute(
+        execute(
             world,
             "INSERT INTO rag_documents (id, article_id) VALUES (:id, :article)",
             id=document,
@@ -35,8 +35,8 @@ def _write_document(world: World, article: str) -> UUID:
     return document
 
 
-def _point(world: World, document: UUID, version: UUID | None) -> None:
-    _execute(
+def point(world: World, document: UUID, version: UUID | None) -> None:
+    execute(
         world,
         "UPDATE rag_documents SET current_version_id = :version WHERE id = :id",
         id=document,
@@ -45,9 +45,9 @@ def _point(world: World, document: UUID, version: UUID | None) -> None:
     world.corpus.documents[document] = world.corpus.documents[document]._replace(current=version)
 
 
-def _write_chunk(world: World, version: UUID, ordinal: int, content: str) -> UUID:
+def write_chunk(world: World, version: UUID, ordinal: int, content: str) -> UUID:
     chunk = world.new_id()
-    _execute(
+    execute(
         world,
         "INSERT INTO rag_chunks (id, version_id, ordinal, content) VALUES (:id, :version, :ordinal, :content)",
         id=chunk,
@@ -59,9 +59,9 @@ def _write_chunk(world: World, version: UUID, ordinal: int, content: str) -> UUI
     return chunk
 
 
-def _write_event(world: World, event: Event) -> None:
+def write_event(world: World, event: Event) -> None:
     id_ = world.new_id()
-    _execute(
+    execute(
         world,
         "INSERT INTO rag_chunk_events (id, version_id, chunk_id, ordinal, event_type)"
         " VALUES (:id, :version, :chunk, :ordinal, CAST(:kind AS chunk_event_type))",
@@ -88,10 +88,10 @@ class WriteVersion(Step):
 
     def run(self, world: World) -> None:
         corpus = world.corpus
-        document = _write_document(world, self.article)
+        document = write_document(world, self.article)
         number = max((corpus.versions[id_].number for id_ in corpus.versions_of(document)), default=0) + 1
         version = world.new_id()
-        _execute(
+        execute(
             world,
             "INSERT INTO rag_document_versions"
             " (id, document_id, version_number, source_hash, chunker_version, embedder_version)"
@@ -102,13 +102,13 @@ class WriteVersion(Step):
         )
         corpus.versions[version] = Version(document, number, "by hand")
         if self.is_pointed_first:
-            _point(world, document, version)
+            point(world, document, version)
         for ordinal, content in enumerate(self.contents):
-            chunk = _write_chunk(world, version, ordinal, content)
+            chunk = write_chunk(world, version, ordinal, content)
             if self.has_events:
-                _write_event(world, Event(version, chunk, ordinal, "added"))
+                write_event(world, Event(version, chunk, ordinal, "added"))
         if not self.is_pointed_first:
-            _point(world, document, version)
+            point(world, document, version)
         world.did(self)
 
 
@@ -128,7 +128,7 @@ class PointAt(Step):
         document = world.corpus.find(self.article)
         version = pick(world.corpus.versions_of(document), self.version)
         if document is not None and version is not None:
-            _point(world, document, None if self.is_none else version)
+            point(world, document, None if self.is_none else version)
             world.did(self)
 
 
@@ -155,150 +155,10 @@ class WriteChunk(Step):
         taken = [row.ordinal for row in corpus.chunks.values() if row.version == version]
         taken += [row.ordinal or 0 for row in corpus.events.values() if row.version == version]
         ordinal = max(taken, default=-1) + 1
-        chunk = _write_chunk(world, version, ordinal, self.content)
+        chunk = write_chunk(world, version, ordinal, self.content)
         if self.kind is not None:
-            _write_event(world, Event(version, chunk, ordinal, self.kind))
+            write_event(world, Event(version, chunk, ordinal, self.kind))
         world.did(self)
-
-
-@dataclass(frozen=True)
-class WriteEvent(Step):
-    """An event of a version for a chunk that is there, of any version of the document."""
-
-    article: str
-    version: int
-    chunk: int
-    kind: str
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[WriteEvent]:
-        return st.builds(cls, articles, numbers, numbers, st.sampled_from(["added", "unchanged", "deleted"]))
-
-    def run(self, world: World) -> None:
-        corpus = world.corpus
-        document = corpus.find(self.article)
-        version = pick(corpus.versions_of(document), self.version)
-        chunk = pick(corpus.chunks_of(document), self.chunk)
-        if version is None or chunk is None:
-            return
-        taken = [row.ordinal or 0 for row in corpus.events.values() if row.version == version]
-        _write_event(world, Event(version, chunk, max(taken, default=-1) + 1, self.kind))
-        world.did(self)
-
-
-@dataclass(frozen=True)
-class WriteForeignEvent(Step):
-    """An event that names a chunk of another document: refused."""
-
-    article: str
-    other: str
-    version: int
-    chunk: int
-
-    weight = 5
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[WriteForeignEvent]:
-        return st.builds(cls, articles, articles, numbers, numbers)
-
-    def run(self, world: World) -> None:
-        corpus = world.corpus
-        version = pick(corpus.versions_of(corpus.find(self.article)), self.version)
-        chunk = pick(corpus.chunks_of(corpus.find(self.other)), self.chunk)
-        if version is not None and chunk is not None and self.article != self.other:
-            world.refuses(
-                self,
-                "INSERT INTO rag_chunk_events (version_id, chunk_id, ordinal, event_type)"
-                " VALUES (:version, :chunk, 999, 'added')",
-                version=version,
-                chunk=chunk,
-            )
-
-
-@dataclass(frozen=True)
-class CorrectEvent(Step):
-    """An event gets another type, or another chunk of the document."""
-
-    article: str
-    event: int
-    chunk: int
-    kind: str | None
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[CorrectEvent]:
-        return st.builds(
-            cls, articles, numbers, numbers, st.sampled_from([None, "added", "unchanged", "deleted"])
-        )
-
-    def run(self, world: World) -> None:
-        corpus = world.corpus
-        document = corpus.find(self.article)
-        event = pick(corpus.events_of(document), self.event)
-        chunk = pick(corpus.chunks_of(document), self.chunk)
-        if event is None or chunk is None:
-            return
-        row = corpus.events[event]
-        changed = row._replace(chunk=chunk) if self.kind is None else row._replace(kind=self.kind)
-        is_taken = changed.kind != "deleted" and any(
-            (each.version, each.ordinal) == (row.version, row.ordinal) and each.kind != "deleted"
-            for id_, each in corpus.events.items()
-            if id_ != event
-        )
-        statement = (
-            "UPDATE rag_chunk_events SET chunk_id = :chunk, event_type = CAST(:kind AS chunk_event_type)"
-            " WHERE id = :id"
-        )
-        parameters = {"id": event, "chunk": changed.chunk, "kind": changed.kind}
-        if is_taken or (changed.kind != "deleted" and changed.chunk is None):
-            world.refuses(self, statement, **parameters)
-            return
-        _execute(world, statement, **parameters)
-        corpus.events[event] = changed
-        world.did(self)
-
-
-@dataclass(frozen=True)
-class DropEvent(Step):
-    """An event is deleted; a version without any lists the chunks that were written with it."""
-
-    article: str
-    event: int
-
-    weight = 5
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[DropEvent]:
-        return st.builds(cls, articles, numbers)
-
-    def run(self, world: World) -> None:
-        event = pick(world.corpus.events_of(world.corpus.find(self.article)), self.event)
-        if event is not None:
-            _execute(world, "DELETE FROM rag_chunk_events WHERE id = :id", id=event)
-            del world.corpus.events[event]
-            world.did(self)
-
-
-@dataclass(frozen=True)
-class DropEvents(Step):
-    """All events of a version are deleted."""
-
-    article: str
-    version: int
-
-    weight = 3
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[DropEvents]:
-        return st.builds(cls, articles, numbers)
-
-    def run(self, world: World) -> None:
-        corpus = world.corpus
-        version = pick(corpus.versions_of(corpus.find(self.article)), self.version)
-        if version is not None:
-            _execute(world, "DELETE FROM rag_chunk_events WHERE version_id = :id", id=version)
-            for id_ in [id_ for id_, row in corpus.events.items() if row.version == version]:
-                del corpus.events[id_]
-            world.did(self)
 
 
 @dataclass(frozen=True)
@@ -323,7 +183,7 @@ class DropChunk(Step):
         if corpus.is_listed(chunk):
             world.refuses(self, statement, id=chunk)
             return
-        _execute(world, statement, id=chunk)
+        execute(world, statement, id=chunk)
         corpus.drop_chunk(chunk)
         world.did(self)
 
@@ -351,100 +211,9 @@ class DropVersion(Step):
         if any(corpus.is_listed(chunk, beside=version) for chunk in own):
             world.refuses(self, statement, id=version)
             return
-        _execute(world, statement, id=version)
+        execute(world, statement, id=version)
         corpus.drop_version(version)
         world.did(self)
-
-
-@dataclass(frozen=True)
-class DropDocument(Step):
-    """A document is deleted with all it has."""
-
-    article: str
-
-    weight = 2
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[DropDocument]:
-        return st.builds(cls, articles)
-
-    def run(self, world: World) -> None:
-        document = world.corpus.find(self.article)
-        if document is not None:
-            _execute(world, "DELETE FROM rag_documents WHERE id = :id", id=document)
-            world.corpus.drop_document(document)
-            world.did(self)
-
-
-@dataclass(frozen=True)
-class MarkDeleted(Step):
-    """A document is marked as deleted, or as there again."""
-
-    article: str
-    is_deleted: bool
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[MarkDeleted]:
-        return st.builds(cls, articles, st.booleans())
-
-    def run(self, world: World) -> None:
-        document = world.corpus.find(self.article)
-        if document is not None:
-            _execute(
-                world,
-                "UPDATE rag_documents SET deleted_at = CASE WHEN :is_deleted THEN now() END WHERE id = :id",
-                id=document,
-                is_deleted=self.is_deleted,
-            )
-            row = world.corpus.documents[document]
-            world.corpus.documents[document] = row._replace(is_deleted=self.is_deleted)
-            world.did(self)
-
-
-@dataclass(frozen=True)
-class ShowChunks(Step):
-    """A release that does not know of deletion shows the chunks of a version that is current already."""
-
-    article: str
-
-    weight = 2
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[ShowChunks]:
-        return st.builds(cls, articles)
-
-    def run(self, world: World) -> None:
-        corpus = world.corpus
-        document = corpus.find(self.article)
-        if document is not None and corpus.documents[document].current in corpus.versions:
-            ids = corpus.manifest(corpus.documents[document].current)
-            _execute(world, "UPDATE rag_chunks SET is_current = true WHERE id = ANY(:ids)", ids=ids)
-            world.did(self)
-
-
-@dataclass(frozen=True)
-class Configure(Step):
-    """A document gets another text configuration."""
-
-    article: str
-    config: str
-
-    @classmethod
-    def drawn(cls) -> st.SearchStrategy[Configure]:
-        return st.builds(cls, articles, st.sampled_from(["simple", "english"]))
-
-    def run(self, world: World) -> None:
-        document = world.corpus.find(self.article)
-        if document is not None:
-            _execute(
-                world,
-                "UPDATE rag_documents SET text_config = :config WHERE id = :id",
-                id=document,
-                config=self.config,
-            )
-            row = world.corpus.documents[document]
-            world.corpus.documents[document] = row._replace(config=self.config)
-            world.did(self)
 
 
 @dataclass(frozen=True)
@@ -468,7 +237,7 @@ class MoveChunk(Step):
             return
         taken = [row.ordinal for row in corpus.chunks.values() if row.version == version]
         ordinal = max(taken, default=-1) + 1
-        _execute(
+        execute(
             world,
             "UPDATE rag_chunks SET version_id = :version, ordinal = :ordinal WHERE id = :id",
             id=chunk,
@@ -506,17 +275,8 @@ STEPS: tuple[type[Step], ...] = (
     WriteVersion,
     PointAt,
     WriteChunk,
-    WriteEvent,
-    WriteForeignEvent,
-    CorrectEvent,
-    DropEvent,
-    DropEvents,
     DropChunk,
     DropVersion,
-    DropDocument,
-    MarkDeleted,
-    ShowChunks,
-    Configure,
     MoveChunk,
     RewriteVersion,
 )

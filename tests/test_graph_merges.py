@@ -190,6 +190,25 @@ def test_a_purge_takes_a_merged_name_that_only_its_document_said(session: Sessio
         undo_merge(session, people["Countess"])
 
 
+def test_a_purge_takes_what_only_its_document_said_of_a_merged_entity(session: Session) -> None:
+    """Also where another document mentions that entity, so that its name stays."""
+    for article in ("a", "b"):
+        publish_texts(session, article, [f"text of {article}"])
+    chunk_a, chunk_b = (current_chunks(session, article)[f"text of {article}"] for article in ("a", "b"))
+    secret = NewRelation(("person", "Countess"), "knows", ("person", "Bob"), description="A secret")
+    shared = NewRelation(("person", "Countess"), "knows", ("person", "Cy"), description="No secret")
+    people = [person(name) for name in ("Ada", "Countess", "Bob", "Cy")]
+    record_extraction(session, chunk_a, "x1", people, [secret, shared])
+    record_extraction(session, chunk_b, "x1", people, [shared])
+    found = ids(session)
+    merge_entities(session, found["Ada"], found["Countess"])
+    purge_document(session, "a")
+    said = "SELECT DISTINCT description FROM rag_relations"
+    assert session.execute(sa.text(said)).scalars().all() == ["No secret"]
+    undo_merge(session, found["Countess"])
+    assert relations(session) == {("Countess", "Cy")}
+
+
 def test_what_cannot_be_merged_is_refused(session: Session, people: dict[str, UUID]) -> None:
     ada, bob, countess = (people[name] for name in ("Ada", "Bob", "Countess"))
     for others in ((), (ada,), (bob, bob)):

@@ -22,11 +22,18 @@ def show_version(session: Executor, document_id: UUID, version_id: UUID, text_co
 
     The document is locked, and not deleted. The facts that these chunks mention follow.
     """
+    shown, hidden = show_chunks(session, document_id, version_id, text_config)
+    settle_facts(session, [FactChanges([*shown, *hidden])])
+    return len(shown), len(hidden)
+
+
+def show_chunks(
+    session: Executor, document_id: UUID, version_id: UUID, text_config: str
+) -> tuple[list[UUID], list[UUID]]:
+    """Do what `show_version` does, but for the facts: return which chunks were shown and hidden, to settle these by."""
     parameters = {"document_id": document_id, "version_id": version_id, "text_config": text_config}
     changed = _execute(session, _SHOW, parameters).all()
-    settle_facts(session, [FactChanges([row.id for row in changed])])
-    shown = sum(row.is_current for row in changed)
-    return shown, len(changed) - shown
+    return [row.id for row in changed if row.is_current], [row.id for row in changed if not row.is_current]
 
 
 def hide_documents(session: Executor, since: Mapping[UUID, datetime | None]) -> int:

@@ -13,32 +13,40 @@ from ragschema.importing.neo4j.items import RECORDS, merge
 from ragschema.importing.neo4j.values import write_properties
 from ragschema.schema.ids import uuid7_bytes
 
-# Of a session, and of this import: the nodes of a batch, its relationships, and which entity each node has become.
+# Of a session, and of this import: the nodes of a batch, its relationships and the ends of these, and which entity each
+# node has become that was read. The memory of a batch is more than a session has by default.
 _TABLES = (
+    "SET temp_buffers = '64MB'",
+    "SET work_mem = '64MB'",
     """
     CREATE TEMPORARY TABLE rag_read_nodes (
-        place bigint, key text, entity_type text, name text, description text, properties jsonb, id uuid,
+        place bigint, key text COLLATE "C", entity_type text, name text, description text, properties jsonb, id uuid,
         name_key text GENERATED ALWAYS AS (rag_name_key(name)) STORED, entity_id uuid
     )
     """,
     """
     CREATE TEMPORARY TABLE rag_read_relationships (
-        place bigint, start_key text, end_key text, relation_type text, weight real, description text,
-        properties jsonb, id uuid
+        place bigint, start_key text COLLATE "C", end_key text COLLATE "C", relation_type text, weight real,
+        description text, properties jsonb, id uuid
     )
     """,
-    "CREATE TEMPORARY TABLE rag_known_nodes (key text PRIMARY KEY, entity_id uuid NOT NULL, is_first boolean NOT NULL)",
+    """
+    CREATE TEMPORARY TABLE rag_known_nodes (
+        key text COLLATE "C" PRIMARY KEY, entity_id uuid NOT NULL, is_first boolean NOT NULL
+    )
+    """,
+    'CREATE TEMPORARY TABLE rag_read_ends (key text COLLATE "C", entity_id uuid, is_first boolean)',
 )
-# In the order of the unique key, so that two who write the same entities wait for each other, and do not deadlock.
+# In the order of the unique key, as `record_extraction` inserts: who writes the same entities waits, without deadlock.
 _ADD_ENTITIES = """
 INSERT INTO rag_entities (id, entity_type, name, description, properties, is_current, is_imported)
-SELECT DISTINCT ON (n.entity_type, n.name_key)
+SELECT DISTINCT ON (n.entity_type COLLATE "C", n.name_key COLLATE "C")
     n.id, n.entity_type, n.name, n.description, n.properties, true, true
 FROM rag_read_nodes n
 WHERE NOT EXISTS (
     SELECT FROM rag_entity_aliases a WHERE a.entity_type = n.entity_type AND a.alias_key = n.name_key
 )
-ORDER BY n.entity_type, n.name_key, n.place
+ORDER BY n.entity_type COLLATE "C", n.name_key COLLATE "C", n.place
 ON CONFLICT (entity_type, name_key) DO NOTHING
 """
 _FIND_ENTITIES = (
@@ -63,14 +71,33 @@ UPDATE rag_entities SET properties = %(properties)s, description = %(description
     is_current = true
 WHERE id = %(id)s
 """
-_KNOW_NODES = f"""
+_KNOW = """
 INSERT INTO rag_known_nodes (key, entity_id, is_first)
-SELECT DISTINCT ON (n.key) n.key, n.entity_id,
-    (e.properties #> '{{{RECORDS},0,id}}', e.properties #> '{{{RECORDS},0,space}}')
-    IS NOT DISTINCT FROM (n.properties #> '{{{RECORDS},0,id}}', n.properties #> '{{{RECORDS},0,space}}')
-FROM rag_read_nodes n JOIN rag_entities e ON e.id = n.entity_id
+SELECT DISTINCT ON (n.key) n.key, {}
 ORDER BY n.key, n.place DESC
 ON CONFLICT (key) DO UPDATE SET entity_id = excluded.entity_id, is_first = excluded.is_first
+"""
+_KNOW_NEW = _KNOW.format("n.id, true FROM rag_read_nodes n")
+_KNOW_FOUND = _KNOW.format(f"""n.entity_id,
+    (e.properties #> '{{{RECORDS},0,id}}', e.properties #> '{{{RECORDS},0,space}}')
+    IS NOT DISTINCT FROM (n.properties #> '{{{RECORDS},0,id}}', n.properties #> '{{{RECORDS},0,space}}')
+FROM rag_read_nodes n JOIN rag_entities e ON e.id = n.entity_id""")
+_FIND_ENDS = """
+INSERT INTO rag_read_ends (key, entity_id, is_first)
+SELECT k.key, k.entity_id, k.is_first
+FROM (
+    SELECT r.start_key FROM rag_read_relationships r UNION SELECT r.end_key FROM rag_read_relationships r
+) e (key)
+JOIN rag_known_nodes k ON k.key = e.key
+"""
+# In the order of ids, as merges lock entities: what was merged meanwhile leads on to what was kept.
+_HOLD_ENDS = """
+WITH held AS MATERIALIZED (
+    SELECT e.id, e.merged_into FROM rag_entities e WHERE e.id IN (SELECT n.entity_id FROM rag_read_ends n)
+    ORDER BY e.id FOR KEY SHARE
+)
+UPDATE rag_read_ends n SET entity_id = h.merged_into, is_first = false
+FROM held h WHERE h.id = n.entity_id AND h.merged_into IS NOT NULL
 """
 # Which of several nodes of an entity a relationship is of stands in its record; of the first, nothing need stand there.
 _RESOLVED = f"""
@@ -80,15 +107,15 @@ SELECT r.place, r.id, s.entity_id AS source_id, r.relation_type, t.entity_id AS 
         r.properties #> '{{{RECORDS},0}}' || jsonb_build_object('start', r.start_key, 'end', r.end_key)
     ) END AS properties
 FROM rag_read_relationships r
-JOIN rag_known_nodes s ON s.key = r.start_key JOIN rag_known_nodes t ON t.key = r.end_key
+JOIN rag_read_ends s ON s.key = r.start_key JOIN rag_read_ends t ON t.key = r.end_key
 """
 _ADD_RELATIONS = f"""
 INSERT INTO rag_relations
     (id, source_id, relation_type, target_id, weight, description, properties, is_current, is_imported)
-SELECT DISTINCT ON (r.source_id, r.relation_type, r.target_id)
+SELECT DISTINCT ON (r.source_id, r.relation_type COLLATE "C", r.target_id)
     r.id, r.source_id, r.relation_type, r.target_id, r.weight, r.description, r.properties, true, true
 FROM ({_RESOLVED}) r
-ORDER BY r.source_id, r.relation_type, r.target_id, r.place
+ORDER BY r.source_id, r.relation_type COLLATE "C", r.target_id, r.place
 ON CONFLICT (source_id, relation_type, target_id) DO NOTHING
 """
 _CHANGED_RELATIONS = f"""
@@ -106,7 +133,7 @@ WHERE id = %(id)s
 _OF_NOBODY = """
 SELECT r.place, CASE WHEN s.key IS NULL THEN r.start_key ELSE r.end_key END
 FROM rag_read_relationships r
-LEFT JOIN rag_known_nodes s ON s.key = r.start_key LEFT JOIN rag_known_nodes t ON t.key = r.end_key
+LEFT JOIN rag_read_ends s ON s.key = r.start_key LEFT JOIN rag_read_ends t ON t.key = r.end_key
 WHERE s.key IS NULL OR t.key IS NULL ORDER BY r.place
 """
 
@@ -140,10 +167,13 @@ def write_nodes(connection: Connection, rows: Sequence[str]) -> Written:
     """
     _copy(connection, "rag_read_nodes", "place, key, entity_type, name, description, properties, id", rows)
     added = connection.execute(_ADD_ENTITIES).rowcount
+    if added == len(rows):
+        connection.execute(cast(Any, _KNOW_NEW))
+        return Written(added, 0)
     for statement in _FIND_ENTITIES:
         connection.execute(cast(Any, statement))
-    changed = _change(connection, _CHANGED_ENTITIES, _CHANGE_ENTITY) if added < len(rows) else 0
-    connection.execute(cast(Any, _KNOW_NODES))
+    changed = _change(connection, _CHANGED_ENTITIES, _CHANGE_ENTITY)
+    connection.execute(cast(Any, _KNOW_FOUND))
     return Written(added, changed)
 
 
@@ -151,6 +181,10 @@ def write_relationships(connection: Connection, rows: Sequence[str]) -> Written:
     """Write relationships between nodes that were written, in the connection's transaction."""
     columns = "place, start_key, end_key, relation_type, weight, description, properties, id"
     _copy(connection, "rag_read_relationships", columns, rows)
+    connection.execute("TRUNCATE rag_read_ends")
+    connection.execute(_FIND_ENDS)
+    while connection.execute(_HOLD_ENDS).rowcount:
+        pass
     added = connection.execute(cast(Any, _ADD_RELATIONS)).rowcount
     if added == len(rows):
         return Written(added, 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from ragschema.state.status import behind, require_current
 
 log = logging.getLogger(__name__)
 
-BATCH = 10_000
+BATCH = 50_000
 """Nodes and relationships of a transaction."""
 _SHOWN = 100  # refusals
 _JOB = "neo4j"
@@ -51,15 +52,22 @@ class GraphWishes:
 
 
 @dataclass
+class _Batch:
+    """Rows of a transaction, and which is the last that was read."""
+
+    nodes: list[str] = field(default_factory=list)
+    relationships: list[str] = field(default_factory=list)
+    last: int = 0
+
+
+@dataclass
 class _Run:
-    """An import that is under way; ``where`` is of the rows that are not written yet."""
+    """An import that is under way; ``batch`` is of what is read and not written yet."""
 
     wishes: GraphWishes
     naming: Naming
     after: int
-    nodes: list[str] = field(default_factory=list)
-    relationships: list[str] = field(default_factory=list)
-    last: int = 0
+    batch: _Batch = field(default_factory=_Batch)
     nodes_read: int = 0
     relationships_read: int = 0
     entities: Written = field(default_factory=Written)
@@ -67,22 +75,27 @@ class _Run:
     refused: int = 0
     refusals: list[GraphRefusal] = field(default_factory=list)
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.nodes) + len(self.relationships) >= self.wishes.batch_size
+    def batches(self, items: Iterator[Item]) -> Iterator[_Batch]:
+        """Yield what is read in batches; the last may be empty."""
+        for item in items:
+            self.take(item)
+            if len(self.batch.nodes) + len(self.batch.relationships) >= self.wishes.batch_size:
+                yield self.batch
+                self.batch = _Batch(last=self.batch.last)
+        yield self.batch
 
     def take(self, item: Item) -> None:
         """Make a row of what is read; nodes that were done before are needed for what they have become."""
-        self.last = item.place
+        self.batch.last = item.place
         if isinstance(item, Unreadable):
             self.refuse(item.where, item.reason)
             return
         try:
             if isinstance(item, Node):
-                self.nodes.append(node_row(item, self.naming))
+                self.batch.nodes.append(node_row(item, self.naming))
                 self.nodes_read += 1
             elif item.place > self.after:
-                self.relationships.append(relationship_row(item, self.naming))
+                self.batch.relationships.append(relationship_row(item, self.naming))
                 self.relationships_read += 1
         except ValueError as exc:
             self.refuse(f"{'node' if isinstance(item, Node) else 'relationship'} {item.place}", str(exc))
@@ -94,24 +107,17 @@ class _Run:
             ImportRefused: It is not to be left out.
         """
         if not self.wishes.skip_refused:
-            raise ImportRefused(
-                f"A graph cannot be imported whole: {where}: {reason}.",
-                "Mend it in the source, or pass --skip-refused to leave such out; what was imported stays.",
-            )
+            raise _cannot_be_kept(where, reason)
         self.refused += 1
         if len(self.refusals) < _SHOWN:
             self.refusals.append(GraphRefusal(where, reason))
 
-    def write(self, connection: Connection) -> None:
-        """Write the rows of a batch."""
-        if self.nodes:
-            self.entities = _sum(self.entities, write_nodes(connection, self.nodes))
-        if self.relationships:
-            written = write_relationships(connection, self.relationships)
-            for place, reason in written.refused:
-                self.refuse(f"relationship {place}", reason)
-            self.relations = _sum(self.relations, written)
-        self.nodes, self.relationships = [], []
+    def note(self, entities: Written, relations: Written) -> None:
+        """Note what became of a batch."""
+        for place, reason in relations.refused:
+            self.refuse(f"relationship {place}", reason)
+        self.entities = _sum(self.entities, entities)
+        self.relations = _sum(self.relations, relations)
 
 
 def import_graph(
@@ -178,19 +184,25 @@ def _import(
     if after:
         log.info("Going on after %s nodes and relationships.", f"{after:,}")
     run = _Run(wishes, Naming(wishes.names, digest[:8]), after)
+
+    def write(batch: _Batch) -> tuple[int, Written, Written]:
+        with connection.begin() if position is not None else nullcontext():
+            written = _write(at.connection, batch, skip_refused=wishes.skip_refused)
+            if position is not None and batch.last > after:
+                positions.move(connection, position, str(batch.last))
+        return (batch.last, *written)
+
     kept = connection.begin() if position is None else None
-    for item in read_files(files, wishes.array_delimiter):
-        run.take(item)
-        if run.is_full:
-            _flush(run, connection, at.connection, position)
-            if progress is not None:
-                progress(run.last)
-    _flush(run, connection, at.connection, position)
+    last = 0
+    for last, *written in _in_turns(write, run.batches(read_files(files, wishes.array_delimiter))):
+        run.note(*written)
+        if progress is not None:
+            progress(last)
     if kept is not None:
         kept.rollback()
     elif position is not None:
         with connection.begin():
-            positions.end(connection, position, run.last)
+            positions.end(connection, position, last)
             for table in ("rag_entities", "rag_relations"):
                 connection.execute(sa.text(f"ANALYZE {table}"))
     return GraphImport(
@@ -208,16 +220,39 @@ def _import(
     )
 
 
-def _flush(
-    run: _Run, connection: sa.Connection, driver: Connection, position: positions.Position | None
-) -> None:
-    if position is None:
-        run.write(driver)
-        return
-    with connection.begin():
-        run.write(driver)
-        if run.last > run.after:
-            positions.move(connection, position, str(run.last))
+def _in_turns(
+    write: Callable[[_Batch], tuple[int, Written, Written]], batches: Iterator[_Batch]
+) -> Iterator[tuple[int, Written, Written]]:
+    """Write each batch while the next is read; one that is begun is waited for, whatever fails meanwhile."""
+    with ThreadPoolExecutor(1, "rag graph import") as thread:
+        writing: Future[tuple[int, Written, Written]] | None = None
+        for batch in batches:
+            if writing is not None:
+                yield writing.result()
+            writing = thread.submit(write, batch)
+        if writing is not None:
+            yield writing.result()
+
+
+def _write(connection: Connection, batch: _Batch, *, skip_refused: bool) -> tuple[Written, Written]:
+    """Write the rows of a batch in the connection's transaction.
+
+    Raises:
+        ImportRefused: A relationship is of no node, and is not to be left out.
+    """
+    entities = write_nodes(connection, batch.nodes) if batch.nodes else Written()
+    relations = write_relationships(connection, batch.relationships) if batch.relationships else Written()
+    if relations.refused and not skip_refused:
+        place, reason = relations.refused[0]
+        raise _cannot_be_kept(f"relationship {place}", reason)
+    return entities, relations
+
+
+def _cannot_be_kept(where: str, reason: str) -> ImportRefused:
+    return ImportRefused(
+        f"A graph cannot be imported whole: {where}: {reason}.",
+        "Mend it in the source, or pass --skip-refused to leave such out; what was imported stays.",
+    )
 
 
 def _sum(one: Written, other: Written) -> Written:
