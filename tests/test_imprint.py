@@ -16,7 +16,7 @@ from ragschema.database.prepared import keep_prepared
 from ragschema.database.server import Connection
 from ragschema.database.settings import Database
 from ragschema.revisions.manifest import read_manifest
-from ragschema.state import drift
+from ragschema.state import catalogue, drift
 from ragschema.state.drift import find_drift
 from ragschema.state.imprint import take_imprint
 
@@ -107,9 +107,8 @@ def test_tenants_that_are_alike_are_printed_once(fleet: Database, monkeypatch: p
 
     def read(connection: Connection, schema: str) -> dict[str, str]:
         printed.append(schema)
-        return read_catalogue(connection, schema)
+        return catalogue.read_catalogue(connection, schema)
 
-    read_catalogue = drift.read_catalogue
     monkeypatch.setattr(drift, "read_catalogue", read)
     with psycopg.connect(fleet.libpq_url(), autocommit=True) as connection:
         keep_prepared(connection)

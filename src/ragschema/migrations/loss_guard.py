@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count as numbers
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import psycopg
 import sqlalchemy as sa
 from alembic.script import Script
 
@@ -71,6 +72,8 @@ class LossGuard:
         self._losses = [each.loss for each in losses if not each.is_autocommit]
         self._has_committed = False
         self._is_asking = False
+        self.statements: list[str] | None = []
+        """What the step has run, as the server got it; None where it is not to be run again as it was."""
         self._forget()
 
     def _forget(self) -> None:
@@ -102,12 +105,14 @@ class LossGuard:
                     self._connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
                     self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
                     self._open(suspects, losses)
+                self.statements = None
                 migrate()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
         listeners: dict[str, Callable[..., None]] = {
             "before_cursor_execute": self._before_statement,
+            "after_cursor_execute": self._after_statement,
             "commit": self._before_commit,
             "rollback": self._after_rollback,
         }
@@ -145,6 +150,22 @@ class LossGuard:
             elif not self._is_open:  # a transaction after an autocommit block
                 self._open()
 
+    def _after_statement(
+        self,
+        connection: sa.Connection,
+        cursor: psycopg.Cursor[Any],
+        statement: str,
+        parameters: Any,
+        *_: object,
+    ) -> None:
+        """Keep a statement that was answered nothing: what comes after it depends on no answer."""
+        if self._is_asking or self.statements is None:
+            return
+        if parameters or cursor.description or cursor.rowcount != -1 or self._driver.autocommit:
+            self.statements = None
+        else:
+            self.statements.append(psycopg.ClientCursor(self._driver).mogrify(statement, parameters))
+
     def _before_commit(self, connection: sa.Connection) -> None:
         if self._driver.autocommit:
             return
@@ -152,6 +173,7 @@ class LossGuard:
             if self._is_open:
                 self._settle(*self._look())
         self._has_committed = True
+        self.statements = None
         self._forget()
 
     def _after_rollback(self, connection: sa.Connection) -> None:

@@ -13,6 +13,7 @@ from ragschema.revisions.manifest import Direction, RevisionId
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from ragschema.migrations.replay import Recording
     from ragschema.migrations.watch import Build
 
 CheckDrift = Literal["fail", "warn", "off"]
@@ -54,6 +55,7 @@ class Request:
         check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
         check: Called with the connection before anything changes, the lock held; raises to refuse.
         force: Whether to stamp a revision that the tables are not.
+        record: Called with what a revision has run, if another schema can be given the same.
     """
 
     options: Options | None = None
@@ -64,6 +66,7 @@ class Request:
     check_drift: CheckDrift = "warn"
     check: Callable[[sa.Connection, str], None] | None = None
     force: bool = False
+    record: Callable[[Recording], None] | None = None
 
 
 @dataclass(frozen=True)
