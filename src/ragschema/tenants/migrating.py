@@ -11,7 +11,7 @@ from ragschema.database.options import Options
 from ragschema.migrations.request import CheckDrift
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
 from ragschema.tenants.databases import Found, find_all, name_of, reached
-from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
+from ragschema.tenants.dispatching import AHEAD, Clock, Dispatch, default_workers
 from ragschema.tenants.finding import Tenant
 from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
@@ -106,24 +106,25 @@ class _Fleet:
         tasks = self._tasks()
         if not tasks:
             return None
-        limit = self.rollout.max_failures
+        limit, before = self.rollout.max_failures, self._count("failed")
         dispatch = Dispatch(
             [each.options for each in self.found],
             self._work(tasks),
             self._hear,
             self.rollout.workers or default_workers(),
-            **({"ahead": 1} if limit is not None else {}),
         )
         with dispatch.started(tasks):
             canaries, rest = tasks[: self.rollout.canary], tasks[self.rollout.canary :]
-            left = dispatch.run(canaries, self._goes_on)
-            if canaries and rest and not left and self._count("failed"):
+            left = dispatch.run(
+                canaries, lambda: self._goes_on() and self._count("failed") == before, ahead=1
+            )
+            has_failed = self._count("failed") > before
+            if has_failed and (left or rest):
                 log.warning("Canaries have failed: no other tenant begins.")
-                left = rest
-            elif not left:
-                left = dispatch.run(rest, self._goes_on)
-            else:
+            if has_failed or left:
                 left = [*left, *rest]
+            else:
+                left = dispatch.run(rest, self._goes_on, ahead=AHEAD if limit is None else 1)
         for task in left:
             self._set(task, "not started")
         return dispatch.interrupted_by

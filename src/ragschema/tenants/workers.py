@@ -68,6 +68,11 @@ class Worker:
     channel: Channel
     tasks: list[Task] = field(default_factory=list)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be given a tenant."""
+        return not self.channel.closed and self.process.is_alive()
+
     def give(self, task: Task) -> None:
         """Give it a tenant."""
         self.tasks.append(task)
