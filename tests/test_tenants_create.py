@@ -352,11 +352,11 @@ def test_rows_that_came_since_they_were_counted_are_kept(
             fill(empty_database, "acme")
 
     monkeypatch.setattr(dropping, "refuse_dependents", come)
-    count = dropping._count
+    count = dropping.count_rows
     counts = iter([True])
     monkeypatch.setattr(
         dropping,
-        "_count",
+        "count_rows",
         lambda connection, schema: (
             tenants.TenantRows(schema, HEAD, 0, 0, 0, 0, 0)
             if next(counts, False)
