@@ -26,7 +26,7 @@ from ragschema.errors import (
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.publishing import plan_version, publish
 from ragschema.revisions.manifest import read_manifest
-from ragschema.tenants import dropping, finding
+from ragschema.tenants import counting, dropping, finding
 
 HEAD = read_manifest().head
 ODD = 'it\'s a "tenant"'
@@ -352,7 +352,7 @@ def test_rows_that_came_since_they_were_counted_are_kept(
             fill(empty_database, "acme")
 
     monkeypatch.setattr(dropping, "refuse_dependents", come)
-    count = dropping.count_rows
+    count = counting.count_rows
     counts = iter([True])
     monkeypatch.setattr(
         dropping,

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count as numbers
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import psycopg
 import sqlalchemy as sa
 from alembic.script import Script
 
 from ragschema.database.drivers import as_written, driver_of
 from ragschema.errors import ConfigurationError, DataLossRefused, RevisionRefused
+from ragschema.migrations.replay import Cursor, Ran
 from ragschema.migrations.suspects import Suspect, compare, count_dropped, find_told, is_unknown_table
 from ragschema.migrations.table_snapshots import (
     Snapshot,
@@ -72,8 +72,7 @@ class LossGuard:
         self._losses = [each.loss for each in losses if not each.is_autocommit]
         self._has_committed = False
         self._is_asking = False
-        self.statements: list[str] | None = []
-        """What the step has run, as the server got it; None where it is not to be run again as it was."""
+        self.ran = Ran()
         self._forget()
 
     def _forget(self) -> None:
@@ -105,7 +104,7 @@ class LossGuard:
                     self._connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
                     self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
                     self._open(suspects, losses)
-                self.statements = None
+                self.ran.forget()
                 migrate()
 
     @contextmanager
@@ -151,20 +150,10 @@ class LossGuard:
                 self._open()
 
     def _after_statement(
-        self,
-        connection: sa.Connection,
-        cursor: psycopg.Cursor[Any],
-        statement: str,
-        parameters: Any,
-        *_: object,
+        self, connection: sa.Connection, cursor: Cursor, statement: str, parameters: object, *_: object
     ) -> None:
-        """Keep a statement that was answered nothing: what comes after it depends on no answer."""
-        if self._is_asking or self.statements is None:
-            return
-        if parameters or cursor.description or cursor.rowcount != -1 or self._driver.autocommit:
-            self.statements = None
-        else:
-            self.statements.append(psycopg.ClientCursor(self._driver).mogrify(statement, parameters))
+        if not self._is_asking:
+            self.ran.take(cursor, statement, parameters)
 
     def _before_commit(self, connection: sa.Connection) -> None:
         if self._driver.autocommit:
@@ -173,7 +162,7 @@ class LossGuard:
             if self._is_open:
                 self._settle(*self._look())
         self._has_committed = True
-        self.statements = None
+        self.ran.forget()
         self._forget()
 
     def _after_rollback(self, connection: sa.Connection) -> None:

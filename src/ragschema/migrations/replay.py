@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from ragschema.database.connections import quoted
 from ragschema.database.prepared import call
@@ -25,6 +27,8 @@ from ragschema.sql.splitting import split_sql
 from ragschema.state import attempts
 from ragschema.state.imprint import Imprint
 from ragschema.state.survey import Survey
+
+Cursor = psycopg.Cursor[TupleRow]
 
 _VERBS = ("ALTER ", "CREATE ", "COMMENT ")
 _LOCK_TIMEOUT = "100ms"  # whoever is in the way is waited for, and named, by the run that watches
@@ -66,6 +70,29 @@ def is_replayable(statement: str) -> bool:
     """Whether a statement, or each of several in one string, changes the catalogue alone and destroys nothing."""
     parts = [part.lstrip().upper() for _, part in split_sql(statement)]
     return bool(parts) and all(part.startswith(_VERBS) for part in parts) and not find_losses(statement)
+
+
+class Ran:
+    """What a revision runs.
+
+    Attributes:
+        statements: As the server got them; None where they are not to be run again as they were.
+    """
+
+    def __init__(self) -> None:
+        self.statements: list[str] | None = []
+
+    def forget(self) -> None:
+        """Take nothing any more: it has committed in between, or run twice."""
+        self.statements = None
+
+    def take(self, cursor: Cursor, statement: str, parameters: Any) -> None:
+        """Take a statement that was answered nothing: what comes after it depends on no answer."""
+        connection = cursor.connection
+        if parameters or cursor.description or cursor.rowcount != -1 or connection.autocommit:
+            self.forget()
+        elif self.statements is not None:
+            self.statements.append(psycopg.ClientCursor(connection).mogrify(statement, parameters))
 
 
 class Replay:

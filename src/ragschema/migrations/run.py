@@ -173,7 +173,7 @@ class Run:
                 else:
                     guard = LossGuard(connection, step.revision, str(self.schema), self._losses_of(step))
                     guard.keep(lambda: migrate(**arguments))
-                    attempt.statements = guard.statements
+                    attempt.statements = guard.ran.statements
                 guards.verify(step, connection)
 
         return guarded
