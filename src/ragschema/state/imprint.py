@@ -48,7 +48,7 @@ WITH place AS MATERIALIZED (
 SELECT place.extension::text,
 NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off'
     AND current_setting('session_replication_role') <> 'replica' AND current_setting('server_encoding') <> 'SQL_ASCII'
-    AND current_setting('track_counts') = 'on' AND NOT {HAS_CITUS}
+    AND current_setting('track_counts') = 'on'
     AND has_schema_privilege(place.oid, 'USAGE') AND has_schema_privilege(place.oid, 'CREATE')
     AND has_schema_privilege(place.extnamespace, 'USAGE')
     AND NOT EXISTS (SELECT FROM there c WHERE c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p')
@@ -128,7 +128,7 @@ place.extnamespace = place.oid,
 (SELECT string_agg(concat_ws(' ', c.relname, p.polname, p.polcmd, p.polpermissive, p.polroles, '/', p.polqual, '/',
         p.polwithcheck), E'\n' ORDER BY c.relname, p.polname)
     FROM ours c JOIN pg_policy p ON p.polrelid = c.oid)
-FROM place
+FROM place WHERE NOT {HAS_CITUS} -- where the same rows are right in one schema, and drift in another
 """
 _SINCE = {
     "constraints": {"conenforced": 18, "conperiod": 18, "confdelsetcols": 15},
@@ -149,7 +149,7 @@ class Imprint:
         files: Of each table, by its oid, the number of its file.
         columns: Of each table, by its oid, the numbers of its columns.
         is_ordinary: Whether this session may change the schema: it may write, has the rights, owns the tables, sees
-            their rows; deleted rows are counted; no function or operator of others is there, and no Citus.
+            their rows; deleted rows are counted; no function or operator of others is there.
     """
 
     key: tuple[Any, ...]
@@ -184,7 +184,7 @@ def _question(version: int) -> str:
 
 
 def take_imprint(connection: Connection, schema: str) -> Imprint | None:
-    """Read the imprint of a schema; None if that cannot be asked here, or there is no such schema.
+    """Read the imprint of a schema; None if that cannot be asked here, there is no such schema, or there is Citus.
 
     Args:
         connection: In or outside a transaction; its settings are as before afterwards.
@@ -198,7 +198,7 @@ def take_imprint(connection: Connection, schema: str) -> Imprint | None:
 
 
 def read_imprint(row: Sequence[Any] | None, schema: str) -> Imprint | None:
-    """Read the row that `ask` returns; None where there is no such schema."""
+    """Read the row that `ask` returns; None where there is no such schema, or there is Citus."""
     if row is None:
         return None
     extension, is_ordinary, tables, objects, labels, paths, *same = row

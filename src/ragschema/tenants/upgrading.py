@@ -117,30 +117,31 @@ class Upgrading:
     def _replay_all(
         self, connection: Connection, schema: str, replays: Replay, applied: list[Applied]
     ) -> bool:
-        lock: int | None = deployer_lock_key(schema)
-        is_locked = False
         try:
-            while True:
-                seen = survey(connection, schema, lock=lock)
-                if seen is None or not seen.is_locked:
-                    return False
-                lock, is_locked = None, True
-                recording = replays.next(seen.current)
-                if self._is_done(connection, seen):
-                    return True
-                if recording is None or recording.revision > self.target or not _is_clean(connection, seen):
-                    return False
-                if (one := replay(connection, seen, recording)) is None:
-                    return False
-                applied.append(one)
-                if recording.revision == self.target:
-                    return True
-        finally:
-            if not connection.closed:
-                if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                    connection.rollback()
-                if is_locked:
-                    connection.execute("SELECT pg_advisory_unlock(%s)", (deployer_lock_key(schema),))
+            is_done = self._replay_each(connection, schema, replays, applied)
+        except psycopg.Error:
+            connection.rollback()
+            is_done = False
+        connection.execute("SELECT pg_advisory_unlock_all()")
+        return is_done
+
+    def _replay_each(
+        self, connection: Connection, schema: str, replays: Replay, applied: list[Applied]
+    ) -> bool:
+        seen = survey(connection, schema, lock=deployer_lock_key(schema))
+        while seen is not None and seen.is_locked and _is_clean(connection, seen):
+            if seen.current == self.target:
+                return True
+            recording = replays.next(seen.current)
+            if recording is None or recording.revision > self.target:
+                return False
+            if (one := replay(connection, seen, recording)) is None:
+                return False
+            applied.append(one)
+            if recording.revision == self.target:
+                return True
+            seen = survey(connection, schema)
+        return False
 
     def _is_done(self, connection: Connection, seen: Survey | None) -> bool:
         """Whether a tenant is at the target, and nothing is to be said of it."""
