@@ -221,10 +221,9 @@ def _names(objects: str, labels: str) -> Iterator[tuple[str, str]]:
     for line in objects.splitlines():
         oid, _, name = line.partition(" ")
         yield f" {oid} ", f" <{name}> "
-    for (
-        line
-    ) in labels.splitlines():  # a constant is its bytes; some machines print those above 127 as negative
+    for line in labels.splitlines():
         oid, _, name = line.partition(" ")
+        # a constant is its bytes; some machines print those above 127 as negative
         value = [*int(oid).to_bytes(4, "little"), 0, 0, 0, 0]
         for printed in {tuple(value), tuple(byte - 256 if byte > 127 else byte for byte in value)}:
             yield f"[ {' '.join(map(str, printed))} ]", f"[ <{name}> ]"

@@ -111,8 +111,8 @@ class Upgrading:
                     done = describe_ids([each.revision for each in applied])
                     exc.add_note(f"committed in this run: {done or 'nothing'}; the last may be committed too")
                     raise
-        except psycopg.Error:
-            return False  # said step by step
+        except (psycopg.Error, RagSchemaError):
+            return False  # step by step it is looked at anew, and said
 
     def _replay_all(
         self, connection: Connection, schema: str, replays: Replay, applied: list[Applied]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import psycopg
 
 from ragschema.database.options import Options
 from ragschema.database.secrets import without_secrets
@@ -141,10 +144,11 @@ def _compare(lender: Lender, schema: str) -> _Compared | str:
 
 def _compare_in_passing(lender: Lender, schema: str) -> Drift | None:
     """Compare a tenant in one round trip; None where somebody has to look closer."""
-    with lender.lent_in_passing(schema) as connection:
+    with suppress(psycopg.Error), lender.lent_in_passing(schema) as connection:
         if connection is None or (seen := survey(connection, schema)) is None or not seen.imprint.is_ordinary:
             return None
         return drift_of(connection, seen)
+    return None
 
 
 def _group(compared: Mapping[str, _Compared]) -> tuple[DriftGroup, ...]:
