@@ -17,7 +17,8 @@ from checkouts import Checkout, finish, in_the_way, rows, use_checkout, wait_unt
 from conftest import connect, made_database
 from ragschema import tenants
 from ragschema.database.settings import Database
-from ragschema.migrations.replay import Recording, Replay, is_replayable
+from ragschema.migrations.replay import Replay, is_replayable
+from ragschema.migrations.request import Recording
 from ragschema.revisions.manifest import read_manifest
 from ragschema.state.catalogue import read_catalogue
 from ragschema.tenants import dispatching

@@ -11,7 +11,8 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
 
 from ragschema.migrations.held_back import OwedStep, PassingStep
-from ragschema.migrations.replay import Recording, is_replayable
+from ragschema.migrations.replay import is_replayable
+from ragschema.migrations.request import Recording
 from ragschema.revisions.manifest import Direction
 from ragschema.revisions.scripts import script_checksum
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -20,7 +19,7 @@ from ragschema.database.connections import quoted
 from ragschema.database.prepared import call
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import RagSchemaError
-from ragschema.migrations.request import Applied
+from ragschema.migrations.request import Applied, Recording
 from ragschema.revisions.manifest import RevisionId
 from ragschema.sql.losses import find_losses
 from ragschema.sql.splitting import split_sql
@@ -45,25 +44,6 @@ FROM (SELECT DISTINCT relation FROM pg_locks
 LEFT JOIN pg_class c ON c.oid = l.relation
 """
 _TABLES = ("r", "p", "m", "f")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What a revision has run on a schema.
-
-    Attributes:
-        revision: Its id.
-        previous: The revision before it.
-        summary: The first line of its docstring.
-        checksum: SHA-256 of its file, in hexadecimal.
-        statements: What it has run, as the server got it.
-    """
-
-    revision: RevisionId
-    previous: RevisionId
-    summary: str
-    checksum: str
-    statements: tuple[str, ...]
 
 
 def is_replayable(statement: str) -> bool:

@@ -13,7 +13,6 @@ from ragschema.revisions.manifest import Direction, RevisionId
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from ragschema.migrations.replay import Recording
     from ragschema.migrations.watch import Build
 
 CheckDrift = Literal["fail", "warn", "off"]
@@ -40,6 +39,25 @@ class Applied:
     summary: str
     direction: Direction | Literal["create"]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a revision has run on a schema.
+
+    Attributes:
+        revision: Its id.
+        previous: The revision before it.
+        summary: The first line of its docstring.
+        checksum: SHA-256 of its file, in hexadecimal.
+        statements: What it has run, as the server got it.
+    """
+
+    revision: RevisionId
+    previous: RevisionId
+    summary: str
+    checksum: str
+    statements: tuple[str, ...]
 
 
 @dataclass(frozen=True)
