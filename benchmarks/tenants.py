@@ -153,7 +153,9 @@ class Bench:
         def look() -> None:
             while not ended.wait(1):
                 for child in self._postmaster.children():
-                    with suppress(psutil.NoSuchProcess):
+                    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                        if "[local]" not in " ".join(child.cmdline()):  # no backend of a client
+                            continue
                         found = child.memory_full_info()
                         largest[:2] = max(largest[0], found.uss / 1e6), max(largest[1], found.rss / 1e6)
             largest[2] = time.thread_time()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from ragschema.database.server import BOOKKEEPING, Connection
-from ragschema.errors import DataLossRefused
 from ragschema.state.status import read_current
 from ragschema.words import counted
 
@@ -74,18 +72,3 @@ def count_rows(connection: Connection, schema: str) -> TenantRows:
     current = read_current(connection, schema)
     documents, chunks, jobs, messages = (counts.pop(table, 0) for table in _COUNTED)
     return TenantRows(schema, current, documents, chunks, jobs, messages, sum(counts.values()))
-
-
-def refuse_loss(rows: TenantRows, allow_data_loss: bool) -> None:
-    """Refuse to destroy rows, unless that is allowed.
-
-    Raises:
-        DataLossRefused: There are some.
-    """
-    if rows.total and not allow_data_loss:
-        raise DataLossRefused(
-            f"This would destroy the rows of the tenant {rows.schema}, so nothing was changed.",
-            f"Have a backup. To destroy them all the same, run `rag tenants drop {shlex.quote(rows.schema)}"
-            " --allow-data-loss` (allow_data_loss=True).",
-            "\n".join(rows.lines()),
-        )

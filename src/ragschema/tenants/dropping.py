@@ -23,7 +23,7 @@ from ragschema.migrations.retries import retrying
 from ragschema.migrations.watch import Watch, watch_connection, watching
 from ragschema.state.expected import our_tables, read_fingerprints
 from ragschema.state.status import has_our_tables, read_current
-from ragschema.tenants.counting import TenantRows, count_rows, find_tables, refuse_loss
+from ragschema.tenants.counting import TenantRows, count_rows, find_tables
 from ragschema.words import counted
 
 BATCH = 20  # partitions of embeddings that a transaction drops: with their indexes it locks some 100 objects
@@ -106,7 +106,7 @@ def drop_tenant(
         refuse_strangers(connection, schema)
         refuse_dependents(connection, schema)
         rows = count_rows(connection, schema)
-        refuse_loss(rows, allow_data_loss)
+        _refuse_loss(rows, allow_data_loss)
         pid = find_backend_pid(connection)
         with watching(lambda: watch_connection(at), pid, every=options.lock_timeout / 4) as watch:
             dropped: list[str] = []
@@ -177,6 +177,16 @@ def _opened(name: str, database: DatabaseArgument) -> Iterator[Opened]:
         yield at
 
 
+def _refuse_loss(rows: TenantRows, allow_data_loss: bool) -> None:
+    if rows.total and not allow_data_loss:
+        raise DataLossRefused(
+            f"This would destroy the rows of the tenant {rows.schema}, so nothing was changed.",
+            f"Have a backup. To destroy them all the same, run `rag tenants drop {shlex.quote(rows.schema)}"
+            " --allow-data-loss` (allow_data_loss=True).",
+            "\n".join(rows.lines()),
+        )
+
+
 def _drop_tables(connection: Connection, schema: str, tables: list[str]) -> None:
     names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(names))
@@ -191,7 +201,7 @@ def _drop_schema(connection: Connection, schema: str, allow_data_loss: bool) -> 
             refuse_strangers(connection, schema)
             refuse_dependents(connection, schema)
             if not allow_data_loss:
-                refuse_loss(count_rows(connection, schema), allow_data_loss)
+                _refuse_loss(count_rows(connection, schema), allow_data_loss)
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
