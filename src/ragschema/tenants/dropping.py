@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from ragschema.database.row_security import refuse_hidden
 from ragschema.database.schemas import check_schema_name
 from ragschema.database.server import BOOKKEEPING, Connection
 from ragschema.database.write_access import check_writable
-from ragschema.errors import RagSchemaError, TenantRefused
+from ragschema.errors import DataLossRefused, RagSchemaError, TenantRefused
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import find_interruption, interruptible
 from ragschema.migrations.request import DatabaseArgument, resolve_options
