@@ -125,7 +125,7 @@ def test_many_are_read_in_batches_and_hold_no_more_locks(
         execute_ = connection.execute
 
         def spy(query: object, *arguments: object, **named: object) -> object:
-            statements.append(query if isinstance(query, str) else query.as_string())  # type: ignore[attr-defined]
+            statements.append(query.decode() if isinstance(query, bytes) else str(query))
             return execute_(query, *arguments, **named)  # type: ignore[call-overload]
 
         monkeypatch.setattr(connection, "execute", spy)
