@@ -123,9 +123,8 @@ def replay(connection: Connection, seen: Survey, recording: Recording) -> Applie
         "SET LOCAL search_path = pg_catalog",
         call(connection, _TOUCHED, {"schema": "text"}, {"schema": seen.schema}).as_string(),
     ]
-    cursor = connection.execute(";\n".join(statements).encode())
-    cursor.set_result(-1)
-    if not all(_is_kept(touched, seen.imprint) for touched in cursor.fetchall()):
+    found = _last_rows(connection.execute(";\n".join(statements).encode()))
+    if not all(_is_kept(touched, seen.imprint) for touched in found):
         connection.execute("ROLLBACK")
         return None
     table = quoted(seen.schema, VERSION_TABLE)
@@ -139,14 +138,19 @@ def replay(connection: Connection, seen: Survey, recording: Recording) -> Applie
     seconds = time.monotonic() - began
     entry = attempts.attempt(recording.revision, "upgrade", seconds=seconds, checksum=recording.checksum)
     end = f"{attempts.insert(seen.schema, entry)}; COMMIT; SELECT version_num FROM {table}"
-    cursor = connection.execute(end.encode())
-    cursor.set_result(-1)
-    if cursor.fetchall() != [(recording.revision,)]:
+    if _last_rows(connection.execute(end.encode())) != [(recording.revision,)]:
         raise RagSchemaError(
             f"Revision {recording.revision} ran, but the database does not say that it is there.",
             "Report this, with the command you ran.",
         )
     return Applied(recording.revision, recording.summary, "upgrade", seconds)
+
+
+def _last_rows(cursor: Cursor) -> list[TupleRow]:
+    """Return the rows of the last of several statements."""
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
 
 
 def _is_kept(touched: Sequence[Any], before: Imprint) -> bool:

@@ -108,7 +108,6 @@ class Dispatch:
         except (EOFError, OSError):  # it has died
             (begun, *others), worker.tasks = worker.tasks, []
             worker.channel.close()
-            worker.process.join()
             self.heard(begun, None)
             return others
         if isinstance(message, Line):
