@@ -6,7 +6,8 @@ Starts an embedded server of its own, makes the tenants, copies the checkout and
 column. One part of the tenants is then migrated by a loop over `ragschema.migrations.upgrade`, the rest by
 `rag tenants migrate`, each in a process of its own. Prints the Markdown of a section of RESULTS.md: read it as ratios.
 Their rates leave out the start of the process; CPU is of the
-whole process, its start included, and of the server's, by /proc.
+whole process, its start included, and of the server's, by /proc. Memory is that of the largest backend, as often as it
+was looked at: its own, and with the shared buffers that it has touched.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import psutil
 import psycopg
@@ -77,6 +81,8 @@ class Row:
         rate: Schemas a second, by the wall clock.
         client: CPU of the process and its workers, milliseconds a schema.
         server: CPU of PostgreSQL, milliseconds a schema.
+        own: Memory of the largest backend that no other process has, MB.
+        resident: Memory of the largest backend with what it shares, MB.
     """
 
     what: str
@@ -84,9 +90,14 @@ class Row:
     rate: float
     client: float
     server: float
+    own: float
+    resident: float
 
     def __str__(self) -> str:
-        return f"| {self.what} | {self.schemas} | {self.rate:.1f} | {self.client:.1f} | {self.server:.1f} |"
+        return (
+            f"| {self.what} | {self.schemas} | {self.rate:.1f} | {self.client:.1f} | {self.server:.1f}"
+            f" | {self.own:.0f} | {self.resident:.0f} |"
+        )
 
 
 class Bench:
@@ -101,6 +112,9 @@ class Bench:
         versions = self.checkout / "alembic" / "versions"
         head = max(file.name[:14] for file in versions.glob("*.py"))
         (versions / f"{NUMBER}_add_a_language.py").write_text(REVISION.format(number=NUMBER, head=head))
+        catalogues = self.checkout / "alembic" / "fingerprints.json"  # as `rag migrate freeze` writes it
+        changes = json.loads(catalogues.read_text()) | {NUMBER: {"column rag_documents.language_tag": "text"}}
+        catalogues.write_text(json.dumps(changes))
         with psycopg.connect(database.libpq_url()) as connection:
             (pid,) = connection.execute(
                 "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int"
@@ -122,12 +136,37 @@ class Bench:
 
     def measure(self, what: str, schemas: int, work: Callable[[], str], rate: bool = False) -> Row:
         """Do something to so many schemas; ``rate``: it prints its own."""
-        server, client, began = self._server_seconds(), _children_seconds(), time.perf_counter()
-        said = work()
-        seconds = time.perf_counter() - began
-        client, server = _children_seconds() - client, self._server_seconds() - server
+        server, client, began = self._server_seconds(), _client_seconds(), time.perf_counter()
+        with self._watched() as watched:
+            said = work()
+            seconds = time.perf_counter() - began
+        *memory, watching = watched
+        client, server = _client_seconds() - client - watching, self._server_seconds() - server
         a_second = float(said) if rate else schemas / seconds
-        return Row(what, schemas, a_second, client / schemas * 1e3, server / schemas * 1e3)
+        return Row(what, schemas, a_second, client / schemas * 1e3, server / schemas * 1e3, *memory)
+
+    @contextmanager
+    def _watched(self) -> Iterator[list[float]]:
+        """Yield, to be read after the block: the largest backend's memory, its own and all, MB, and CPU s that took."""
+        largest, ended = [0.0, 0.0, 0.0], threading.Event()
+
+        def look() -> None:
+            while not ended.wait(1):
+                for child in self._postmaster.children():
+                    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                        if "[local]" not in " ".join(child.cmdline()):  # no backend of a client
+                            continue
+                        found = child.memory_full_info()
+                        largest[:2] = max(largest[0], found.uss / 1e6), max(largest[1], found.rss / 1e6)
+            largest[2] = time.thread_time()
+
+        watch = threading.Thread(target=look)
+        watch.start()
+        try:
+            yield largest
+        finally:
+            ended.set()
+            watch.join()
 
     def _server_seconds(self) -> float:
         """CPU seconds of the server's processes, those that have ended too."""
@@ -142,18 +181,21 @@ class Bench:
         return seconds
 
 
-def _children_seconds() -> float:
+def _client_seconds() -> float:
     times = os.times()
-    return times.children_user + times.children_system
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def measure(bench: Bench, count: int, looped: int) -> list[Row]:
     """Measure everything once, on fresh tenants."""
     names = [f"tenant_{number:04}" for number in range(count)]
-    began = time.perf_counter()
-    for name in names:
-        tenants.create_tenant(name, bench.database)
-    made = Row("create", count, count / (time.perf_counter() - began), 0.0, 0.0)
+
+    def create() -> str:
+        took = [tenants.create_tenant(name, bench.database).seconds for name in names]
+        print(f"create: median of the transactions {median(took):.3f} s, longest {max(took):.3f} s\n")
+        return ""
+
+    made = bench.measure("`create_tenant`", count, create)
     command = ("-m", "ragschema", "tenants")
     rest = count - looped
 
@@ -202,7 +244,9 @@ def main() -> None:
             rows = measure(Bench(database, directory), arguments.tenants, arguments.loop)
     load = json.dumps([round(each, 1) for each in os.getloadavg()])
     print(f"{arguments.tenants} tenants, {os.cpu_count()} cores, load {load}\n")
-    print("| what | schemas | a second | client ms | server ms |\n|---|---|---|---|---|")
+    print(
+        "| what | schemas | a second | client ms | server ms | own MB | resident MB |\n|---|---|---|---|---|---|---|"
+    )
     print("\n".join(map(str, rows)))
     print(f"\n`rag tenants migrate` against the loop: {rows[2].rate / rows[1].rate:.1f} times as fast.")
 

@@ -26,7 +26,7 @@ from ragschema.errors import (
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.publishing import plan_version, publish
 from ragschema.revisions.manifest import read_manifest
-from ragschema.tenants import dropping, finding
+from ragschema.tenants import counting, dropping, finding
 
 HEAD = read_manifest().head
 ODD = 'it\'s a "tenant"'
@@ -125,7 +125,7 @@ def test_many_are_read_in_batches_and_hold_no_more_locks(
         execute_ = connection.execute
 
         def spy(query: object, *arguments: object, **named: object) -> object:
-            statements.append(query if isinstance(query, str) else query.as_string())  # type: ignore[attr-defined]
+            statements.append(query.decode() if isinstance(query, bytes) else str(query))
             return execute_(query, *arguments, **named)  # type: ignore[call-overload]
 
         monkeypatch.setattr(connection, "execute", spy)
@@ -352,11 +352,11 @@ def test_rows_that_came_since_they_were_counted_are_kept(
             fill(empty_database, "acme")
 
     monkeypatch.setattr(dropping, "refuse_dependents", come)
-    count = dropping._count
+    count = counting.count_rows
     counts = iter([True])
     monkeypatch.setattr(
         dropping,
-        "_count",
+        "count_rows",
         lambda connection, schema: (
             tenants.TenantRows(schema, HEAD, 0, 0, 0, 0, 0)
             if next(counts, False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -39,17 +40,41 @@ def fetch_all(
         types: The types of its parameters, as SQL.
         values: Their values.
     """
-    names: set[str] | None = getattr(connection, _PREPARED, None)
     with connection.cursor(row_factory=tuple_row) as cursor:
-        if names is None:
+        if not keeps_prepared(connection):
             return cursor.execute(statement.encode(), values).fetchall()
-        name = f"rag_{sha256(statement.encode()).hexdigest()[:16]}"
-        if name not in names:
-            cursor.execute(_prepare(name, statement, types))
-            names.add(name)
-        arguments = sql.SQL(", ").join(sql.Literal(values[parameter]) for parameter in types)
-        listed = sql.SQL("({})").format(arguments) if types else sql.SQL("")
-        return cursor.execute(sql.SQL("EXECUTE {}{}").format(sql.Identifier(name), listed)).fetchall()
+        return cursor.execute(call(connection, statement, types, values)).fetchall()
+
+
+def keeps_prepared(connection: Connection) -> bool:
+    """Whether a connection is one that keeps what is prepared."""
+    return hasattr(connection, _PREPARED)
+
+
+def call(
+    connection: Connection, statement: str, types: Mapping[str, str], values: Mapping[str, Any]
+) -> sql.Composed:
+    """Return the call of a statement that is prepared now, if it is not yet; see `fetch_all`.
+
+    Args:
+        connection: One that keeps what is prepared.
+        statement: The statement, with named parameters.
+        types: The types of its parameters, as SQL.
+        values: Their values.
+    """
+    names: set[str] = getattr(connection, _PREPARED)
+    name = f"rag_{_digest(statement)}"
+    if name not in names:
+        connection.execute(_prepare(name, statement, types))
+        names.add(name)
+    arguments = sql.SQL(", ").join(sql.Literal(values[parameter]) for parameter in types)
+    listed = sql.SQL("({})").format(arguments) if types else sql.SQL("")
+    return sql.SQL("EXECUTE {}{}").format(sql.Identifier(name), listed)
+
+
+@cache
+def _digest(statement: str) -> str:
+    return sha256(statement.encode()).hexdigest()[:16]
 
 
 def _prepare(name: str, statement: str, types: Mapping[str, str]) -> bytes:

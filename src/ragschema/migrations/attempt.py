@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -11,7 +11,10 @@ from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
 
 from ragschema.migrations.held_back import OwedStep, PassingStep
+from ragschema.migrations.replay import is_replayable
+from ragschema.migrations.request import Recording
 from ragschema.revisions.manifest import Direction
+from ragschema.revisions.scripts import script_checksum
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Attempt:
         is_in_revision: Whether the revision's own code is running.
         has_left_transaction: Whether that code has committed a change, which stays when the rest fails.
         is_committed: Whether the step is done.
+        statements: What its code has run; None where that is not known, or not to be run again as it was.
     """
 
     step: Any
@@ -31,6 +35,7 @@ class Attempt:
     is_in_revision: bool = False
     has_left_transaction: bool = False
     is_committed: bool = False
+    statements: Sequence[str] | None = None
 
     @property
     def revision(self) -> Script | None:
@@ -86,3 +91,18 @@ def direction_of(step: RevisionStep) -> Direction:
 def runs(step: object) -> TypeGuard[RevisionStep]:
     """Whether a step runs a revision's own code."""
     return isinstance(step, RevisionStep) and not isinstance(step, PassingStep)
+
+
+def recording_of(attempt: Attempt) -> Recording | None:
+    """Return what a revision has run, if it is to be run on other schemas as it was; else None."""
+    step, statements = attempt.step, attempt.statements
+    if not isinstance(step, RevisionStep) or isinstance(step, OwedStep) or not step.is_upgrade:
+        return None
+    script = step.revision
+    if not statements or not isinstance(script.down_revision, str) or not all(map(is_replayable, statements)):
+        return None
+    if any(hasattr(script.module, name) for name in ("precheck", "verify")):
+        return None
+    return Recording(
+        script.revision, script.down_revision, script.doc or "", script_checksum(script), tuple(statements)
+    )

@@ -18,6 +18,7 @@ from alembic.script import Script
 
 from ragschema.database.drivers import as_written, driver_of
 from ragschema.errors import ConfigurationError, DataLossRefused, RevisionRefused
+from ragschema.migrations.replay import Cursor, Ran
 from ragschema.migrations.suspects import Suspect, compare, count_dropped, find_told, is_unknown_table
 from ragschema.migrations.table_snapshots import (
     Snapshot,
@@ -71,6 +72,7 @@ class LossGuard:
         self._losses = [each.loss for each in losses if not each.is_autocommit]
         self._has_committed = False
         self._is_asking = False
+        self.ran = Ran()
         self._forget()
 
     def _forget(self) -> None:
@@ -102,12 +104,14 @@ class LossGuard:
                     self._connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
                     self._connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
                     self._open(suspects, losses)
+                self.ran.forget()
                 migrate()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
         listeners: dict[str, Callable[..., None]] = {
             "before_cursor_execute": self._before_statement,
+            "after_cursor_execute": self._after_statement,
             "commit": self._before_commit,
             "rollback": self._after_rollback,
         }
@@ -145,6 +149,12 @@ class LossGuard:
             elif not self._is_open:  # a transaction after an autocommit block
                 self._open()
 
+    def _after_statement(
+        self, connection: sa.Connection, cursor: Cursor, statement: str, parameters: object, *_: object
+    ) -> None:
+        if not self._is_asking:
+            self.ran.take(cursor, statement, parameters)
+
     def _before_commit(self, connection: sa.Connection) -> None:
         if self._driver.autocommit:
             return
@@ -152,6 +162,7 @@ class LossGuard:
             if self._is_open:
                 self._settle(*self._look())
         self._has_committed = True
+        self.ran.forget()
         self._forget()
 
     def _after_rollback(self, connection: sa.Connection) -> None:

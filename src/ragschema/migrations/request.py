@@ -42,6 +42,25 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """What a revision has run on a schema.
+
+    Attributes:
+        revision: Its id.
+        previous: The revision before it.
+        summary: The first line of its docstring.
+        checksum: SHA-256 of its file, in hexadecimal.
+        statements: What it has run, as the server got it.
+    """
+
+    revision: RevisionId
+    previous: RevisionId
+    summary: str
+    checksum: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Request:
     """What a command of Alembic is to do besides its own arguments; one request may serve several commands.
 
@@ -54,6 +73,7 @@ class Request:
         check_drift: What to do where the database is not what its revision says: ``fail``, ``warn`` or ``off``.
         check: Called with the connection before anything changes, the lock held; raises to refuse.
         force: Whether to stamp a revision that the tables are not.
+        record: Called with what a revision has run, if another schema can be given the same.
     """
 
     options: Options | None = None
@@ -64,6 +84,7 @@ class Request:
     check_drift: CheckDrift = "warn"
     check: Callable[[sa.Connection, str], None] | None = None
     force: bool = False
+    record: Callable[[Recording], None] | None = None
 
 
 @dataclass(frozen=True)

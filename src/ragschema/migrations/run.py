@@ -17,7 +17,7 @@ from sqlalchemy.exc import PendingRollbackError
 from ragschema.database.drivers import as_written, driver_of
 from ragschema.database.sqlstates import first_cause
 from ragschema.migrations import guards
-from ragschema.migrations.attempt import Attempt, direction_of, runs
+from ragschema.migrations.attempt import Attempt, direction_of, recording_of, runs
 from ragschema.migrations.held_back import OwedStep, PassingStep, contracts
 from ragschema.migrations.loss_guard import LossGuard, refuse_data_loss
 from ragschema.migrations.request import Applied, Request
@@ -173,6 +173,7 @@ class Run:
                 else:
                     guard = LossGuard(connection, step.revision, str(self.schema), self._losses_of(step))
                     guard.keep(lambda: migrate(**arguments))
+                    attempt.statements = guard.ran.statements
                 guards.verify(step, connection)
 
         return guarded
@@ -190,6 +191,8 @@ class Run:
             self.applied.append(applied)
             if self.request.report is not None:
                 self.request.report(applied)
+            if self.request.record is not None and (recording := recording_of(attempt)) is not None:
+                self.request.record(recording)
 
 
 def _direction(step: MigrationInfo, attempt: Attempt | None) -> str:

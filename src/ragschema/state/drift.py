@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from ragschema.database.citus import is_distributed
 from ragschema.database.row_security import find_hidden
@@ -17,8 +19,23 @@ from ragschema.state.expected import (
     read_fingerprints,
     read_fingerprints_without_triggers,
 )
+from ragschema.state.imprint import Imprint, take_imprint
 from ragschema.state.owed import find_owed
-from ragschema.state.partitions import expected_partitions, read_models_if_shown, stray_partitions
+from ragschema.state.partitions import (
+    RegisteredModel,
+    expected_partitions,
+    read_models_if_shown,
+    stray_partitions,
+)
+
+_REMEMBERED = (
+    "_ragschema_remembered"  # an attribute of the driver's connection: what was found, by what was asked
+)
+_ASIDE: dict[str, Any] = {
+    "key": "",
+    "created_at": None,
+    "activated_at": None,
+}  # of a model, what makes no table
 
 
 def drift_found(
@@ -65,9 +82,63 @@ def find_drift(
     expected(revision)
     if owed is None:
         owed = _find_owed(connection, schema, revision)
+    models = read_models_if_shown(connection, schema)
+    imprint = take_imprint(connection, schema)
+    if imprint is None:
+        return _compare(connection, schema, revision, owed, models)
+    if (drift := recall(connection, revision, owed, models, imprint)) is None:
+        drift = _compare(connection, schema, revision, owed, models)
+        if take_imprint(connection, schema) == imprint:  # else somebody has altered it meanwhile
+            _remembered(connection)[_key(revision, owed, models, imprint)] = drift
+    return drift
+
+
+def recall(
+    connection: Connection,
+    revision: str,
+    owed: Collection[str],
+    models: Collection[RegisteredModel] | None,
+    imprint: Imprint,
+) -> Drift | None:
+    """Return what `find_drift` has found on this connection in a schema with the same imprint; None if it has not.
+
+    Args:
+        connection: One that is lent to one schema after the other.
+        revision: The revision the schema is at.
+        owed: The revisions before it that were passed over.
+        models: Its registered models; None where they are not shown.
+        imprint: Its imprint.
+    """
+    return _remembered(connection).get(_key(revision, owed, models, imprint))
+
+
+def _remembered(connection: Connection) -> dict[Hashable, Drift]:
+    found: dict[Hashable, Drift] | None = getattr(connection, _REMEMBERED, None)
+    if found is None:
+        found = {}
+        setattr(connection, _REMEMBERED, found)
+    return found
+
+
+def _key(
+    revision: str,
+    owed: Collection[str],
+    models: Collection[RegisteredModel] | None,
+    imprint: Imprint,
+) -> Hashable:
+    kept = None if models is None else tuple(replace(each, **_ASIDE) for each in models)
+    return revision, tuple(owed), kept, imprint.key
+
+
+def _compare(
+    connection: Connection,
+    schema: str,
+    revision: str,
+    owed: Collection[str],
+    models: Collection[RegisteredModel] | None,
+) -> Drift:
     found = read_catalogue(connection, schema)
     catalogues = _catalogues(connection, schema, owed)
-    models = read_models_if_shown(connection, schema)
     partitions = expected_partitions(catalogues[revision], found, models or ())
     strays = stray_partitions(found, partitions) if models is not None else ()
     hidden = _find_hidden(connection, schema, found)

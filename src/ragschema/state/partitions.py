@@ -92,12 +92,16 @@ def read_models(connection: Connection, schema: str) -> list[RegisteredModel]:
     Raises:
         psycopg.Error: This role may not read the registry, or not all of it.
     """
-    statement = sql.SQL(_REGISTRY).format(sql.Identifier(schema, REGISTRY))
     try:
         with connection.transaction():  # a savepoint, where one is open: an error ends no more than this
-            return [RegisteredModel(*row) for row in connection.execute(statement).fetchall()]
+            return [RegisteredModel(*row) for row in connection.execute(registry(schema)).fetchall()]
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return []
+
+
+def registry(schema: str) -> sql.Composed:
+    """Return the query of the registered models of a schema, by id: the fields of `RegisteredModel`."""
+    return sql.SQL(_REGISTRY).format(sql.Identifier(schema, REGISTRY))
 
 
 def read_models_if_shown(connection: Connection, schema: str) -> list[RegisteredModel] | None:

@@ -6,8 +6,9 @@ A service picks one for a session by `ragschema.use_schema`, or for an engine by
 from __future__ import annotations
 
 from ragschema.errors import TenantRefused
+from ragschema.tenants.counting import TenantRows
 from ragschema.tenants.creating import CreatedTenant, create_tenant
-from ragschema.tenants.dropping import DroppedTenant, TenantRows, count_tenant, drop_tenant
+from ragschema.tenants.dropping import DroppedTenant, count_tenant, drop_tenant
 from ragschema.tenants.finding import Tenant, find_tenants, list_tenants
 from ragschema.tenants.migrating import Rollout, migrate_tenants
 from ragschema.tenants.outcomes import FleetResult, Progress, TenantOutcome

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ragschema.database.connections import held_reachable, opened_database
@@ -34,7 +35,7 @@ class Found:
     tenants: tuple[Tenant, ...] = ()
     failure: DatabaseFailure | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What to call it, without a password."""
         return name_of(self.options.database)

@@ -17,12 +17,12 @@ from typing import Any
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.tenants.outcomes import Interruption
-from ragschema.tenants.workers import NOT_BEGUN, Line, Task, Work, Worker, start_worker
+from ragschema.tenants.workers import Line, Task, Work, Worker, start_worker
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.25  # seconds
-_AHEAD = 2  # tasks of a worker: it begins the next while the parent reads of the last
+AHEAD = 2  # tasks of a worker: it begins the next while the parent reads of the last
 
 Heard = Callable[[Task, Any], None]
 """Told of each tenant: what became of it, ``INTERRUPTED``, ``NOT_BEGUN``, or None where its worker has died."""
@@ -37,7 +37,6 @@ class Dispatch:
         work: What to do with a tenant.
         heard: Told of each tenant.
         workers: Processes for each server.
-        ahead: How many tasks a worker is given at a time; 1 where each outcome decides whether there is a next.
         signal: The signal that has come, if one has.
     """
 
@@ -45,7 +44,6 @@ class Dispatch:
     work: Work
     heard: Heard
     workers: int
-    ahead: int = _AHEAD
     signal: int | None = field(default=None, init=False)
     _by_server: dict[str, list[Worker]] = field(default_factory=dict, init=False)
 
@@ -69,12 +67,15 @@ class Dispatch:
             for worker in self._all():
                 worker.process.join()
 
-    def run(self, tasks: Sequence[Task], goes_on: Callable[[], bool]) -> list[Task]:
+    def run(self, tasks: Sequence[Task], goes_on: Callable[[], bool], *, ahead: int = AHEAD) -> list[Task]:
         """Have tasks done, each server's in their order; return those that nobody has begun.
+
+        A worker that has died is replaced: what it had not begun is another's.
 
         Args:
             tasks: The tenants.
             goes_on: Asked before each whether another is to begin.
+            ahead: How many a worker is given at a time; 1 where each outcome decides whether there is a next.
         """
         waiting: dict[str, deque[Task]] = {server: deque() for server in self._by_server}
         for task in tasks:
@@ -82,34 +83,38 @@ class Dispatch:
         while True:
             if self.signal is None and goes_on():
                 for server, queue in waiting.items():
-                    self._give(server, queue)
+                    self._give(server, queue, ahead)
             busy = {worker.channel: worker for worker in self._all() if worker.tasks}
             if not busy:
                 return [task for queue in waiting.values() for task in queue]
             for channel in wait([*busy], timeout=_LOOK_EVERY):
-                self._hear(busy[channel])  # type: ignore[index]  # what was given
+                for task in reversed(self._hear(busy[channel])):  # type: ignore[index]  # what was given
+                    waiting[self._server_of(task)].appendleft(task)
 
-    def _give(self, server: str, queue: deque[Task]) -> None:
-        for depth in range(self.ahead):
-            for worker in self._by_server.get(server, ()):
+    def _give(self, server: str, queue: deque[Task], ahead: int) -> None:
+        workers = self._by_server.get(server, [])
+        for place, worker in enumerate(workers):
+            if queue and not worker.tasks and not worker.is_alive:
+                workers[place] = start_worker(self.databases, self.work, self._all())
+        for depth in range(ahead):
+            for worker in workers:
                 if queue and len(worker.tasks) == depth and not worker.channel.closed:
                     worker.give(queue.popleft())
 
-    def _hear(self, worker: Worker) -> None:
+    def _hear(self, worker: Worker) -> list[Task]:
+        """Read what a worker says; return what it had not begun, if it has died."""
         try:
             message = worker.channel.recv()
         except (EOFError, OSError):  # it has died
-            tasks, worker.tasks = worker.tasks, []
+            (begun, *others), worker.tasks = worker.tasks, []
             worker.channel.close()
-            for task in tasks[:1]:
-                self.heard(task, None)
-            for task in tasks[1:]:
-                self.heard(task, NOT_BEGUN)
-            return
+            self.heard(begun, None)
+            return others
         if isinstance(message, Line):
             log.log(message.level, "%s: %s", message.schema, message.text)
         else:
             self.heard(worker.tasks.pop(0), message)
+        return []
 
     @property
     def interrupted_by(self) -> Interruption | None:

@@ -24,14 +24,11 @@ from ragschema.migrations.retries import retrying
 from ragschema.migrations.watch import Watch, watch_connection, watching
 from ragschema.state.expected import our_tables, read_fingerprints
 from ragschema.state.status import has_our_tables, read_current
+from ragschema.tenants.counting import TenantRows, count_rows, find_tables
 from ragschema.words import counted
 
 BATCH = 20  # partitions of embeddings that a transaction drops: with their indexes it locks some 100 objects
 
-_TABLES = """
-SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1
-"""
 _PARTITIONS = """
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relkind = 'r' AND c.relispartition ORDER BY 1
@@ -52,47 +49,7 @@ AND NOT EXISTS (SELECT FROM pg_depend o JOIN pg_class t ON t.oid = o.refobjid
     AND o.deptype IN ('a', 'i', 'P', 'S') AND t.relnamespace = n.oid AND t.relname = ANY (%(tables)s))
 ORDER BY 1
 """
-_COUNTED = ("rag_documents", "rag_chunks", "rag_jobs", "rag_chat_messages")
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class TenantRows:
-    """What a tenant has, that dropping it destroys.
-
-    Attributes:
-        schema: Its name.
-        revision: The revision it is at; None where it says none.
-        documents: The number of documents, deleted ones too.
-        chunks: The number of chunks.
-        jobs: The number of jobs, finished ones too.
-        messages: The number of messages of conversations.
-        others: The number of rows in all other tables of ours but those that migrations keep.
-    """
-
-    schema: str
-    revision: str | None
-    documents: int
-    chunks: int
-    jobs: int
-    messages: int
-    others: int
-
-    @property
-    def total(self) -> int:
-        """How many rows that is."""
-        return self.documents + self.chunks + self.jobs + self.messages + self.others
-
-    def lines(self) -> list[str]:
-        """Return a line for each kind of row that there is."""
-        counts = (
-            (self.documents, "document"),
-            (self.chunks, "chunk"),
-            (self.jobs, "job"),
-            (self.messages, "message"),
-            (self.others, "other row"),
-        )
-        return [counted(number, noun) for number, noun in counts if number]
 
 
 @dataclass(frozen=True)
@@ -121,7 +78,7 @@ def count_tenant(name: str, database: DatabaseArgument = None) -> TenantRows:
     """
     with _opened(name, database) as at:
         refuse_strangers(at.connection, at.schemas.target)
-        return _count(at.connection, at.schemas.target)
+        return count_rows(at.connection, at.schemas.target)
 
 
 def drop_tenant(
@@ -149,13 +106,13 @@ def drop_tenant(
         check_writable(connection)
         refuse_strangers(connection, schema)
         refuse_dependents(connection, schema)
-        rows = _count(connection, schema)
+        rows = count_rows(connection, schema)
         _refuse_loss(rows, allow_data_loss)
         pid = find_backend_pid(connection)
         with watching(lambda: watch_connection(at), pid, every=options.lock_timeout / 4) as watch:
             dropped: list[str] = []
             with _explained(schema, dropped, watch):
-                while batch := _find(connection, _PARTITIONS, schema)[:BATCH] if allow_data_loss else []:
+                while batch := _find_partitions(connection, schema)[:BATCH] if allow_data_loss else []:
                     retrying(options)(_drop_tables, connection, schema, batch)
                     dropped += batch
                 retrying(options)(_drop_schema, connection, schema, allow_data_loss)
@@ -173,7 +130,7 @@ def refuse_strangers(connection: Connection, schema: str) -> None:
     Raises:
         TenantRefused: That is so.
     """
-    has_table = any(table in BOOKKEEPING for table in _find(connection, _TABLES, schema))
+    has_table = any(table in BOOKKEEPING for table in find_tables(connection, schema))
     if not has_table and not has_our_tables(connection, schema):
         raise TenantRefused(
             f"There is no tenant {schema}: it is no schema of this database, or one without our tables.",
@@ -221,18 +178,6 @@ def _opened(name: str, database: DatabaseArgument) -> Iterator[Opened]:
         yield at
 
 
-def _count(connection: Connection, schema: str) -> TenantRows:
-    tables = [each for each in _find(connection, _TABLES, schema) if each not in BOOKKEEPING]
-    counts: dict[str, int] = {}
-    for table in tables:
-        statement = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
-        row = connection.execute(statement).fetchone()
-        counts[table] = row[0] if row else 0
-    current = read_current(connection, schema)
-    documents, chunks, jobs, messages = (counts.pop(table, 0) for table in _COUNTED)
-    return TenantRows(schema, current, documents, chunks, jobs, messages, sum(counts.values()))
-
-
 def _refuse_loss(rows: TenantRows, allow_data_loss: bool) -> None:
     if rows.total and not allow_data_loss:
         raise DataLossRefused(
@@ -251,13 +196,13 @@ def _drop_tables(connection: Connection, schema: str, tables: list[str]) -> None
 def _drop_schema(connection: Connection, schema: str, allow_data_loss: bool) -> None:
     """Drop all that is left, in one transaction; what has come since it was looked at is seen under the locks."""
     with connection.transaction():
-        if tables := _find(connection, _TABLES, schema):
+        if tables := find_tables(connection, schema):
             names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
             refuse_strangers(connection, schema)
             refuse_dependents(connection, schema)
             if not allow_data_loss:
-                _refuse_loss(_count(connection, schema), allow_data_loss)
+                _refuse_loss(count_rows(connection, schema), allow_data_loss)
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
@@ -285,8 +230,8 @@ def _explained(schema: str, dropped: list[str], watch: Watch) -> Iterator[None]:
         raise explain(exc, f"The tenant {schema} was not dropped", outcome(), watch.blockers) from exc
 
 
-def _find(connection: Connection, statement: str, schema: str) -> list[str]:
-    return [name for (name,) in connection.execute(statement.encode(), (schema,)).fetchall()]
+def _find_partitions(connection: Connection, schema: str) -> list[str]:
+    return [name for (name,) in connection.execute(_PARTITIONS.encode(), (schema,)).fetchall()]
 
 
 def _exists(connection: Connection, schema: str) -> bool:

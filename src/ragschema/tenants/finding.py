@@ -13,9 +13,8 @@ from itertools import islice
 from typing import Literal
 
 import psycopg
-from psycopg import sql
 
-from ragschema.database.connections import opened_database
+from ragschema.database.connections import opened_database, quoted
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Manifest, read_manifest
@@ -116,15 +115,11 @@ def _read_heads(
 
 def _read_batch(connection: Connection, schemas: Sequence[str]) -> list[tuple[str, list[str] | str | None]]:
     parts = [
-        sql.SQL("SELECT {}, ARRAY(SELECT version_num::text FROM {})").format(
-            sql.Literal(number), sql.Identifier(schema, VERSION_TABLE)
-        )
+        f"SELECT {number}, ARRAY(SELECT version_num::text FROM {quoted(schema, VERSION_TABLE)})"
         for number, schema in enumerate(schemas)
     ]
-    return [
-        (schemas[number], rows)
-        for number, rows in connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-    ]
+    rows = connection.execute(" UNION ALL ".join(parts).encode()).fetchall()
+    return [(schemas[number], found) for number, found in rows]
 
 
 def _read_alone(connection: Connection, schema: str) -> list[tuple[str, list[str] | str | None]]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import psycopg
 
-from ragschema.database.connecting import begin
+from ragschema.database.connecting import begin, begin_lent
 from ragschema.database.options import Options
 from ragschema.database.prepared import keep_prepared
-from ragschema.database.server import Connection
+from ragschema.database.server import Connection, check_server
+from ragschema.database.surroundings import look_around
 
 _TENANTS = 50  # a connection: PostgreSQL's process keeps 1.25 MB of catalogue for each
 
@@ -33,6 +34,12 @@ class Lender:
         self._options = options
         self._connection: Connection | None = None
         self._tenants = 0
+        self._is_set = self._is_direct = False  # for statements in passing
+
+    @property
+    def options(self) -> Options:
+        """The database."""
+        return self._options
 
     def options_of(self, schema: str) -> Options:
         """Return the options of a tenant, which is looked at and migrated on this connection."""
@@ -45,21 +52,52 @@ class Lender:
             self._connection = None
 
     @contextmanager
-    def _lend(self) -> Iterator[Connection]:
-        if self._tenants >= _TENANTS:
+    def lent_in_passing(self, schema: str) -> Iterator[Connection | None]:
+        """Yield the connection for statements that leave nothing in the session, with the settings of every migration.
+
+        Whatever goes wrong, the connection is made anew.
+
+        Args:
+            schema: The tenant: with the first, what could answer for PostgreSQL's own is looked for.
+
+        Yields:
+            None where a pooler stands before the server.
+        """
+        try:
+            connection = self._connected()
+            if not self._is_set:
+                begun = begin_lent(connection, self._options, self._options.database)
+                check_server(connection)
+                self._is_direct = begun.access == "direct"
+                if self._is_direct:
+                    look_around(connection, schema)
+                self._is_set = True
+            yield connection if self._is_direct else None
+        except BaseException:
             self.close()
-        if self._connection is None:
-            self._connection = begin(replace(self._options, lend=None), self._options.database).connection
-            keep_prepared(self._connection)
-            self._tenants = 0
-        self._tenants += 1
-        connection = self._connection
+            raise
+
+    @contextmanager
+    def _lend(self) -> Iterator[Connection]:
+        connection = self._connected()
+        self._is_set = False
         try:
             yield connection
         except BaseException:
             self.close()  # whatever was left of it
             raise
         self._take_back(connection)
+
+    def _connected(self) -> Connection:
+        """Return the connection for one more tenant."""
+        if self._tenants >= _TENANTS or (self._connection is not None and self._connection.closed):
+            self.close()
+        if self._connection is None:
+            self._connection = begin(replace(self._options, lend=None), self._options.database).connection
+            keep_prepared(self._connection)
+            self._tenants, self._is_set = 0, False
+        self._tenants += 1
+        return self._connection
 
     def _take_back(self, connection: Connection) -> None:
         """Leave nothing of a tenant: its deployer lock, settings and temporary tables."""

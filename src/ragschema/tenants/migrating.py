@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ragschema.database.options import Options
-from ragschema.database.secrets import without_secrets
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
-from ragschema.migrations.commands import look
-from ragschema.migrations.request import CheckDrift, Request, Result
+from ragschema.migrations.request import CheckDrift
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
 from ragschema.tenants.databases import Found, find_all, name_of, reached
-from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
+from ragschema.tenants.dispatching import AHEAD, Clock, Dispatch, default_workers
 from ragschema.tenants.finding import Tenant
 from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
-from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task
+from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task, Work
 
 log = logging.getLogger(__name__)
 
 Order = Literal["name", "size"]
-
-_UNREACHABLE = 2  # times in a row, after which a worker does not try a database again
 
 
 @dataclass(frozen=True)
@@ -112,24 +106,25 @@ class _Fleet:
         tasks = self._tasks()
         if not tasks:
             return None
-        limit = self.rollout.max_failures
+        limit, before = self.rollout.max_failures, self._count("failed")
         dispatch = Dispatch(
             [each.options for each in self.found],
             self._work(tasks),
             self._hear,
             self.rollout.workers or default_workers(),
-            **({"ahead": 1} if limit is not None else {}),
         )
         with dispatch.started(tasks):
             canaries, rest = tasks[: self.rollout.canary], tasks[self.rollout.canary :]
-            left = dispatch.run(canaries, self._goes_on)
-            if canaries and rest and not left and self._count("failed"):
+            left = dispatch.run(
+                canaries, lambda: self._goes_on() and self._count("failed") == before, ahead=1
+            )
+            has_failed = self._count("failed") > before
+            if has_failed and (left or rest):
                 log.warning("Canaries have failed: no other tenant begins.")
-                left = rest
-            elif not left:
-                left = dispatch.run(rest, self._goes_on)
-            else:
+            if has_failed or left:
                 left = [*left, *rest]
+            else:
+                left = dispatch.run(rest, self._goes_on, ahead=AHEAD if limit is None else 1)
         for task in left:
             self._set(task, "not started")
         return dispatch.interrupted_by
@@ -178,10 +173,12 @@ class _Fleet:
             )
         }
 
-    def _work(self, tasks: Sequence[Task]) -> Callable[[Options, str], TenantOutcome]:
+    def _work(self, tasks: Sequence[Task]) -> Work:
         """Load what each tenant needs, before the workers are forked, and return what is done with one."""
         from ragschema.migrations.loaded_scripts import LoadedScripts  # with Alembic
+        from ragschema.tenants.upgrading import Upgrading
 
+        rollout = self.rollout
         revisions = {self.tenants[task].revision for task in tasks}
         lowest = "" if None in revisions else min(filter(None, revisions), default="")
         pending = [
@@ -190,53 +187,23 @@ class _Fleet:
             if each.revision <= self.target and each.revision > lowest
         ]
         contracts = [each.revision for each in pending if each.deploy == "contract"]
-        if contracts and not self.rollout.expand_only:
+        if contracts and not rollout.expand_only:
             log.info("Contract revisions are pending, %s: have a backup", describe_ids(contracts))
-        scripts = LoadedScripts({each.revision for each in pending})
-        behind = {
-            (name_of(self.found[t.database].options.database), t.schema) for t in tasks if self._is_behind(t)
-        }
-        unreachable: dict[str, int] = {}  # of each worker, by database
-
-        def upgrade(options: Options, database: str) -> Result:
-            if (database, options.schema) not in behind:
-                nothing = look(options, self.target, expand_only=self.rollout.expand_only)
-                if nothing is not None:
-                    return nothing
-            request = Request(
-                options,
-                allow_data_loss=self.rollout.allow_data_loss,
-                expand_only=self.rollout.expand_only,
-                check_drift=self.rollout.check_drift,
-            )
-            return scripts.upgrade(request, self.target)
-
-        def work(options: Options, schema: str) -> TenantOutcome:
-            began, database = time.monotonic(), name_of(options.database)
-            if unreachable.get(database, 0) >= _UNREACHABLE:
-                return TenantOutcome(
-                    database, schema, "failed", None, error="The database could not be reached."
-                )
-            try:
-                result = upgrade(options, database)
-            except (
-                Exception
-            ) as exc:  # a revision may raise anything, and the next tenant is not to pay for it
-                gone = isinstance(exc, DatabaseUnreachable)
-                unreachable[database] = unreachable.get(database, 0) + 1 if gone else 0
-                return _failure(database, schema, exc, time.monotonic() - began)
-            unreachable[database] = 0
-            return TenantOutcome(
-                database,
-                schema,
-                "migrated" if result.applied else "up to date",
-                result.current,
-                tuple(each.revision for each in result.applied),
-                result.owed,
-                time.monotonic() - began,
-            )
-
-        return work
+        return Upgrading(
+            self.target,
+            LoadedScripts({each.revision for each in pending}),
+            {
+                (name_of(self.found[task.database].options.database), task.schema): self.tenants[
+                    task
+                ].revision
+                for task in tasks
+                if self._is_behind(task)
+            },
+            not (contracts and rollout.expand_only),
+            rollout.expand_only,
+            rollout.allow_data_loss,
+            rollout.check_drift,
+        )
 
     def _is_behind(self, task: Task) -> bool:
         revision = self.tenants[task].revision
@@ -267,20 +234,3 @@ class _Fleet:
         database = self.found[task.database].name
         revision = self.tenants[task].revision
         self.outcomes[task] = TenantOutcome(database, task.schema, fate, revision, error=error)
-
-
-def _failure(database: str, schema: str, exc: Exception, seconds: float) -> TenantOutcome:
-    fate: Fate = "locked" if isinstance(exc, LockNotObtained) else "failed"
-    if isinstance(exc, RagSchemaError):
-        message, evidence = exc.message, exc.evidence
-    else:
-        message, evidence = f"{type(exc).__name__}: {exc}", ""
-    return TenantOutcome(
-        database,
-        schema,
-        fate,
-        None,
-        seconds=seconds,
-        error=without_secrets(message),
-        evidence=without_secrets(evidence) or None,
-    )

@@ -7,9 +7,8 @@ from dataclasses import replace
 from itertools import islice
 
 import psycopg
-from psycopg import sql
 
-from ragschema.database.connections import opened_database
+from ragschema.database.connections import opened_database, quoted
 from ragschema.database.options import Options
 from ragschema.database.server import HISTORY_TABLE, Connection
 from ragschema.state.owed import find_owed
@@ -34,15 +33,12 @@ def find_owing(options: Options, schemas: Sequence[str]) -> Iterator[str]:
 def _with_deferrals(connection: Connection, schemas: Sequence[str]) -> list[str]:
     """Return those whose history has ever passed over a revision; all, where one of them cannot be read."""
     parts = [
-        sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {} WHERE direction = 'defer')").format(
-            sql.Literal(number), sql.Identifier(schema, HISTORY_TABLE)
-        )
+        f"SELECT {number} WHERE EXISTS (SELECT FROM {quoted(schema, HISTORY_TABLE)} WHERE direction = 'defer')"
         for number, schema in enumerate(schemas)
     ]
     try:
-        return [
-            schemas[number] for (number,) in connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
-        ]
+        rows = connection.execute(" UNION ALL ".join(parts).encode()).fetchall()
+        return [schemas[number] for (number,) in rows]
     except psycopg.Error:
         if connection.closed:
             raise

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+import psycopg
 
 from ragschema.database.options import Options
 from ragschema.database.secrets import without_secrets
 from ragschema.errors import RagSchemaError
 from ragschema.migrations.inspection import verify
 from ragschema.revisions.manifest import RevisionId
+from ragschema.state.comparison import Drift
+from ragschema.state.survey import drift_of, survey
 from ragschema.tenants.databases import find_all, reached
 from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
+from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import DatabaseFailure, Interruption, Progress
 from ragschema.tenants.workers import Task
 
@@ -127,13 +133,22 @@ def verify_tenants(
     )
 
 
-def _compare(options: Options, _schema: str) -> _Compared | str:
+def _compare(lender: Lender, schema: str) -> _Compared | str:
     """Compare one tenant; a text says why that cannot be done."""
     try:
-        drift = verify(options)
+        drift = _compare_in_passing(lender, schema) or verify(lender.options_of(schema))
     except RagSchemaError as exc:
         return without_secrets(str(exc))
     return _Compared(drift.revision, tuple(drift.lines()))
+
+
+def _compare_in_passing(lender: Lender, schema: str) -> Drift | None:
+    """Compare a tenant in one round trip; None where somebody has to look closer."""
+    with suppress(psycopg.Error), lender.lent_in_passing(schema) as connection:
+        if connection is None or (seen := survey(connection, schema)) is None or not seen.imprint.is_ordinary:
+            return None
+        return drift_of(connection, seen)
+    return None
 
 
 def _group(compared: Mapping[str, _Compared]) -> tuple[DriftGroup, ...]:

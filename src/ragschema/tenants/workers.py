@@ -22,8 +22,8 @@ from ragschema.database.options import Options
 from ragschema.migrations.interruption import Terminated
 from ragschema.tenants.lending import Lender
 
-Work = Callable[[Options, str], Any]
-"""What is done with a tenant: takes its options and its name, returns what became of it; raises on no failure."""
+Work = Callable[[Lender, str], Any]
+"""What is done with a tenant: takes who lends its connection, and its name, returns what became of it; never raises."""
 
 INTERRUPTED = "interrupted"
 NOT_BEGUN = "not begun"
@@ -67,6 +67,11 @@ class Worker:
     process: BaseProcess
     channel: Channel
     tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be given a tenant."""
+        return not self.channel.closed and self.process.is_alive()
 
     def give(self, task: Task) -> None:
         """Give it a tenant."""
@@ -142,8 +147,7 @@ class _Loop:
             return NOT_BEGUN
         try:
             self._is_working = True
-            options = self._lender_of(task.database).options_of(task.schema)
-            outcomes.append(self._work(options, task.schema))
+            outcomes.append(self._work(self._lender_of(task.database), task.schema))
             self._is_working = False
         except (KeyboardInterrupt, SystemExit):
             self._is_working = False
