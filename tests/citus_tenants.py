@@ -29,7 +29,7 @@ _TABLES = (
 )
 _CATALOGUE = """
 SELECT array_agg(each ORDER BY each) FROM (
-    SELECT concat(c.oid, c.relname, c.relrowsecurity, c.reloptions, a.attname, a.atttypmod, a.attnotnull, a.attisdropped)
+    SELECT concat(c.oid, c.relname, c.relrowsecurity, c.reloptions, attname, atttypmod, attnotnull, attisdropped)
     FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = %(name)s::regnamespace
     UNION ALL SELECT concat(oid, conname, convalidated) FROM pg_constraint WHERE connamespace = %(name)s::regnamespace
     UNION ALL SELECT concat(oid, md5(prosrc), proconfig) FROM pg_proc WHERE pronamespace = %(name)s::regnamespace

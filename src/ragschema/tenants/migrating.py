@@ -10,7 +10,7 @@ from typing import Literal
 
 from ragschema.database.options import Options
 from ragschema.database.secrets import without_secrets
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachable, RagSchemaError
 from ragschema.migrations.commands import look
 from ragschema.migrations.request import CheckDrift, Request, Result
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
@@ -222,7 +222,7 @@ class _Fleet:
             except (
                 Exception
             ) as exc:  # a revision may raise anything, and the next tenant is not to pay for it
-                gone = isinstance(exc, DatabaseUnreachable)
+                gone = isinstance(exc, DatabaseUnreachable) and not isinstance(exc, NodeUnreachable)
                 unreachable[database] = unreachable.get(database, 0) + 1 if gone else 0
                 return _failure(database, schema, exc, time.monotonic() - began)
             unreachable[database] = 0
