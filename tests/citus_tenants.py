@@ -24,6 +24,59 @@ from ragschema.tenants import create_tenant, distribute_tenant
 URL = os.environ.get("RAG_CITUS_URL", "")
 SOURCE = "a tenant on Citus"
 
+FAMILIES = {
+    *(
+        "publishing",
+        "publishing_concurrency",
+        "publishing_models",
+        "up_to_date",
+        "bulk",
+        "ingesting",
+        "sources",
+    ),
+    *("queries", "filters", "model_searches", "jobs", "jobs_cli", "schedules"),
+    *(
+        "embedding_models",
+        "pending_models",
+        "change_model",
+        "deleting",
+        "purging",
+        "collections",
+        "importing",
+    ),
+    *("chat", "graph_facts", "graph_merges", "graph_search", "graph_walks", "graph_neo4j", "graph_cli"),
+}
+"""Modules whose tests run there: publishing, search, jobs, models, corpus, chat, graph."""
+UNFIT: dict[str, tuple[str, ...]] = {
+    "is of triggers, and of what SQL by hand leaves to them": (
+        "test_triggers_follow_the_sql_of_others",
+        "test_a_release_that_knows_no_deletion",
+        "test_hand_written_sql_deletes",
+        "test_a_chunk_that_comes_while_its_document_is_being_deleted",
+        "test_a_chunk_of_a_deleted_document_that_is_current",
+        "test_updated_at_follows_our_changes_and_those_of_sql",
+    ),
+    "goes back to revisions whose triggers a tenant of a node does not have": (
+        "test_a_downgrade_that_would_show_deleted_documents",
+        "test_a_rollback_destroys_no_collection_unasked",
+    ),
+    "looks at locks, plans, statistics or settings of the session's own server, which has no row of the tenant": (),
+    "counts the statements of plain PostgreSQL, or forces one plan on all values": (
+        "test_planning_and_publishing_take_four_statements",
+        "test_a_search_of_a_collection_is_full_and_finds_the_nearest[1-force_generic_plan]",
+        "test_a_search_of_a_collection_is_full_and_finds_the_nearest[10-force_generic_plan]",
+        "test_a_search_of_a_collection_is_full_and_finds_the_nearest[200-force_generic_plan]",
+        "test_words_of_few_chunks_are_worked_out_once",
+    ),
+    "makes or counts what all tenants of a database share": (
+        "test_every_foreign_key_of_a_conversation_has_an_index",
+        "test_without_the_extension_similar_names",
+        "test_similar_names_are_found_by_trigrams",
+    ),
+    "writes SQL of its own that Citus does not make": ("test_the_job_of_a_killed_worker_is_done_by_another",),
+}
+"""Tests that cannot run there, by why: the beginnings of their names."""
+
 _TABLES = (
     "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'p')"
 )
@@ -42,6 +95,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--citus", action="store_true", help="give tests tenants of RAG_CITUS_URL: citus_tenants.py"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave of `FAMILIES` what can run in tenants, where that is asked for; each once, without triggers."""
+    if not config.option.citus:
+        return
+    unfit = tuple(name for names in UNFIT.values() for name in names)
+    fit, left = [], []
+    for item in items:
+        is_fit = item.path.stem.removeprefix("test_") in FAMILIES and not item.name.startswith(unfit)
+        (fit if is_fit and "[triggers" not in item.name else left).append(item)
+    items[:] = fit
+    config.hook.pytest_deselected(items=left)
 
 
 def is_tenant(database: Database) -> bool:

@@ -39,7 +39,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from citus_tenants import _tenants_end_with_the_session, made_tenant, pytest_addoption
+from citus_tenants import (
+    _tenants_end_with_the_session,
+    made_tenant,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+)
 from forks import ENTRY_POINTS, Fork, Forks, collect_garbage_seldom
 from ragschema import embedded, migrations
 from ragschema.authoring.schema_dump import dump_schema
@@ -68,6 +73,7 @@ __all__ = [
     "make_template",
     "passable_directory",
     "pytest_addoption",
+    "pytest_collection_modifyitems",
     "read_rows",
     "run_directory",
     "run_psql",
