@@ -633,7 +633,7 @@ def test_the_job_of_a_killed_worker_is_done_by_another(
         assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "started\n"]
         process.kill()
     session.execute(
-        sa.text("UPDATE rag_jobs SET lease_expires_at = clock_timestamp(), updated_at = clock_timestamp()")
+        sa.text("UPDATE rag_jobs SET lease_expires_at = now(), updated_at = now()")
     )
     session.commit()
     with working(engine, {"sleep": lambda job: None}):
