@@ -60,7 +60,9 @@ UNFIT: dict[str, tuple[str, ...]] = {
         "test_a_downgrade_that_would_show_deleted_documents",
         "test_a_rollback_destroys_no_collection_unasked",
     ),
-    "looks at locks, plans, statistics or settings of the session's own server, which has no row of the tenant": (),
+    "looks for who waits on its own server, which is not the tenant's node": (
+        "test_a_plan_is_stale_when_somebody_hides_a_chunk_without_a_lock",
+    ),
     "counts the statements of plain PostgreSQL, or forces one plan on all values": (
         "test_planning_and_publishing_take_four_statements",
         "test_a_search_of_a_collection_is_full_and_finds_the_nearest[1-force_generic_plan]",
@@ -73,7 +75,6 @@ UNFIT: dict[str, tuple[str, ...]] = {
         "test_without_the_extension_similar_names",
         "test_similar_names_are_found_by_trigrams",
     ),
-    "writes SQL of its own that Citus does not make": ("test_the_job_of_a_killed_worker_is_done_by_another",),
 }
 """Tests that cannot run there, by why: the beginnings of their names."""
 

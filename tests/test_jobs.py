@@ -632,9 +632,7 @@ def test_the_job_of_a_killed_worker_is_done_by_another(
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "started\n"]
         process.kill()
-    session.execute(
-        sa.text("UPDATE rag_jobs SET lease_expires_at = now(), updated_at = now()")
-    )
+    session.execute(sa.text("UPDATE rag_jobs SET lease_expires_at = now(), updated_at = now()"))
     session.commit()
     with working(engine, {"sleep": lambda job: None}):
         wait_until(lambda: look(session, job_id, "finished_at"), "its end")
