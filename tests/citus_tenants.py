@@ -103,7 +103,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.option.citus:
         return
     unfit = tuple(name for names in UNFIT.values() for name in names)
-    fit, left = [], []
+    fit: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
         is_fit = item.path.stem.removeprefix("test_") in FAMILIES and not item.name.startswith(unfit)
         (fit if is_fit and "[triggers" not in item.name else left).append(item)

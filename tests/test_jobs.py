@@ -57,7 +57,7 @@ def expire(session: Session, job: ClaimedJob) -> None:
 
 def listen(connection: psycopg.Connection[Any]) -> None:
     """Listen for the jobs of the connection's schema."""
-    (schema,) = connection.execute("SELECT current_schema()").fetchone() or ()
+    (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
     connection.execute(f"LISTEN rag_jobs_{schema}".encode())
 
 
