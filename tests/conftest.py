@@ -39,6 +39,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from citus_tenants import (
+    _tenants_end_with_the_session,
+    keep_fit,
+    made_tenant,
+    pytest_addoption,
+)
 from forks import ENTRY_POINTS, Fork, Forks, collect_garbage_seldom
 from ragschema import embedded, migrations
 from ragschema.authoring.schema_dump import dump_schema
@@ -53,6 +59,7 @@ __all__ = [
     "ROOT",
     "Command",
     "DatabaseAt",
+    "_tenants_end_with_the_session",
     "clean_environment",
     "connect",
     "copy_checkout",
@@ -66,6 +73,8 @@ __all__ = [
     "make_led_engine",
     "make_template",
     "passable_directory",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
     "read_rows",
     "run_directory",
     "run_psql",
@@ -79,6 +88,7 @@ CLEARED = ("DATABASE_URL", "DB_", "PG", "POSTGRES", "RAG_")
 DatabaseAt = Callable[[str], Database]
 
 _numbers = count()
+_gives_tenants = False
 
 
 def clean_environment() -> dict[str, str]:
@@ -102,6 +112,8 @@ def pytest_configure(config: pytest.Config) -> None:
     The directories of ``tmp_path`` are in it too: as root, the start of any other run of pytest closes
     ``/tmp/pytest-of-root`` to the servers' user. ``--basetemp`` puts them elsewhere, where they stay.
     """
+    global _gives_tenants
+    _gives_tenants = config.option.citus
     collect_garbage_seldom()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ours would ignore the Ctrl-C of a test too
@@ -142,6 +154,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let each process begin with tests that are marked ``long``: one that begins last keeps the others waiting."""
+    keep_fit(config, items)
     processes: int = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [item for item in items if item.get_closest_marker("long")]
     others = [item for item in items if not item.get_closest_marker("long")]
@@ -261,6 +274,10 @@ def connect(database: Database) -> psycopg.Connection[psycopg.rows.TupleRow]:
 def made_database(server: Mapping[str, str], template: str | None = None) -> Iterator[Database]:
     """Make a database, empty or a clone, and drop it afterwards."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
+    if _gives_tenants and template == f"at_{read_manifest().head}":
+        with made_tenant(name) as tenant:
+            yield tenant
+        return
     with connect(Database({**server, "dbname": "postgres"}, "the tests")) as connection:
         # copying files takes half the processor's time of copying their blocks through the WAL
         strategy = "STRATEGY = FILE_COPY" if connection.info.server_version >= 150000 else ""

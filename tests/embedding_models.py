@@ -8,6 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
+from citus_tenants import is_tenant
 from conftest import connect
 from ragschema import jobs
 from ragschema.database.settings import Database
@@ -41,6 +42,11 @@ def write_chunks(database: Database, number: int) -> None:
             "UPDATE rag_documents d SET current_version_id = v.id FROM rag_document_versions v"
             " WHERE v.document_id = d.id AND d.current_version_id IS NULL"
         )
+        if is_tenant(database):  # where no trigger does it
+            connection.execute(
+                "UPDATE rag_chunks c SET is_current = true FROM rag_documents d"
+                " WHERE d.current_version_id = c.version_id AND NOT c.is_current"
+            )
 
 
 def do_jobs(engine: sa.Engine, limit: int = 1_000_000) -> int:

@@ -28,7 +28,8 @@ def make_model(
         state: Any but active, which the column is.
     """
     add_model(database, key, dimensions, distance=distance, index_type=index_type)
-    (model,) = [model for model in read_models(connection, "public") if model.key == key]
+    (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
+    (model,) = [model for model in read_models(connection, schema) if model.key == key]
     connection.execute("SELECT setseed(0.5)")
     connection.execute(
         f"""

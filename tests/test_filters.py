@@ -35,10 +35,14 @@ DOCUMENTS = 3_300  # of one chunk each; a tenth of them is more than a narrow fi
 
 # "permille" says nothing of where a document's chunk is, "cluster" everything.
 _DESCRIBED = """
-UPDATE rag_document_versions SET metadata = jsonb_build_object(
-  'permille', abs(hashtext(number::text)) % 1000, 'cluster', number % 100,
-  'tags', jsonb_build_array('t' || number % 7, 'all')
-) FROM (SELECT id, substr(url, 21)::int AS number FROM rag_document_versions) v
+UPDATE rag_document_versions SET metadata = v.metadata
+FROM (
+  SELECT id, jsonb_build_object(
+    'permille', abs(hashtext(number::text)) % 1000, 'cluster', number % 100,
+    'tags', jsonb_build_array('t' || number % 7, 'all')
+  ) AS metadata
+  FROM (SELECT id, substr(url, 21)::int AS number FROM rag_document_versions OFFSET 0) v OFFSET 0
+) v
 WHERE v.id = rag_document_versions.id AND version_number = 2
 """
 

@@ -223,7 +223,7 @@ def test_of_two_candidates_the_one_that_more_chunks_mention_is_kept(session: Ses
     _, ids, _ = fill(session)
     other = add_graph(session, [], names=["Acme", "Carol"], entity_type="other")
     session.execute(
-        sa.text("UPDATE rag_entities SET created_at = created_at + interval '1 s' WHERE id = :id"),
+        sa.text("UPDATE rag_entities SET created_at = '2999-01-01Z' WHERE id = :id"),
         {"id": other["Acme"]},
     )
     kept = {pair.name: pair.entity_id for pair in duplicates(session).pairs}

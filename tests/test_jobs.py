@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -52,6 +53,12 @@ def expire(session: Session, job: ClaimedJob) -> None:
     """Let a job's lease run out."""
     assert jobs.heartbeat(session, job, lease=timedelta(microseconds=1))
     session.commit()
+
+
+def listen(connection: psycopg.Connection[Any]) -> None:
+    """Listen for the jobs of the connection's schema."""
+    (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
+    connection.execute(f"LISTEN rag_jobs_{schema}".encode())
 
 
 def test_a_job_is_enqueued_claimed_and_completed(session: Session) -> None:
@@ -97,7 +104,7 @@ def test_what_is_rolled_back_was_never_enqueued_and_announces_nothing(
     session: Session, database: Database
 ) -> None:
     with connect(database) as ears:
-        ears.execute("LISTEN rag_jobs_public")
+        listen(ears)
         jobs.enqueue(session, "embed", {})
         session.rollback()
         assert jobs.claim(session, "worker") == []
@@ -138,7 +145,7 @@ def test_many_are_enqueued_in_order_each_with_what_it_says(session: Session) -> 
 
 def test_notifications_come_once_a_type_and_can_be_turned_off(session: Session, database: Database) -> None:
     with connect(database) as ears:
-        ears.execute("LISTEN rag_jobs_public")
+        listen(ears)
         jobs.enqueue_many(session, [NewJob(job_type="silent", payload={})], notify=False)
         session.commit()
         jobs.enqueue_many(session, [NewJob(job_type=f"loud {n % 2}", payload={}) for n in range(100)])
@@ -625,9 +632,7 @@ def test_the_job_of_a_killed_worker_is_done_by_another(
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "started\n"]
         process.kill()
-    session.execute(
-        sa.text("UPDATE rag_jobs SET lease_expires_at = clock_timestamp(), updated_at = clock_timestamp()")
-    )
+    session.execute(sa.text("UPDATE rag_jobs SET lease_expires_at = now(), updated_at = now()"))
     session.commit()
     with working(engine, {"sleep": lambda job: None}):
         wait_until(lambda: look(session, job_id, "finished_at"), "its end")

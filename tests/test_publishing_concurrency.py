@@ -78,10 +78,13 @@ def start_waiting(
 
 def count_waiting(connection: sa.Connection) -> int:
     connection.rollback()
+    sessions = connection.scalar(
+        sa.text("SELECT coalesce(to_regclass('citus_stat_activity'), 'pg_stat_activity')")
+    )
     return (
         connection.scalar(
             sa.text(
-                "SELECT count(*) FROM pg_stat_activity"
+                f"SELECT count(*) FROM {sessions}"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
         )

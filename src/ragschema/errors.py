@@ -60,6 +60,10 @@ class DatabaseUnreachable(RagSchemaError):
     exit_code = 69
 
 
+class NodeUnreachable(DatabaseUnreachable):
+    """The database answers, and a node of the cluster of Citus that it is in does not."""
+
+
 class LockNotObtained(RagSchemaError):
     """Another deployer, or a blocking session, held on for too long; nothing is broken, run again."""
 

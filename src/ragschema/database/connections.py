@@ -18,9 +18,9 @@ from ragschema.database.row_security import is_refusal
 from ragschema.database.schemas import Schemas
 from ragschema.database.server import Connection, check_server
 from ragschema.database.settings import Database
-from ragschema.database.sqlstates import is_connection_lost, is_lock_conflict
+from ragschema.database.sqlstates import is_connection_lost, is_lock_conflict, is_node_away
 from ragschema.database.surroundings import look_around
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError, RowsHidden
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachable, RagSchemaError, RowsHidden
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +162,7 @@ def explained() -> Iterator[None]:
 
     Raises:
         DatabaseUnreachable: The connection was lost.
+        NodeUnreachable: A node of Citus is away.
         LockNotObtained: A statement met a lock, or a deadlock.
         RowsHidden: Row security would have hidden rows from a statement.
         RagSchemaError: The server refused a statement of ours.
@@ -173,6 +174,12 @@ def explained() -> Iterator[None]:
         if not isinstance(driver_error, psycopg.Error):
             raise
         message = str(driver_error).strip()
+        if is_node_away(exc):
+            raise NodeUnreachable(
+                "The node of Citus that has these tables does not answer.",
+                "Bring the node back, then run the same command again.",
+                message,
+            ) from exc
         if is_connection_lost(exc):
             raise DatabaseUnreachable(
                 "The connection to the database was lost.",

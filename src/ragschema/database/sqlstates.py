@@ -51,6 +51,12 @@ def is_connection_lost(exc: BaseException) -> bool:
     return error.sqlstate in _SESSION_ENDS or error.sqlstate.startswith("08")  # connection_exception
 
 
+def is_node_away(exc: BaseException) -> bool:
+    """Whether the session goes on, and a node of Citus that a statement needs did not answer it."""
+    error = driver_error(exc)
+    return error is not None and error.sqlstate == "08006" and "remote node" in str(error)
+
+
 def is_overtaken(exc: DBAPIError) -> bool:
     """Whether a transaction was ended in favour of another one, and may be run again from its beginning."""
     return getattr(exc.orig, "sqlstate", None) in _OVERTAKEN

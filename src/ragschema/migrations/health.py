@@ -74,8 +74,10 @@ def check_health(options: Options, *, app: str | None = None) -> list[Check]:
             return [*checks, others]  # what follows could run them
         checks.append(_check_extension(connection, schemas))
         checks.extend(_check_rights(connection, schemas))
-        for fault in find_cluster_faults(connection, schemas.target):
-            checks.append(Check("Citus", fault.verdict, fault.finding, fault.remedy))
+        faults = [*find_cluster_faults(connection, schemas.target)]
+        checks += [Check("Citus", each.verdict, each.finding, each.remedy) for each in faults]
+        if any(each.verdict == "refused" for each in faults):
+            return checks  # what follows could ask the node that is away
         checks.append(_check_row_security(connection, schemas.target))
         checks.extend(_check_others(connection, schemas))
         checks.extend(_check_service(connection, schemas.target, app))

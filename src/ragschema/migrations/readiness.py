@@ -20,7 +20,7 @@ def check_ready(connection: Connection, schema: str) -> None:
 
     Raises:
         ConfigurationError: The server is a standby, or the session may only read, or the encoding is SQL_ASCII.
-        DatabaseUnreachable: A node of Citus is away.
+        NodeUnreachable: A node of Citus is away.
         RowsHidden: Row security hides rows of our tables.
         DriftFound: A function works on another schema than its own.
     """

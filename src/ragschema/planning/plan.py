@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ragschema.database.citus import find_place
 from ragschema.database.connections import Opened, opened
 from ragschema.database.drivers import driver_of
 from ragschema.database.options import Options
@@ -25,6 +26,11 @@ from ragschema.state.owed import find_owed
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import read_current, refuse_unmanaged
 
+_ON_CITUS = (
+    "On Citus: each statement takes its locks here and on {}, where the rows are, in one transaction. lock_timeout"
+    " holds on every node, and every node must answer. What Citus refuses is not looked for: `rag migrate lint --citus`"
+    " does."
+)
 _AT_ONCE = "All tables at once, by the head script in place of {} revisions; --replay plans those."
 
 if TYPE_CHECKING:
@@ -65,6 +71,8 @@ def make_plan(
         passed = [each.revision for each in chosen if expand_only and each.deploy == "contract"]
         pending = [*due, *(each for each in chosen if each.revision not in passed)]
         notes = [f"Passes over contract revisions: {describe_ids(passed)}."] if passed else []
+        if pending and (place := find_place(connection, at.schemas.target)) is not None:
+            notes.append(_ON_CITUS.format(f"{place.host}:{place.port}"))
         refuse_hidden(connection, at.schemas.target)  # it counts rows, and a part of them says nothing
         find_soundness(connection, at.schemas.target, None if chosen else current).refuse()
         if not chosen and current is None:

@@ -49,7 +49,7 @@ def scratch_database(
     schemas = {**extensions}
     schemas.setdefault("vector", at.schemas.extension.schema or "public")
     with psycopg.connect(**{**server.superuser, "dbname": name}, autocommit=True) as admin:  # type: ignore[arg-type]
-        for schema in {at.schemas.target, *schemas.values()}:
+        for schema in {at.schemas.target, *schemas.values()} - {"pg_catalog"}:
             admin.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
             admin.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(sql.Identifier(schema)))
         admin.execute(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(sql.Identifier(at.schemas.target), role))

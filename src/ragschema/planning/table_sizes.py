@@ -8,21 +8,32 @@ from dataclasses import dataclass
 
 import psycopg
 
+from ragschema.database.citus import is_distributed
 from ragschema.database.server import BOOKKEEPING, Connection
 from ragschema.errors import LockNotObtained
 
 _SIZES = """
 SELECT c.relname::text,
-    CASE WHEN NOT bool_or(m.reltuples <= 0 AND pg_relation_size(m.oid) > 0)
-        THEN sum(greatest(m.reltuples, 0))::int8 END,
-    sum(pg_total_relation_size(m.oid))::int8,
-    bool_or(pg_relation_size(m.oid) > 0)
+    CASE WHEN NOT bool_or(f.rows <= 0 AND f.heap > 0) THEN sum(greatest(f.rows, 0))::int8 END,
+    sum(f.total)::int8,
+    bool_or(f.heap > 0)
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL pg_partition_tree(c.oid) part ON part.isleaf
 JOIN pg_class m ON m.oid = coalesce(part.relid::oid, c.oid)
+CROSS JOIN LATERAL ({figures}) f
 WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'm') AND NOT c.relname = ANY (%s)
 GROUP BY c.relname ORDER BY c.relname
+"""
+_FIGURES = (
+    "SELECT m.reltuples AS rows, pg_relation_size(m.oid) AS heap, pg_total_relation_size(m.oid) AS total"
+)
+_FIGURES_OF_NODES = """
+SELECT (each ->> 0)::real AS rows, (each ->> 1)::int8 AS heap, (each ->> 2)::int8 AS total
+FROM run_command_on_shards(m.oid, $$
+    SELECT json_build_array(reltuples, pg_relation_size(oid), pg_total_relation_size(oid))
+    FROM pg_class WHERE oid = '%%s'::regclass
+$$) s CROSS JOIN LATERAL CAST(s.result AS jsonb) each
 """
 _INDEXES = """
 SELECT i.relname::text, t.relname::text FROM pg_index x
@@ -106,11 +117,16 @@ class Tables:
 def read_tables(connection: Connection, schema: str) -> Tables:
     """Read the tables of a schema from the system catalogues; takes ACCESS SHARE on each for its size.
 
+    On Citus their sizes are asked of the node that has them.
+
     Raises:
         LockNotObtained: Somebody holds ACCESS EXCLUSIVE on a table for longer than lock_timeout.
     """
+    figures = _FIGURES_OF_NODES if is_distributed(connection, schema) else _FIGURES
     try:
-        sizes = connection.execute(_SIZES, (schema, list(BOOKKEEPING))).fetchall()
+        sizes = connection.execute(
+            _SIZES.format(figures=figures).encode(), (schema, list(BOOKKEEPING))
+        ).fetchall()
     except psycopg.errors.LockNotAvailable as exc:
         raise LockNotObtained(
             "The sizes of the tables cannot be read: somebody holds ACCESS EXCLUSIVE on one of them.",

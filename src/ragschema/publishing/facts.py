@@ -86,7 +86,12 @@ def settle_facts(session: Executor, changes: Iterable[FactChanges]) -> None:
         name: [each for change in changes for each in getattr(change, name)]
         for name in ("changed", "copies", "originals")
     }
-    connection_of(session).execute(_SETTLE, parameters)
+    connection = connection_of(session)
+    if parameters["copies"] and is_on_citus(connection):  # it makes no generic plan of these statements
+        for statement in _INHERIT:
+            connection.execute(statement, parameters)
+        parameters["copies"] = []
+    connection.execute(_SETTLE, parameters)
 
 
 def forget_facts(session: Executor, chunks: str, parameters: Mapping[str, Collection[UUID]]) -> None:
@@ -108,6 +113,35 @@ def forget_facts(session: Executor, chunks: str, parameters: Mapping[str, Collec
         connection.execute(sa.text(f"SELECT rag_forget_facts(ARRAY({chunks}))"), parameters)
 
 
+_COPIED = "unnest(CAST(:copies AS uuid[]), CAST(:originals AS uuid[])) AS n (copy, original)"
+_CHUNKS = "ANY(CAST(:changed AS uuid[]) || CAST(:originals AS uuid[]))"
+# What rag_settle_facts does for copies, in the same order.
+_INHERIT = (
+    sa.text("SELECT id FROM rag_chunks WHERE id = ANY(CAST(:originals AS uuid[])) ORDER BY id FOR SHARE"),
+    *(
+        sa.text(f"""
+        SELECT f.id FROM rag_{facts} f
+        WHERE f.id = ANY(ARRAY(SELECT m.{fact}_id FROM rag_{fact}_mentions m WHERE m.chunk_id = {_CHUNKS}))
+        ORDER BY f.id FOR NO KEY UPDATE
+        """)
+        for fact, facts in (("entity", "entities"), ("relation", "relations"))
+    ),
+    sa.text(f"""
+        INSERT INTO rag_extractions (chunk_id, extractor_version, created_at)
+        SELECT n.copy, x.extractor_version, x.created_at
+        FROM {_COPIED} JOIN rag_extractions x ON x.chunk_id = n.original ON CONFLICT DO NOTHING
+    """),
+    sa.text(f"""
+        INSERT INTO rag_entity_mentions (chunk_id, entity_id)
+        SELECT n.copy, m.entity_id
+        FROM {_COPIED} JOIN rag_entity_mentions m ON m.chunk_id = n.original ON CONFLICT DO NOTHING
+    """),
+    sa.text(f"""
+        INSERT INTO rag_relation_mentions (chunk_id, relation_id)
+        SELECT n.copy, m.relation_id
+        FROM {_COPIED} JOIN rag_relation_mentions m ON m.chunk_id = n.original ON CONFLICT DO NOTHING
+    """),
+)
 _FORGET = sa.text("SELECT rag_forget_facts(CAST(:ids AS uuid[]))")
 _SETTLE = sa.text(
     f"SELECT {SETTLED}, rag_settle_facts(CAST(:changed AS uuid[]), CAST(:copies AS uuid[]), CAST(:originals AS uuid[]))"

@@ -8,13 +8,19 @@ from typing import Literal
 
 from ragschema.database.citus import Place, find_place, has_citus, is_distributed
 from ragschema.database.server import Connection
-from ragschema.errors import DatabaseUnreachable
+from ragschema.errors import NodeUnreachable
 from ragschema.words import counted
 
 _UNREACHABLE = """
 SELECT nodename || ':' || nodeport FROM pg_catalog.pg_dist_node
 WHERE isactive AND NOT coalesce(pg_catalog.citus_check_connection_to_node(nodename, nodeport), false)
 ORDER BY 1
+"""
+_ASYNCHRONOUS = """
+SELECT nodename || ':' || nodeport
+FROM pg_catalog.run_command_on_all_nodes($$SELECT pg_catalog.current_setting('synchronous_commit')$$) r
+JOIN pg_catalog.pg_dist_node n USING (nodeid)
+WHERE r.success AND r.result = 'off' ORDER BY 1
 """
 _TRIGGERS = """
 SELECT t.tgname::text FROM pg_catalog.pg_trigger t
@@ -49,14 +55,19 @@ def find_unreachable(connection: Connection) -> list[str]:
     return [str(row[0]) for row in connection.execute(_UNREACHABLE).fetchall()]
 
 
+def find_asynchronous(connection: Connection) -> list[str]:
+    """Return the nodes of Citus whose commits are acknowledged before they are kept, as HOST:PORT."""
+    return [str(row[0]) for row in connection.execute(_ASYNCHRONOUS).fetchall()]
+
+
 def refuse_unreachable(connection: Connection, schema: str) -> None:
     """Refuse to change a schema of Citus while a node is away: no DDL of any tenant works then.
 
     Raises:
-        DatabaseUnreachable: One does not answer.
+        NodeUnreachable: One does not answer.
     """
     if is_distributed(connection, schema) and (away := find_unreachable(connection)):
-        raise DatabaseUnreachable(
+        raise NodeUnreachable(
             f"No tenant of Citus can be changed while a node is away: {', '.join(away)}.",
             "Nothing was changed. Bring the node back, or take it out of the cluster, then run this again.",
         )
@@ -83,10 +94,11 @@ def find_cluster_faults(connection: Connection, schema: str) -> Iterator[Cluster
             f"{counted(len(found), 'trigger')} on tables that are on a node of Citus: {', '.join(found)}",
             "Drop them: Citus runs none of them, or runs them on another node than the rows are on.",
         )
-    if _setting(connection, "synchronous_commit") == "off":
+    if nodes := find_asynchronous(connection):
         yield ClusterFault(
             "warning",
-            "synchronous_commit is off: a move of this tenant loses commits that were acknowledged",
+            f"synchronous_commit is off on {', '.join(nodes)}: a move of this tenant loses commits that were"
+            " acknowledged",
             "ALTER SYSTEM SET synchronous_commit = on on every node, before a tenant is moved.",
         )
     if not place.is_here:
@@ -102,8 +114,3 @@ def _find_listeners(connection: Connection, schema: str, place: Place) -> Iterat
             f" {place.host}:{place.port}",
             "Enqueue and work through one node: the tenant's own, by create_engine(tenant=...), or this one.",
         )
-
-
-def _setting(connection: Connection, name: str) -> str:
-    row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
-    return "" if row is None else str(row[0])

@@ -17,6 +17,7 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
+from ragschema.state.cluster import find_asynchronous
 from ragschema.state.status import require_current
 
 _TRIGGERS = """
@@ -195,10 +196,9 @@ def _refuse_move(connection: Connection, schema: str, before: str, after: str, n
         raise TenantRefused(
             f"The cluster has no node {after} that takes tenants.", f"Name one of: {', '.join(nodes)}."
         )
-    row = connection.execute("SELECT current_setting('synchronous_commit')").fetchone()
-    if row == ("off",):
+    if found := find_asynchronous(connection):
         raise TenantRefused(
-            "With synchronous_commit off a move loses commits that were acknowledged.",
+            f"With synchronous_commit off, as on {', '.join(found)}, a move loses commits that were acknowledged.",
             "Nothing was changed. ALTER SYSTEM SET synchronous_commit = on on every node, then run this again.",
         )
 

@@ -10,7 +10,7 @@ import psycopg
 
 from ragschema.database.secrets import without_secrets
 from ragschema.database.server import Connection
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachable, RagSchemaError
 from ragschema.migrations.commands import look
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.interruption import interruptible
@@ -58,7 +58,7 @@ class Upgrading:
         try:
             result = self._upgrade(lender, schema, database)
         except Exception as exc:  # a revision may raise anything, and the next tenant is not to pay for it
-            gone = isinstance(exc, DatabaseUnreachable)
+            gone = isinstance(exc, DatabaseUnreachable) and not isinstance(exc, NodeUnreachable)
             self._unreachable[database] = self._unreachable.get(database, 0) + 1 if gone else 0
             return _failure(database, schema, exc, time.monotonic() - began)
         self._unreachable[database] = 0

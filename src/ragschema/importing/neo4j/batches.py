@@ -38,26 +38,36 @@ _TABLES = (
     'CREATE TEMPORARY TABLE rag_read_ends (key text COLLATE "C", entity_id uuid, is_first boolean)',
 )
 # In the order of the unique key, as `record_extraction` inserts: who writes the same entities waits, without deadlock.
+# Citus joins our tables to temporary ones on the node where ours are, if a CTE says which rows, and not in an UPDATE;
+# and without RETURNING it counts as added what was in conflict too.
 _ADD_ENTITIES = """
 INSERT INTO rag_entities (id, entity_type, name, description, properties, is_current, is_imported)
+WITH n AS MATERIALIZED (SELECT * FROM rag_read_nodes)
 SELECT DISTINCT ON (n.entity_type COLLATE "C", n.name_key COLLATE "C")
     n.id, n.entity_type, n.name, n.description, n.properties, true, true
-FROM rag_read_nodes n
+FROM n
 WHERE NOT EXISTS (
     SELECT FROM rag_entity_aliases a WHERE a.entity_type = n.entity_type AND a.alias_key = n.name_key
 )
 ORDER BY n.entity_type COLLATE "C", n.name_key COLLATE "C", n.place
-ON CONFLICT (entity_type, name_key) DO NOTHING
+ON CONFLICT (entity_type, name_key) DO NOTHING RETURNING 1
 """
 _FIND_ENTITIES = (
     """
-    UPDATE rag_read_nodes n SET entity_id = coalesce(e.merged_into, e.id)
-    FROM rag_entities e WHERE e.entity_type = n.entity_type AND e.name_key = n.name_key
+    WITH found AS MATERIALIZED (
+        SELECT n.place, coalesce(e.merged_into, e.id) AS entity_id FROM rag_read_nodes n
+        JOIN rag_entities e ON e.entity_type = n.entity_type AND e.name_key = n.name_key
+    )
+    UPDATE rag_read_nodes n SET entity_id = found.entity_id FROM found WHERE found.place = n.place
     """,
     """
-    UPDATE rag_read_nodes n SET entity_id = coalesce(e.merged_into, e.id)
-    FROM rag_entity_aliases a JOIN rag_entities e ON e.id = a.entity_id
-    WHERE n.entity_id IS NULL AND a.entity_type = n.entity_type AND a.alias_key = n.name_key
+    WITH found AS MATERIALIZED (
+        SELECT n.place, coalesce(e.merged_into, e.id) AS entity_id FROM rag_read_nodes n
+        JOIN rag_entity_aliases a ON a.entity_type = n.entity_type AND a.alias_key = n.name_key
+        JOIN rag_entities e ON e.id = a.entity_id
+        WHERE n.entity_id IS NULL
+    )
+    UPDATE rag_read_nodes n SET entity_id = found.entity_id FROM found WHERE found.place = n.place
     """,
 )
 _CHANGED_ENTITIES = """
@@ -116,7 +126,7 @@ SELECT DISTINCT ON (r.source_id, r.relation_type COLLATE "C", r.target_id)
     r.id, r.source_id, r.relation_type, r.target_id, r.weight, r.description, r.properties, true, true
 FROM ({_RESOLVED}) r
 ORDER BY r.source_id, r.relation_type COLLATE "C", r.target_id, r.place
-ON CONFLICT (source_id, relation_type, target_id) DO NOTHING
+ON CONFLICT (source_id, relation_type, target_id) DO NOTHING RETURNING 1
 """
 _CHANGED_RELATIONS = f"""
 SELECT e.id, e.is_imported, e.properties, e.description, e.weight, r.properties, r.description, r.weight
