@@ -113,7 +113,7 @@ def publish_many(
     fail = failures.append if on_error == "skip" else None
     for batch in batches(documents, batch_size):
         with connection.begin():
-            live, _ = read_live_models(connection)
+            live = read_live_models(connection)
             checked = [item for item in (_check(document, live, fail) for document in batch) if item]
             settled = settle_text_configs(connection, [item.plan for item in checked])
             checked = [replace(item, plan=plan) for item, plan in zip(checked, settled, strict=True)]

@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import sqlalchemy as sa
 
 from ragschema.database.arrays import Integers, SmallIntegers, Texts, Uuids
 from ragschema.embeddings.wire import HalfVectors, Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.given_embeddings import Given
+from ragschema.publishing.live_models import half_oid
 from ragschema.publishing.version_plan import Place, VersionPlan
 from ragschema.schema.ids import uuid7s
 
@@ -29,7 +31,9 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
     marked = Uuids()
     filled: list[tuple[UUID, int | None, UUID | None]] = []
     chunk_ids = []
-    ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
+    written = len(plan.places) if copy_unchanged else sum(place.chunk_id is None for place in plan.places)
+    ids = iter(uuid7s(1 + written + len(plan.places) + len(plan.gone)))
+    version_id = next(ids)
     for place in plan.places:
         slot, source = _embedding_of(place, column)
         if place.chunk_id is None or copy_unchanged:
@@ -54,6 +58,7 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
     ]
     needed = {place.chunk_id for place in plan.places}.union(*(each.needs.sources for each in given))
     return {
+        "version_id": version_id,
         "needed": Uuids(needed - {None}),
         "model_ids": SmallIntegers(
             each.needs.model.id for each in given if each.slots or any(each.needs.sources)
@@ -102,15 +107,15 @@ def _embedding_of(place: Place, given: Given | None) -> tuple[int | None, UUID |
 
 
 def embedding_rows(
-    plan: VersionPlan, given: Sequence[Given], chunk_ids: Sequence[UUID], half_oid: int
+    connection: sa.Connection, plan: VersionPlan, given: Sequence[Given], chunk_ids: Sequence[UUID]
 ) -> dict[str, Any]:
     """Return the rows of embeddings to write for models that have a partition, column by column; empty: none.
 
     Args:
+        connection: To the database, whose oid of ``halfvec`` they are sent by.
         plan: What is written.
         given: The embeddings of each model.
         chunk_ids: The rows of the chunks, by place.
-        half_oid: Of ``halfvec`` in this database.
     """
     sent: list[tuple[int, UUID]] = []
     blocks: list[Vector] = []
@@ -135,7 +140,7 @@ def embedding_rows(
     return {
         "sent_models": SmallIntegers(model_id for model_id, _ in sent),
         "sent_ids": Uuids(chunk_id for _, chunk_id in sent),
-        "embeddings": HalfVectors(half_oid, blocks),
+        "embeddings": HalfVectors(half_oid(connection), blocks),
         "kept_models": SmallIntegers(model_id for model_id, _, _ in kept),
         "kept_ids": Uuids(chunk_id for _, chunk_id, _ in kept),
         "kept_sources": Uuids(source for _, _, source in kept),
