@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,7 +62,7 @@ class LiveModel:
         except EmbeddingError as exc:
             raise self._named(exc) from exc
 
-    @property
+    @cached_property
     def _type(self) -> Embedding | HalfEmbedding:
         return Embedding() if self.is_column else HalfEmbedding(self.dimensions)
 
