@@ -110,7 +110,7 @@ chunks AS (INSERT INTO rag_chunks ({_CHUNK_COLUMNS}) {_NEW_CHUNKS}),
 hidden AS ({_HIDE}), marked AS ({_MARK}), {{filled}}events AS ({_ADD_EVENTS})
 SELECT version_number, {{late}}, ARRAY(SELECT id FROM hidden) FROM v
 """
-# To fill in nothing is a twelfth of what the statement costs a server that has to plan it.
+# To fill in nothing is an eighth of what the statement costs a server that has to plan it.
 _UNFILLED = {"filled": "", "late": "0"}
 _FILLED = {
     "filled": f"filled AS ({_FILL_IN}), ",
