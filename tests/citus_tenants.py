@@ -99,7 +99,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def keep_fit(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave of the tests of `FAMILIES` what can run in tenants, where that is asked for; each once, without triggers."""
+    """Leave of `FAMILIES` what can run in tenants, where that is asked for; each test once, without triggers."""
     if not config.option.citus:
         return
     unfit = tuple(name for names in UNFIT.values() for name in names)

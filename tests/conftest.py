@@ -74,7 +74,6 @@ __all__ = [
     "make_template",
     "passable_directory",
     "pytest_addoption",
-    "pytest_collection_modifyitems",
     "read_rows",
     "run_directory",
     "run_psql",

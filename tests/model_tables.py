@@ -50,7 +50,7 @@ def add_model(
     for statement in (
         f"CREATE TABLE {name} (LIKE rag_chunk_embeddings INCLUDING ALL)",
         f"ALTER TABLE {name} ADD CONSTRAINT {name}_dimensions_check CHECK (vector_dims(embedding) = {dimensions})",
-        f"ALTER TABLE {name} ADD CONSTRAINT {name}_norm_check CHECK (l2_norm(embedding) > 0)",
+        f"ALTER TABLE {name} ADD CONSTRAINT {name}_norm_check CHECK (inner_product(embedding, embedding) > 0)",
         f"ALTER TABLE {name} ADD CONSTRAINT {name}_model_check CHECK (model_id = {number})",
         f"ALTER TABLE {name} ADD FOREIGN KEY (chunk_id, is_current) REFERENCES rag_chunks (id, is_current)"
         " ON UPDATE CASCADE ON DELETE CASCADE",

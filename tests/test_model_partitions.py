@@ -75,6 +75,16 @@ def test_partitions_are_what_every_look_expects(filled: Database, run: Command) 
             "ALTER TABLE rag_chunk_embeddings_2 DROP CONSTRAINT rag_chunk_embeddings_2_dimensions_check",
             ["constraint rag_chunk_embeddings_2.rag_chunk_embeddings_2_dimensions_check"],
         ),
+        (  # as partitions were made before
+            "ALTER TABLE rag_chunk_embeddings_2 DROP CONSTRAINT rag_chunk_embeddings_2_norm_check,"
+            " ADD CONSTRAINT rag_chunk_embeddings_2_norm_check CHECK (l2_norm(embedding) > 0)",
+            [],
+        ),
+        (
+            "ALTER TABLE rag_chunk_embeddings_2 DROP CONSTRAINT rag_chunk_embeddings_2_norm_check,"
+            " ADD CONSTRAINT rag_chunk_embeddings_2_norm_check CHECK (l2_norm(embedding) > -1)",
+            ["constraint rag_chunk_embeddings_2.rag_chunk_embeddings_2_norm_check"],
+        ),
         ("DROP TABLE rag_chunk_embeddings_3", ["table rag_chunk_embeddings_3"]),
         ("DELETE FROM rag_embedding_models WHERE id = 3", ["table rag_chunk_embeddings_3"]),
         (

@@ -25,8 +25,8 @@ READS = [
 
 @pytest.mark.parametrize(
     "statement",
-    [writing_statements.WRITE, writing_statements.WRITE_LOCATED, *READS],
-    ids=range(2 + len(READS)),
+    [*writing_statements.WRITE.values(), *READS],
+    ids=range(len(writing_statements.WRITE) + len(READS)),
 )
 def test_no_statement_of_publishing_is_too_long_to_be_kept(statement: sa.TextualSelect) -> None:
     assert len(str(statement.compile(dialect=DIALECT)).encode()) <= LONGEST

@@ -92,7 +92,7 @@ def find_changed(
     known = [document for document in documents if document.is_known]
     if not known:
         return
-    live, _ = read_live_models(connection)
+    live = read_live_models(connection)
     given: dict[LiveModel, dict[tuple[str, int], Vector]] = defaultdict(dict)
     for document in known:
         for key, ordinals, vectors in document.given_embeddings():

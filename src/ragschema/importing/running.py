@@ -97,7 +97,7 @@ def _import(
     progress: Callable[[int], object] | None,
 ) -> Import:
     with connection.begin():
-        live, _ = read_live_models(connection)
+        live = read_live_models(connection)
     embedder = wishes.embedder or question.preset.embedder
     counts = source.count_dimensions()
     models, obstacles = choose_models(live, wishes.models, counts, embedder)

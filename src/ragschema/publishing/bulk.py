@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import sqlalchemy as sa
 
+from ragschema.database.arrays import Texts, Uuids
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.publishing.copying import Driver, copy_documents
 from ragschema.publishing.documents import (
@@ -29,7 +30,6 @@ from ragschema.publishing.live_models import LiveModels, read_live_models
 from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
-from ragschema.publishing.texts import CheckedContents
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish_unsettled
@@ -113,10 +113,13 @@ def publish_many(
     fail = failures.append if on_error == "skip" else None
     for batch in batches(documents, batch_size):
         with connection.begin():
-            live, _ = read_live_models(connection)
+            live = read_live_models(connection)
             checked = [item for item in (_check(document, live, fail) for document in batch) if item]
             settled = settle_text_configs(connection, [item.plan for item in checked])
-            checked = [replace(item, plan=plan) for item, plan in zip(checked, settled, strict=True)]
+            checked = [
+                item if plan is item.plan else replace(item, plan=plan)
+                for item, plan in zip(checked, settled, strict=True)
+            ]
             done = _publish_batch(connection, driver, checked, live, done, undelete=undelete)
             if checkpoint is not None:
                 checkpoint(connection, batch)
@@ -167,10 +170,14 @@ def _publish_batch(
     *,
     undelete: bool,
 ) -> BulkLoad:
-    article_ids = [item.article_id for item in batch]
-    known = {*connection.scalars(_KNOWN, {"article_ids": article_ids})}
-    plans = _plan(connection, batch, live, known, undelete=undelete)
-    absent = [item for item, plan in zip(batch, plans, strict=True) if plan.document_id is None]
+    known = {*connection.scalars(_KNOWN, {"article_ids": Texts(item.article_id for item in batch)})}
+    there = [item for item in batch if item.article_id in known]
+    plans = {plan.article_id: plan for plan in _plan(connection, there, live, undelete=undelete)}
+    absent = [
+        item
+        for item in batch
+        if item.article_id not in plans or plans[item.article_id].document_id is None  # purged meanwhile
+    ]
     check_text_configs(connection, {item.plan.text_config or "simple" for item in absent} - {"simple"})
     document_ids = _add_documents(connection, absent)
     added = [item for item in absent if item.article_id in document_ids]
@@ -178,18 +185,16 @@ def _publish_batch(
         copy_documents(connection, driver, added, document_ids)
     changed = [
         item
-        for item, plan in zip(batch, plans, strict=True)
-        if item.article_id not in document_ids
-        and not plan.is_withheld
-        and not (item.article_id in known and has_nothing_new(item, plan))
+        for item in batch
+        if item.article_id not in document_ids and not _stays(item, plans.get(item.article_id))
     ]
     published = _publish_changed(connection, changed, live, undelete=undelete)
-    join_collections(connection, memberships(batch, plans, changed, published))
+    join_collections(connection, memberships(batch, plans.values(), changed, published))
     versions = [version for version in published if version is not None]
     written = added + [
         item for item, version in zip(changed, published, strict=True) if version and version.is_new
     ]
-    deleted = sum(plan.is_withheld for plan in plans) + published.count(None)
+    deleted = sum(plan.is_withheld for plan in plans.values()) + published.count(None)
     embedded = sum(not version.is_new and version.embedded > 0 for version in versions)
     shown = sum(not version.is_new and not version.embedded and version.undeleted for version in versions)
     return BulkLoad(
@@ -204,27 +209,19 @@ def _publish_batch(
     )
 
 
+def _stays(item: CheckedDocument, plan: VersionPlan | None) -> bool:
+    """Whether a document is left as it is; one that somebody else has added since is not known, nor planned."""
+    return plan is not None and (plan.is_withheld or has_nothing_new(item, plan))
+
+
 def _plan(
-    connection: sa.Connection,
-    items: Sequence[CheckedDocument],
-    live: LiveModels,
-    known: Collection[str],
-    *,
-    undelete: bool,
+    connection: sa.Connection, items: Sequence[CheckedDocument], live: LiveModels, *, undelete: bool
 ) -> list[VersionPlan]:
-    """Plan the versions of documents; of those that are not known without their texts, which nothing can be like."""
-    plans = plan_versions(
-        connection,
-        [
-            (
-                # without its collections: all that the batch has are joined at once
-                replace(item.plan, undelete=undelete, collection_ids=()),
-                item.contents if item.article_id in known else CheckedContents(),
-            )
-            for item in items
-        ],
-    )
-    if any(plan.live != live for plan in plans):
+    """Plan the versions of documents that are there."""
+    # without their collections: all that the batch has are joined at once
+    asked = [(replace(item.plan, undelete=undelete, collection_ids=()), item.contents) for item in items]
+    plans = plan_versions(connection, asked) if asked else []
+    if live != (plans[0].live if plans else read_live_models(connection)):
         raise StalePlan(
             "The embedding models have changed while a batch was being loaded.",
             "Run it again: what is there is skipped.",
@@ -238,9 +235,8 @@ def _publish_changed(
     """Publish the next versions of documents that are there, as they are once they are locked; None: it is deleted."""
     if not items:
         return []
-    article_ids = [item.article_id for item in items]
-    connection.execute(_LOCK, {"article_ids": article_ids})
-    plans = _plan(connection, items, live, article_ids, undelete=undelete)
+    connection.execute(_LOCK, {"article_ids": Texts(item.article_id for item in items)})
+    plans = _plan(connection, items, live, undelete=undelete)
     published: list[PublishedVersion | None] = []
     changes = []
     for item, plan in zip(items, plans, strict=True):
@@ -267,9 +263,9 @@ def _add_documents(connection: sa.Connection, items: Sequence[CheckedDocument]) 
     rows = connection.execute(
         _ADD_DOCUMENTS,
         {
-            "ids": uuid7s(len(items)),
-            "article_ids": [item.article_id for item in items],
-            "text_configs": [item.plan.text_config for item in items],
+            "ids": Uuids(uuid7s(len(items))),
+            "article_ids": Texts(item.article_id for item in items),
+            "text_configs": Texts(item.plan.text_config for item in items),
             "created_ats": [item.created_at for item in items],
         },
     )
@@ -290,7 +286,7 @@ _LOCK = sa.text(
 _KNOWN = sa.text("SELECT article_id FROM rag_documents WHERE article_id = ANY(CAST(:article_ids AS text[]))")
 _ADD_DOCUMENTS = sa.text("""
 INSERT INTO rag_documents (id, article_id, text_config, created_at)
-SELECT id, article_id, text_config, coalesce(created_at, now())
+SELECT id, article_id, coalesce(text_config, 'simple'), coalesce(created_at, now())
 FROM unnest(
     CAST(:ids AS uuid[]), CAST(:article_ids AS text[]), CAST(:text_configs AS text[]),
     CAST(:created_ats AS timestamptz[])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 from sqlalchemy.util import await_only
 
+from ragschema.database.arrays import Texts, Uuids
 from ragschema.publishing import binary_rows
 from ragschema.publishing.documents import CheckedDocument
 from ragschema.publishing.sources import Location, Source
@@ -34,14 +35,14 @@ def copy_documents(
     lengths = [len(item.texts) for item in items]
     version_ids = uuid7_bytes(len(items))
     versions = {
-        "ids": [UUID(bytes=id_.tobytes()) for id_ in version_ids],
-        "document_ids": [document_ids[item.article_id] for item in items],
+        "ids": Uuids(UUID(bytes=id_.tobytes()) for id_ in version_ids),
+        "document_ids": Uuids(document_ids[item.article_id] for item in items),
     }
     described = {
-        f"{name}s": [getattr(item.plan, name) for item in items]
+        f"{name}s": Texts(getattr(item.plan, name) for item in items)
         for name in ("source_hash", "chunker_version", "title", "url", "metadata")
     } | {
-        "embedder_versions": [item.embedder_version for item in items],
+        "embedder_versions": Texts(item.embedder_version for item in items),
         "created_ats": [item.created_at for item in items],
     }
     sources = [item.plan.source or Source() for item in items]

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ragschema.database.citus import is_on_citus
 from ragschema.publishing.errors import StalePlan, document_deleted
 from ragschema.publishing.facts import HAS_FACTS, SETTLED, SETTLING
-from ragschema.publishing.live_models import GONE_MODELS, HALF_OID, half_oid
+from ragschema.publishing.live_models import GONE_MODELS
 from ragschema.publishing.transactions import connection_of
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.schema.base import Executor
@@ -20,14 +20,10 @@ from ragschema.sql.shortening import named, short
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
-    """Lock a document's row until the transaction ends, and return its columns that publishing needs, and half_oid.
-
-    The last is the oid of ``halfvec``, by which many embeddings are sent at once.
-    """
+    """Lock a document's row until the transaction ends, and return its columns that publishing needs."""
     connection = connection_of(session)
-    if is_on_citus(connection):
-        return _on_citus(connection, _LOCK_ON_CITUS, {"article_id": article_id})
-    return connection.execute(_LOCK, {"article_id": article_id}).one_or_none()
+    statement = _LOCK_ON_CITUS if is_on_citus(connection) else _LOCK
+    return connection.execute(statement, {"article_id": article_id}).one_or_none()
 
 
 def point_at(
@@ -78,18 +74,11 @@ def _add_or_lock(session: Executor, plan: VersionPlan) -> sa.Row[Any] | None:
     connection = connection_of(session)
     if plan.document_id is None:
         parameters = {"id": uuid7(), "article_id": plan.article_id, "text_config": plan.text_config}
-        if is_on_citus(connection):
-            return _on_citus(connection, _ADD_ON_CITUS, parameters)
-        return connection.execute(_ADD_DOCUMENT, parameters).one_or_none()
+        statement = _ADD_ON_CITUS if is_on_citus(connection) else _ADD_DOCUMENT
+        return connection.execute(statement, parameters).one_or_none()
     if plan.is_up_to_date or is_on_citus(connection):
         return lock_document(session, plan.article_id)
     return connection.execute(_LOCK_TO_WRITE, {"article_id": plan.article_id}).one_or_none()
-
-
-def _on_citus(
-    connection: sa.Connection, statement: sa.TextualSelect, parameters: dict[str, Any]
-) -> sa.Row[Any] | None:
-    return connection.execute(statement, parameters | {"half_oid": half_oid(connection)}).one_or_none()
 
 
 def stale(session: Executor, plan: VersionPlan, why: str) -> StalePlan:
@@ -133,9 +122,9 @@ def model_gone(plan: VersionPlan, keys: Sequence[str]) -> StalePlan:
     )
 
 
-_COLUMNS = ("id", "current_version_id", "text_config", "deleted_at", "half_oid")
+_COLUMNS = ("id", "current_version_id", "text_config", "deleted_at")
 _LOCKED = (
-    f"SELECT id, current_version_id, text_config, deleted_at, {HALF_OID} FROM rag_documents"
+    "SELECT id, current_version_id, text_config, deleted_at FROM rag_documents"
     " WHERE article_id = :article_id FOR UPDATE"
 )
 _LOCK = named(sa.text(_LOCKED), *_COLUMNS)
@@ -152,15 +141,15 @@ _ADD_DOCUMENT = named(
 INSERT INTO rag_documents (id, article_id, text_config)
 VALUES (:id, :article_id, coalesce(CAST(:text_config AS text), 'simple'))
 ON CONFLICT (article_id) DO NOTHING
-RETURNING id, current_version_id, text_config, deleted_at, {HALF_OID}, {_ONE_PLAN}
+RETURNING id, current_version_id, text_config, deleted_at, {_ONE_PLAN}
 """),
     *_COLUMNS,
     "plan_cache_mode",
     "_",
     "settling",
 )
-# What is asked beside a table is asked of the table's node, whose types have other oids and whose settings are its own.
-_OWN = "CAST(:half_oid AS oid) AS half_oid, CAST(NULL AS text) AS plan_cache_mode"
+# What is asked beside a table is asked of the table's node, whose settings are its own.
+_OWN = "CAST(NULL AS text) AS plan_cache_mode"
 _LOCK_ON_CITUS = named(
     sa.text(
         f"SELECT id, current_version_id, text_config, deleted_at, {_OWN} FROM rag_documents"

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ragschema.database.arrays import Texts
 from ragschema.publishing.live_models import LiveModels
 from ragschema.publishing.texts import CheckedContents
 from ragschema.publishing.transactions import connection_of
@@ -43,7 +44,7 @@ def read_rows(session: Executor, plan: VersionPlan, contents: CheckedContents) -
     parameters = {
         "article_id": plan.article_id,
         "embedder_version": plan.embedder_version,
-        "contents": list(contents.texts),
+        "contents": Texts(contents.texts),
     }
     rows = _rows(session, [(plan, contents)], parameters, is_several=False)
     return SeenRows(_live_models(rows), [row for row in rows if row.model_id is None])
@@ -55,9 +56,9 @@ def read_rows_of_several(
     """Return the rows of several documents, by article id."""
     article_ids = [plan.article_id for plan, _ in asked]
     parameters = {
-        "article_ids": article_ids,
-        "embedder_versions": list({plan.embedder_version for plan, _ in asked}),
-        "contents": list({text for _, contents in asked for text in contents.texts}),
+        "article_ids": Texts(article_ids),
+        "embedder_versions": Texts({plan.embedder_version for plan, _ in asked}),
+        "contents": Texts({text for _, contents in asked for text in contents.texts}),
     }
     rows: defaultdict[str | None, list[sa.Row[Any]]] = defaultdict(list)
     for row in _rows(session, asked, parameters, is_several=True):

@@ -151,7 +151,7 @@ def describe(
 
 def memberships(
     batch: Sequence[CheckedDocument],
-    plans: Sequence[VersionPlan],
+    plans: Iterable[VersionPlan],
     changed: Sequence[CheckedDocument],
     published: Sequence[object | None],
 ) -> list[tuple[UUID, str]]:
@@ -159,7 +159,7 @@ def memberships(
 
     Args:
         batch: The documents.
-        plans: Their plans.
+        plans: The plans of those that were there.
         changed: Those of them that were to get another version.
         published: What they got; None: they are deleted.
     """

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.exc import DBAPIError
 
-from ragschema.database.citus import is_on_citus
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION, Embedding, EmbeddingError
 from ragschema.embeddings.half_column_type import HalfEmbedding
 from ragschema.embeddings.wire import EmbeddingLike, Vector
@@ -62,7 +62,7 @@ class LiveModel:
         except EmbeddingError as exc:
             raise self._named(exc) from exc
 
-    @property
+    @cached_property
     def _type(self) -> Embedding | HalfEmbedding:
         return Embedding() if self.is_column else HalfEmbedding(self.dimensions)
 
@@ -145,17 +145,16 @@ NONE_REGISTERED = LiveModels(
 )
 
 
-def read_live_models(session: Executor) -> tuple[LiveModels, int]:
-    """Return the live models, and the oid of ``halfvec``, by which many embeddings are sent at once."""
-    connection = connection_of(session)
-    if is_on_citus(connection):
-        return LiveModels.of_rows(connection.execute(_READ_MODELS)), half_oid(connection)
-    rows = connection.execute(_READ).all()
-    return LiveModels.of_rows(row for row in rows if row.model_id is not None), rows[0].half_oid
+def read_live_models(session: Executor) -> LiveModels:
+    """Return the live models."""
+    return LiveModels.of_rows(connection_of(session).execute(_READ_MODELS))
 
 
 def half_oid(connection: sa.Connection) -> int:
-    """Return the oid of ``halfvec`` on the node that a connection is to: asked once for each connection."""
+    """Return the oid of ``halfvec``, by which many embeddings are sent at once: asked once for each connection.
+
+    It is that of the node of Citus that the connection is to.
+    """
     found = connection.info.get(_KEY)
     if found is None:
         found = connection.execute(_HALF_OID).scalar_one()
@@ -170,7 +169,6 @@ def has_no_partition(exc: DBAPIError) -> bool:
     return getattr(getattr(exc.orig, "diag", None), "constraint_name", None) is None
 
 
-HALF_OID = "CAST(to_regtype('halfvec') AS oid) AS half_oid"
 # Of models that rows are written for: those whose embeddings have nowhere to go any more.
 GONE_MODELS = """
 SELECT n.id FROM unnest(CAST(:model_ids AS smallint[])) AS n (id)
@@ -178,9 +176,5 @@ LEFT JOIN rag_embedding_models m ON m.id = n.id
 WHERE coalesce(m.state = 'retired', n.id <> 1 OR EXISTS (SELECT FROM rag_embedding_models))
 """
 _KEY = "ragschema.half_oid"
-_HALF_OID = sa.text(f"SELECT {HALF_OID}")
+_HALF_OID = sa.text("SELECT CAST(to_regtype('halfvec') AS oid)")
 _READ_MODELS = sa.text("SELECT id AS model_id, key AS model_key, dimensions, state FROM rag_embedding_models")
-_READ = sa.text(f"""
-SELECT m.id AS model_id, m.key AS model_key, m.dimensions, m.state, h.half_oid
-FROM (SELECT {HALF_OID}) h LEFT JOIN rag_embedding_models m ON true
-""")

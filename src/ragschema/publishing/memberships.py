@@ -56,7 +56,7 @@ def read_text_configs(session: Executor, collection_ids: Iterable[UUID]) -> dict
 
 
 def settle_text_configs(session: Executor, plans: Sequence[VersionPlan]) -> list[VersionPlan]:
-    """Return plans with the text configurations that their documents have where they do not exist yet.
+    """Return plans with the text configurations of their collections, which documents have that do not exist yet.
 
     Raises:
         UnknownCollection: A collection of theirs is not there.
@@ -64,8 +64,8 @@ def settle_text_configs(session: Executor, plans: Sequence[VersionPlan]) -> list
     configs = read_text_configs(session, [id_ for plan in plans for id_ in plan.collection_ids])
     return [
         plan
-        if plan.text_config is not None
-        else replace(plan, text_config=configs[plan.collection_ids[0]] if plan.collection_ids else "simple")
+        if plan.text_config is not None or not plan.collection_ids
+        else replace(plan, text_config=configs[plan.collection_ids[0]])
         for plan in plans
     ]
 

@@ -16,7 +16,7 @@ from ragschema.embeddings.column_type import EmbeddingArray, EmbeddingError
 from ragschema.embeddings.half_column_type import HalfEmbeddingArray
 from ragschema.embeddings.wire import EmbeddingLike, HalfVectors, Vector
 from ragschema.publishing.errors import ContentError
-from ragschema.publishing.live_models import has_no_partition, read_live_models
+from ragschema.publishing.live_models import half_oid, has_no_partition, read_live_models
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.embedding_models import EmbeddingModel
@@ -81,7 +81,7 @@ def store_embeddings(
             f"{counted(len(ids), 'chunk')} cannot have {counted(len(given), 'embedding')}.",
             "Pass one embedding for each of chunk_ids.",
         )
-    models, half_oid = read_live_models(session)
+    models = read_live_models(session)
     target = models.find(model)
     checked: dict[UUID, Vector] = {}
     refused: dict[UUID, str] = {}
@@ -94,11 +94,10 @@ def store_embeddings(
     if checked:
         order = sorted(checked)
         vectors = np.array([checked[chunk_id] for chunk_id in order])
-        statement, parameters = (
-            (_STORE, {"embeddings": vectors, "dimension": vectors.shape[1]})
-            if target.is_column
-            else (_STORE_OF_MODEL, {"embeddings": HalfVectors(half_oid, [vectors]), "model_id": target.id})
-        )
+        statement, parameters = _STORE, {"embeddings": vectors, "dimension": vectors.shape[1]}
+        if not target.is_column:
+            halves = HalfVectors(half_oid(connection_of(session)), [vectors])
+            statement, parameters = _STORE_OF_MODEL, {"embeddings": halves, "model_id": target.id}
         try:
             rows = connection_of(session).execute(
                 statement, {"ids": order, "replaces": replace, **parameters}
@@ -138,7 +137,7 @@ def skip_embeddings(
     """
     for chunk_id, reason in reasons.items():
         check_text(f"The reason of chunk {chunk_id}", reason, ContentError)
-    target = read_live_models(session)[0].find(model)
+    target = read_live_models(session).find(model)
     order: Collection[UUID] = sorted(reasons)
     parameters = {"ids": list(order), "reasons": [reasons[each] for each in order]}
     if target.is_column:

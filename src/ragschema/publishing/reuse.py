@@ -129,7 +129,7 @@ def _places(
 ) -> tuple[Place, ...]:
     version_numbers = {row.id: row.version_number for row in chunks}
     same_text: dict[str, UUID] = {}
-    if None in reused:
+    if any(row is None for row in reused):  # each row would compare itself with None
         in_turn = sorted(chunks, key=lambda row: (row.is_in_current, row.version_number))
         same_text = {row.content: row.id for row in in_turn}
     places = []

@@ -88,6 +88,8 @@ def say(plan: VersionPlan, metadata: Mapping[str, Any] | None, source: Source | 
     Raises:
         ContentError: It cannot be stored.
     """
+    if metadata is None and source is None:
+        return plan
     return replace(
         plan,
         metadata=None if metadata is None else write_metadata(plan.article_id, metadata),

@@ -7,10 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import sqlalchemy as sa
 
+from ragschema.database.arrays import Integers, SmallIntegers, Texts, Uuids
 from ragschema.embeddings.wire import HalfVectors, Vector
 from ragschema.models import ChunkEventType
 from ragschema.publishing.given_embeddings import Given
+from ragschema.publishing.live_models import half_oid
 from ragschema.publishing.version_plan import Place, VersionPlan
 from ragschema.schema.ids import uuid7s
 
@@ -25,10 +28,12 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
     """
     column = next((each for each in given if each.needs.model.is_column), None)
     new: list[tuple[UUID, Place, int | None, UUID | None]] = []
-    marked: list[UUID] = []
+    marked = Uuids()
     filled: list[tuple[UUID, int | None, UUID | None]] = []
     chunk_ids = []
-    ids = iter(uuid7s(2 * len(plan.places) + len(plan.gone)))
+    written = len(plan.places) if copy_unchanged else sum(place.chunk_id is None for place in plan.places)
+    ids = iter(uuid7s(1 + written + len(plan.places) + len(plan.gone)))
+    version_id = next(ids)
     for place in plan.places:
         slot, source = _embedding_of(place, column)
         if place.chunk_id is None or copy_unchanged:
@@ -53,21 +58,24 @@ def version_rows(plan: VersionPlan, given: Sequence[Given], *, copy_unchanged: b
     ]
     needed = {place.chunk_id for place in plan.places}.union(*(each.needs.sources for each in given))
     return {
-        "needed": list(needed - {None}),
-        "model_ids": [each.needs.model.id for each in given if each.slots or any(each.needs.sources)],
-        "new_ids": [id_ for id_, _, _, _ in new],
-        "new_ordinals": [place.ordinal for _, place, _, _ in new],
-        "new_contents": [place.content for _, place, _, _ in new],
-        "new_slots": [slot for _, _, slot, _ in new],
-        "new_sources": [source for _, _, _, source in new],
+        "version_id": version_id,
+        "needed": Uuids(needed - {None}),
+        "model_ids": SmallIntegers(
+            each.needs.model.id for each in given if each.slots or any(each.needs.sources)
+        ),
+        "new_ids": Uuids(id_ for id_, _, _, _ in new),
+        "new_ordinals": Integers(place.ordinal for _, place, _, _ in new),
+        "new_contents": Texts(place.content for _, place, _, _ in new),
+        "new_slots": Integers(slot for _, _, slot, _ in new),
+        "new_sources": Uuids(source for _, _, _, source in new),
         "marked_ids": marked,
-        "filled_ids": [id_ for id_, _, _ in filled],
-        "filled_slots": [slot for _, slot, _ in filled],
-        "filled_sources": [source for _, _, source in filled],
-        "event_ids": [next(ids) for _ in events],
-        "event_chunk_ids": [chunk_id for chunk_id, _, _ in events],
-        "event_ordinals": [ordinal for _, ordinal, _ in events],
-        "event_types": [event_type.value for _, _, event_type in events],
+        "filled_ids": Uuids(id_ for id_, _, _ in filled),
+        "filled_slots": Integers(slot for _, slot, _ in filled),
+        "filled_sources": Uuids(source for _, _, source in filled),
+        "event_ids": Uuids(next(ids) for _ in events),
+        "event_chunk_ids": Uuids(chunk_id for chunk_id, _, _ in events),
+        "event_ordinals": Integers(ordinal for _, ordinal, _ in events),
+        "event_types": Texts(event_type.value for _, _, event_type in events),
     }
 
 
@@ -82,11 +90,11 @@ def location_rows(plan: VersionPlan, rows: Mapping[str, Any]) -> dict[str, Any]:
     nothing = [None] * len(plan.gone)
     locations = [place.location for place in plan.places]
     return {
-        "new_tokens": [place.location.token_count for place in places],
-        "new_alike": [place.chunk_id or place.embedding_from for place in places],
-        "event_starts": [location.start for location in locations] + nothing,
-        "event_ends": [location.end for location in locations] + nothing,
-        "event_details": [location.details for location in locations] + nothing,
+        "new_tokens": Integers(place.location.token_count for place in places),
+        "new_alike": Uuids(place.chunk_id or place.embedding_from for place in places),
+        "event_starts": Integers([*(location.start for location in locations), *nothing]),
+        "event_ends": Integers([*(location.end for location in locations), *nothing]),
+        "event_details": Texts([*(location.details for location in locations), *nothing]),
     }
 
 
@@ -99,15 +107,15 @@ def _embedding_of(place: Place, given: Given | None) -> tuple[int | None, UUID |
 
 
 def embedding_rows(
-    plan: VersionPlan, given: Sequence[Given], chunk_ids: Sequence[UUID], half_oid: int
+    connection: sa.Connection, plan: VersionPlan, given: Sequence[Given], chunk_ids: Sequence[UUID]
 ) -> dict[str, Any]:
     """Return the rows of embeddings to write for models that have a partition, column by column; empty: none.
 
     Args:
+        connection: To the database, whose oid of ``halfvec`` they are sent by.
         plan: What is written.
         given: The embeddings of each model.
         chunk_ids: The rows of the chunks, by place.
-        half_oid: Of ``halfvec`` in this database.
     """
     sent: list[tuple[int, UUID]] = []
     blocks: list[Vector] = []
@@ -130,11 +138,11 @@ def embedding_rows(
     if not sent and not kept:
         return {}
     return {
-        "sent_models": [model_id for model_id, _ in sent],
-        "sent_ids": [chunk_id for _, chunk_id in sent],
-        "embeddings": HalfVectors(half_oid, blocks),
-        "kept_models": [model_id for model_id, _, _ in kept],
-        "kept_ids": [chunk_id for _, chunk_id, _ in kept],
-        "kept_sources": [source for _, _, source in kept],
-        "reused_ids": list({place.chunk_id for place in plan.places}.intersection(chunk_ids)),
+        "sent_models": SmallIntegers(model_id for model_id, _ in sent),
+        "sent_ids": Uuids(chunk_id for _, chunk_id in sent),
+        "embeddings": HalfVectors(half_oid(connection), blocks),
+        "kept_models": SmallIntegers(model_id for model_id, _, _ in kept),
+        "kept_ids": Uuids(chunk_id for _, chunk_id, _ in kept),
+        "kept_sources": Uuids(source for _, _, source in kept),
+        "reused_ids": Uuids({place.chunk_id for place in plan.places}.intersection(chunk_ids)),
     }

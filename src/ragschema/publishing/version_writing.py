@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.database.citus import is_on_citus
-from ragschema.publishing.writing_statements import APART, APART_LOCATED, WRITE, WRITE_LOCATED, Apart
+from ragschema.publishing.writing_statements import APART, APART_LOCATED, WRITE, Apart
 
 
 def write_version(
@@ -26,7 +26,7 @@ def write_version(
     """
     if is_on_citus(connection):
         return _write_apart(connection, rows, APART_LOCATED if is_located else APART)
-    written = connection.execute(WRITE_LOCATED if is_located else WRITE, rows).one_or_none()
+    written = connection.execute(WRITE[is_located, bool(rows["filled_ids"])], rows).one_or_none()
     return None if written is None else (written.version_number, written.embedded, written.hidden)
 
 

@@ -28,7 +28,6 @@ from ragschema.publishing.version_writing import write_version
 from ragschema.publishing.visibility import show_version, unmark_deleted
 from ragschema.publishing.writing_statements import COUNT_TOKENS, EMBED, EXCUSE, FILL
 from ragschema.schema.base import Executor
-from ragschema.schema.ids import uuid7
 
 NO_SOURCE = Source()
 NO_VECTORS = np.empty((0, EMBEDDING_DIMENSION), np.float32)
@@ -150,7 +149,7 @@ def _publish(
     vectors = next((each.vectors for each in given if each.needs.model.is_column), NO_VECTORS)
     rows |= {"embeddings": vectors, "width": vectors.shape[1]}
     chunk_ids = rows["event_chunk_ids"][: len(plan.places)]
-    of_models = embedding_rows(plan, given, chunk_ids, document.half_oid)
+    of_models = embedding_rows(connection_of(session), plan, given, chunk_ids)
     if plan.is_up_to_date:
         assert plan.base_version_id is not None
         if undeleted:
@@ -167,9 +166,7 @@ def _publish(
             undeleted=undeleted,
         )
         return published, FactChanges()
-    version_id = uuid7()
     described = {
-        "version_id": version_id,
         "document_id": document.id,
         "source_hash": plan.source_hash,
         "chunker_version": plan.chunker_version,
@@ -193,9 +190,9 @@ def _publish(
         connection_of(session).execute(EXCUSE, {"ids": rows["filled_ids"]})
     embedded += _embed(session, plan, of_models)
     _count_tokens(session, plan)
-    has_facts = point_at(session, document.id, version_id, plan_cache_mode=document.plan_cache_mode)
+    has_facts = point_at(session, document.id, rows["version_id"], plan_cache_mode=document.plan_cache_mode)
     published = _published(
-        plan, version_id, document.id, number, is_new=True, embedded=embedded, undeleted=undeleted
+        plan, rows["version_id"], document.id, number, is_new=True, embedded=embedded, undeleted=undeleted
     )
     return published, planned_changes(plan, rows, hidden, undeleted=undeleted) if has_facts else FactChanges()
 

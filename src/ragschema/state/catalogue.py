@@ -156,7 +156,7 @@ _LITERALS = r"'(?:[^']|'')*'(?:, '(?:[^']|'')*')*"  # a schema's name may hold a
 _SET_PATH = re.compile(rf"\n SET search_path TO ({_LITERALS})\n")
 
 # of pgvector's types, opclasses and functions: a role without USAGE on their schema has them printed with it
-_VECTOR_NAMES = r"(?:half|sparse)?vec(?:tor)?(?:_\w+)?|bit_\w+_ops|l2_norm|binary_quantize"
+_VECTOR_NAMES = r"(?:half|sparse)?vec(?:tor)?(?:_\w+)?|bit_\w+_ops|l2_norm|inner_product|binary_quantize"
 
 
 def read_catalogue(connection: Connection, schema: str) -> Catalogue:
