@@ -42,7 +42,9 @@ def record_extraction(
     if the chunk is. A name that was merged into another entity, or that is an alias, leads to that entity. What
     another extractor found in the chunk before stays. About ten statements, for any number of entities. Locks the
     chunk, the entities and the relations, in an order that lets two workers wait rather than deadlock: commit after
-    each chunk, as one who holds the entities of a first may be waited for with those of a second.
+    each chunk, as one who holds the entities of a first may be waited for with those of a second. Beside a merge of the
+    same entities, which shows others in the middle of it, PostgreSQL may end either for a deadlock: roll back, and
+    record it again.
 
     Args:
         session: A session or connection, in READ COMMITTED.
