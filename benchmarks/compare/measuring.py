@@ -31,15 +31,15 @@ SETTINGS = {
 
 
 @contextmanager
-def server() -> Iterator[Database]:
-    """Run a server in a temporary directory."""
+def server(**settings: str) -> Iterator[Database]:
+    """Run a server in a temporary directory, with `SETTINGS` and others."""
     with tempfile.TemporaryDirectory(prefix="ragschema-") as directory:
         data = Path(directory) / "postgres"
         with (
             embedded.running(data) as parameters,
             connect(Database(parameters, "the benchmark")) as connection,
         ):
-            for name, value in SETTINGS.items():
+            for name, value in (SETTINGS | settings).items():
                 connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         with embedded.running(data) as parameters:
             yield Database(parameters, "the benchmark")
@@ -160,7 +160,13 @@ def describe(server: Database) -> str:
         pgvector = connection.execute(
             "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
         ).fetchone()
+        names = ", ".join(SETTINGS)
+        settings = connection.execute(
+            "SELECT string_agg(name || ' = ' || current_setting(name), ', ' ORDER BY place)"
+            " FROM unnest(string_to_array(%s, ', ')) WITH ORDINALITY AS s (name, place)",
+            (names,),
+        ).fetchone()
     assert version is not None
     assert pgvector is not None
-    settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
-    return f"PostgreSQL {version[0]} with {settings}; pgvector {pgvector[0]}; {os.cpu_count()} cores"
+    assert settings is not None
+    return f"PostgreSQL {version[0]} with {settings[0]}; pgvector {pgvector[0]}; {os.cpu_count()} cores"
