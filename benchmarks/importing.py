@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import psycopg
+from compare import measuring
 
 from ragschema import create_engine, embedded, migrations, publish_many
 from ragschema.database.options import Options
@@ -51,18 +51,6 @@ FROM generate_series(0, {rows} - 1) n JOIN vectors ON place = n % 1000
 """
 
 
-def server_time(database: Database) -> float:
-    """Return the seconds of the processor that the server's processes have taken, those that have ended too."""
-    with psycopg.connect(database.libpq_url()) as connection:
-        row = connection.execute("SELECT current_setting('data_directory')").fetchone()
-    assert row is not None
-    pid = int((Path(row[0]) / "postmaster.pid").read_text().split()[0])
-    postmaster = psutil.Process(pid)
-    ended = postmaster.cpu_times()
-    alive = [each.cpu_times() for each in postmaster.children()]
-    return sum(each.user + each.system for each in alive) + ended.children_user + ended.children_system
-
-
 def child(way: str) -> None:
     """Load by one way, and print what it took."""
     database = find_database()
@@ -89,7 +77,7 @@ def child(way: str) -> None:
             )
         del rows
     engine = create_engine(database.libpq_url())
-    before, started = server_time(database), time.process_time()
+    before, started = measuring.server_seconds(database), time.process_time()
     if way == "publish":
         with engine.connect() as connection_:
             publish_many(connection_, documents)
@@ -100,7 +88,7 @@ def child(way: str) -> None:
     time.sleep(0.2)  # the server's processes end
     took = {
         "client": client,
-        "server": server_time(database) - before,
+        "server": measuring.server_seconds(database) - before,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(took))

@@ -76,6 +76,18 @@ def settle(database: Database, command: str = "ANALYZE") -> float:
         return time.perf_counter() - start
 
 
+def server_seconds(database: Database) -> float:
+    """Return the seconds of the processor that the server's processes have taken, those that have ended too."""
+    with connect(database) as connection:
+        row = connection.execute("SELECT current_setting('data_directory')").fetchone()
+    assert row is not None
+    pid = int((Path(row[0]) / "postmaster.pid").read_text().split()[0])
+    postmaster = psutil.Process(pid)
+    ended = postmaster.cpu_times()
+    alive = [each.cpu_times() for each in postmaster.children()]
+    return sum(each.user + each.system for each in alive) + ended.children_user + ended.children_system
+
+
 def vacuum_if_due(database: Database, table: str) -> float:
     """Vacuum a table where autovacuum would by default, at 20 % dead rows; return the seconds it took."""
     with connect(database) as connection:
