@@ -100,15 +100,16 @@ FROM (
 ) e (key)
 JOIN rag_known_nodes k ON k.key = e.key
 """
-# In the order of ids, as merges lock entities: what was merged meanwhile leads on to what was kept.
+# In the order of ids, as merges lock entities: what was merged meanwhile leads on to what was kept. Ids go there and
+# back as one text: Citus locks nothing that it would have to join to a temporary table.
+_ENDS = "SELECT array_agg(DISTINCT entity_id)::text FROM rag_read_ends"
 _HOLD_ENDS = """
 WITH held AS MATERIALIZED (
-    SELECT e.id, e.merged_into FROM rag_entities e WHERE e.id IN (SELECT n.entity_id FROM rag_read_ends n)
-    ORDER BY e.id FOR KEY SHARE
+    SELECT e.id, e.merged_into FROM rag_entities e WHERE e.id = ANY(CAST(%s AS uuid[])) ORDER BY e.id FOR KEY SHARE
 )
-UPDATE rag_read_ends n SET entity_id = h.merged_into, is_first = false
-FROM held h WHERE h.id = n.entity_id AND h.merged_into IS NOT NULL
+SELECT h.merged_into, h.id FROM held h WHERE h.merged_into IS NOT NULL
 """
+_FOLLOW_ENDS = "UPDATE rag_read_ends SET entity_id = %s, is_first = false WHERE entity_id = %s"
 # Which of several nodes of an entity a relationship is of stands in its record; of the first, nothing need stand there.
 _RESOLVED = f"""
 SELECT r.place, r.id, s.entity_id AS source_id, r.relation_type, t.entity_id AS target_id, r.weight, r.description,
@@ -193,8 +194,9 @@ def write_relationships(connection: Connection, rows: Sequence[str]) -> Written:
     _copy(connection, "rag_read_relationships", columns, rows)
     connection.execute("TRUNCATE rag_read_ends")
     connection.execute(_FIND_ENDS)
-    while connection.execute(_HOLD_ENDS).rowcount:
-        pass
+    while merged := connection.execute(_HOLD_ENDS, connection.execute(_ENDS).fetchone()).fetchall():
+        with connection.cursor() as cursor:
+            cursor.executemany(_FOLLOW_ENDS, merged)
     added = connection.execute(cast(Any, _ADD_RELATIONS)).rowcount
     if added == len(rows):
         return Written(added, 0)
