@@ -225,11 +225,11 @@ WHERE c.id = x.id AND c.id = ANY(CAST(:filled_ids AS uuid[])) AND c.embedding IS
 AND NOT EXISTS (SELECT FROM rag_embedding_models WHERE id = 1 AND state = 'retired')
 """).bindparams(sa.bindparam("embeddings", type_=EmbeddingArray()))
 # The chunks' rows have been locked and marked before, and these are written in the order of their keys, as workers
-# write theirs: whoever waits here for another one's row is not waited for.
+# write theirs: whoever waits here for another one's row is not waited for. They are worked out before, for Citus makes
+# a statement that is none of an INSERT of what a subquery reads.
 EMBED = sa.text("""
-WITH stored AS (
-    INSERT INTO rag_chunk_embeddings AS e (chunk_id, model_id, embedding, is_current)
-    SELECT n.chunk_id, n.model_id, n.embedding, (SELECT c.is_current FROM rag_chunks c WHERE c.id = n.chunk_id)
+WITH n AS MATERIALIZED (
+    SELECT w.chunk_id, w.model_id, w.embedding, (SELECT c.is_current FROM rag_chunks c WHERE c.id = w.chunk_id)
     FROM (
         SELECT * FROM unnest(
             CAST(:sent_ids AS uuid[]), CAST(:sent_models AS smallint[]), :embeddings
@@ -241,9 +241,12 @@ WITH stored AS (
         FROM unnest(
             CAST(:kept_ids AS uuid[]), CAST(:kept_models AS smallint[]), CAST(:kept_sources AS uuid[])
         ) AS k (chunk_id, model_id, source)
-    ) n
-    WHERE n.embedding IS NOT NULL
-    ORDER BY n.model_id, n.chunk_id
+    ) w
+    WHERE w.embedding IS NOT NULL
+    ORDER BY w.model_id, w.chunk_id
+), stored AS (
+    INSERT INTO rag_chunk_embeddings AS e (chunk_id, model_id, embedding, is_current)
+    SELECT * FROM n
     ON CONFLICT (chunk_id, model_id) DO UPDATE SET embedding = excluded.embedding, embedding_error = NULL
     WHERE e.embedding IS NULL
     RETURNING e.chunk_id
