@@ -151,6 +151,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return f"mark.{mark}" not in collection_path.read_text(encoding="utf-8") or None
 
 
+@pytest.hookimpl(trylast=True)  # after those are left out that are not asked for: they would shift the shares
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let each process begin with tests that are marked ``long``: one that begins last keeps the others waiting."""
     keep_fit(config, items)
