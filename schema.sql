@@ -348,10 +348,11 @@ BEGIN
       SELECT moved.id
       FROM rag_entities t
       JOIN rag_entity_merges g ON g.merged_id = t.id
-      CROSS JOIN LATERAL ROWS FROM (pg_catalog.jsonb_to_recordset(g.moved -> 'relations') AS (
+      CROSS JOIN LATERAL ROWS FROM (pg_catalog.jsonb_to_recordset(g.moved -> 'relations'::text) AS (
         id uuid, is_imported boolean, chunks uuid[]
       )) AS moved
-      WHERE t.merged_into = ANY (entities) AND NOT moved.is_imported AND moved.chunks && rag_forget_facts.chunks
+      WHERE t.merged_into = ANY (entities) AND NOT moved.is_imported
+        AND moved.chunks OPERATOR(pg_catalog.&&) rag_forget_facts.chunks
         AND NOT EXISTS (
           SELECT FROM rag_chunks c WHERE c.id = ANY (moved.chunks) AND c.id <> ALL (rag_forget_facts.chunks)
         )

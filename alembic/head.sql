@@ -1,7 +1,7 @@
 -- What all revisions leave in an empty schema. Run it with a search_path of that schema, then pgvector's.
 -- Written by: uv run rag migrate freeze
 -- Head: 20261129023500
--- Of: sha256:8036bd2943b9958957e6f1bb1b77d09ee93fd86c6ef0a03ff40cd91201962493
+-- Of: sha256:c16e47ae0c4f777c91c2aaf616c25e8710b069bf6f8f3149d81f4a2841ce48ed
 --
 CREATE TYPE chunk_event_type AS ENUM (
     'added',
@@ -346,10 +346,11 @@ BEGIN
       SELECT moved.id
       FROM rag_entities t
       JOIN rag_entity_merges g ON g.merged_id = t.id
-      CROSS JOIN LATERAL ROWS FROM (pg_catalog.jsonb_to_recordset(g.moved -> 'relations') AS (
+      CROSS JOIN LATERAL ROWS FROM (pg_catalog.jsonb_to_recordset(g.moved -> 'relations'::text) AS (
         id uuid, is_imported boolean, chunks uuid[]
       )) AS moved
-      WHERE t.merged_into = ANY (entities) AND NOT moved.is_imported AND moved.chunks && rag_forget_facts.chunks
+      WHERE t.merged_into = ANY (entities) AND NOT moved.is_imported
+        AND moved.chunks OPERATOR(pg_catalog.&&) rag_forget_facts.chunks
         AND NOT EXISTS (
           SELECT FROM rag_chunks c WHERE c.id = ANY (moved.chunks) AND c.id <> ALL (rag_forget_facts.chunks)
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from random_steps import Step, World, articles
+from random_steps import Step, World, articles, numbers, pick
 from steps_of_sql import execute
 
 
@@ -14,16 +14,14 @@ from steps_of_sql import execute
 class DropDocument(Step):
     """A document is deleted with all it has."""
 
-    article: str
-
-    weight = 2
+    document: int
 
     @classmethod
     def drawn(cls) -> st.SearchStrategy[DropDocument]:
-        return st.builds(cls, articles)
+        return st.builds(cls, numbers)
 
     def run(self, world: World) -> None:
-        document = world.corpus.find(self.article)
+        document = pick(sorted(world.corpus.documents), self.document)
         if document is not None:
             execute(world, "DELETE FROM rag_documents WHERE id = :id", id=document)
             world.corpus.drop_document(document)

@@ -52,7 +52,7 @@ class AddModel(Step):
 class Backfill(Step):
     """The chunks that wait for the other model are embedded by a worker."""
 
-    weight = 10
+    weight = 14
     commits = True
 
     @classmethod
@@ -87,7 +87,7 @@ class SwitchModel(Step):
 
     how: str
 
-    weight = 10
+    weight = 14
     commits = True
 
     @classmethod

@@ -106,7 +106,8 @@ op.create_index("rag_notes_text_idx", "rag_notes", ["text"])
         ]
         assert entries == [entries[0]] * 5
         assert [each[:3] for each in entries[0]] == [(first, "upgrade", True), (second, "upgrade", True)]
-        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        locks = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = {here}"
         assert rows(connection, locks) == [0]
     assert migrate(checkout, database, "--visit")["counts"] == {"up to date": 5}
 
