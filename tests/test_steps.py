@@ -111,7 +111,8 @@ def test_random_steps_leave_what_the_model_says(
 
     (seed(int(SEED))(run) if SEED is not None else run)()
 
-    least = 6 * min(STEPS, 2000) * share / 2000
+    # Hypothesis repeats parts of programs, so that how often a kind is drawn varies by half
+    least = 3 * min(STEPS, 2000) * share / 2000
     names = [kind.__name__ for kind in kinds]
     rare = {name: (drawn[name], done[name]) for name in names if done[name] < least}
     assert not rare, f"too rare: {rare}"
