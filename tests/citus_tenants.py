@@ -63,6 +63,7 @@ UNFIT: dict[str, tuple[str, ...]] = {
     ),
     "looks for who waits on its own server, which is not the tenant's node": (
         "test_a_plan_is_stale_when_somebody_hides_a_chunk_without_a_lock",
+        "test_no_embedding_is_stale_whoever_is_first",
     ),
     "counts the statements of plain PostgreSQL, or forces one plan on all values": (
         "test_planning_and_publishing_take_four_statements",
