@@ -68,10 +68,15 @@ UNFIT: dict[str, tuple[str, ...]] = {
     "counts the statements of plain PostgreSQL, or forces one plan on all values": (
         "test_planning_and_publishing_take_four_statements",
         "test_only_other_models_take_another_statement",
+        "test_a_set_of_documents_is_destroyed_with_every_row_and_no_other_row",
         "test_a_search_of_a_collection_is_full_and_finds_the_nearest[1-force_generic_plan]",
         "test_a_search_of_a_collection_is_full_and_finds_the_nearest[10-force_generic_plan]",
         "test_a_search_of_a_collection_is_full_and_finds_the_nearest[200-force_generic_plan]",
         "test_words_of_few_chunks_are_worked_out_once",
+    ),
+    "is of the schema public, or draws rows that Citus draws once": (
+        "test_a_deployer_and_a_model_wait_for_each_other",
+        "test_an_index_that_finds_too_little_is_not_activated",
     ),
     "makes or counts what all tenants of a database share": (
         "test_every_foreign_key_of_a_conversation_has_an_index",
