@@ -56,6 +56,7 @@ UNFIT: dict[str, tuple[str, ...]] = {
         "test_a_chunk_of_a_deleted_document_that_is_current",
         "test_updated_at_follows_our_changes_and_those_of_sql",
         "test_what_the_key_did_not_keep_is_found",
+        "test_what_somebody_else_has_published_is_left_alone",
     ),
     "goes back to revisions whose triggers a tenant of a node does not have": (
         "test_a_downgrade_that_would_show_deleted_documents",
@@ -64,6 +65,11 @@ UNFIT: dict[str, tuple[str, ...]] = {
     "looks for who waits on its own server, which is not the tenant's node": (
         "test_a_plan_is_stale_when_somebody_hides_a_chunk_without_a_lock",
         "test_no_embedding_is_stale_whoever_is_first",
+    ),
+    "asks its own server for plans, and what a search has set, where the tenant's node has them": (
+        "test_a_search_reads_the_index_of_its_model_and_no_embedding_of_another",
+        "test_a_search_keeps_candidates_enough_where_nobody_has_chosen",
+        "test_the_candidates_that_a_session_has_chosen_stay[40]",
     ),
     "counts the statements of plain PostgreSQL, or forces one plan on all values": (
         "test_planning_and_publishing_take_four_statements",

@@ -227,7 +227,8 @@ def test_maintenance_rebuilds_what_is_below_and_leaves_the_rest(poor: Database, 
     assert before[FAR]["dead_share"] > 0.01
     assert after[FAR]["recall"]["value"] >= 0.98
     assert after[FAR]["dead_share"] == 0
-    again = run("rag", "index", "maintain", "--ef-search", "20", **url)
+    # of another sample of questions, of which an index at 0.98 may answer a little less
+    again = run("rag", "index", "maintain", "--if-recall-below", "0.95", "--ef-search", "20", **url)
     assert (again.returncode, "Nothing to do" in again.stdout) == (0, True)
 
 

@@ -205,4 +205,5 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS n (id, reason) JO
 ORDER BY found.id
 ON CONFLICT (chunk_id, model_id) DO UPDATE SET embedding_error = excluded.embedding_error
 WHERE e.embedding IS NULL
+RETURNING e.chunk_id  -- or Citus counts those too that are left as they are
 """)
