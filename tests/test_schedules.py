@@ -35,9 +35,8 @@ WRONG: Any = 3600
 def make_due(database: Database, late: str = "0 s") -> None:
     """Let every schedule be due, and late."""
     with connect(database) as connection:
-        connection.execute(
-            f"UPDATE rag_job_schedules SET next_run_at = clock_timestamp() - interval '{late}'".encode()
-        )
+        due = connection.execute(f"SELECT clock_timestamp() - interval '{late}'".encode()).fetchone()
+        connection.execute("UPDATE rag_job_schedules SET next_run_at = %s", due)
 
 
 def times(cron: str, timezone: str, start: str, count: int) -> list[str]:
