@@ -318,6 +318,24 @@ def test_a_migration_that_is_stopped_leaves_no_server_for_long(
     assert not fresh.exists() or not embedded.is_running(fresh)
 
 
+def test_ctrl_c_while_a_server_is_being_stopped_leaves_none(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.start(data)
+    programs_run = []
+
+    def run_program(*command: Any) -> Any:
+        programs_run.append(command)
+        if len(programs_run) == 1:
+            raise KeyboardInterrupt
+        return programs.run_program(*command)
+
+    monkeypatch.setattr("ragschema.embedded.server.run_program", run_program)
+    with pytest.raises(KeyboardInterrupt):
+        embedded.stop(data)
+    assert not embedded.is_running(data)
+
+
 @pytest.mark.parametrize("also_kills_initdb", [True, False])
 def test_an_interrupted_initdb_leaves_nothing_that_counts(fresh: Path, also_kills_initdb: bool) -> None:
     with use(fresh) as user:

@@ -185,7 +185,12 @@ def stop_now(data: Path) -> bool:
     if not is_running(data):
         return False
     log.debug("Stopping the embedded PostgreSQL in %s", data)
-    result = run_program("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
+    command = ("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
+    try:
+        result = run_program(*command)
+    except BaseException:  # Ctrl-C, which may have come before pg_ctl has said anything to the server
+        run_program(*command)
+        raise
     if is_running(data):
         raise RagSchemaError(
             f"The embedded PostgreSQL in {data} does not stop.",
