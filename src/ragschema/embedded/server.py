@@ -55,14 +55,24 @@ def running(data: Path, *, makes: bool = True, password: str | None = None) -> I
         data = places.settle(data)
     with transition(data):
         _ensure_running(data, password)
-        users = _lock(beside(data, "users"), fcntl.LOCK_SH)
+        users = [_lock(beside(data, "users"), fcntl.LOCK_SH)]
     try:
         yield parameters(data)
     finally:
-        with transition(data):
-            os.close(users)
-            if not _is_used(data) and not _is_kept(data):
-                stop_now(data)
+        try:
+            _leave(data, users)
+        except (KeyboardInterrupt, SystemExit):  # a second one may end this too
+            _leave(data, users)
+            raise
+
+
+def _leave(data: Path, users: list[int]) -> None:
+    """Close the descriptor that says that the server is used, and stop it if nobody else does."""
+    with transition(data):
+        if users:
+            os.close(users.pop())
+        if not _is_used(data) and not _is_kept(data):
+            stop_now(data)
 
 
 def start(data: Path) -> None:
@@ -188,7 +198,10 @@ def stop_now(data: Path) -> bool:
     command = ("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
     try:
         result = run_program(*command)
-    except BaseException:  # Ctrl-C, which may have come before pg_ctl has said anything to the server
+    except (
+        KeyboardInterrupt,
+        SystemExit,
+    ):  # which may have come before pg_ctl has said anything to the server
         run_program(*command)
         raise
     if is_running(data):
