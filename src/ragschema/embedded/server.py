@@ -198,10 +198,7 @@ def stop_now(data: Path) -> bool:
     command = ("pg_ctl", data, "-m", "fast", "-w", "-t", str(START_TIMEOUT), "stop")
     try:
         result = run_program(*command)
-    except (
-        KeyboardInterrupt,
-        SystemExit,
-    ):  # which may have come before pg_ctl has said anything to the server
+    except (KeyboardInterrupt, SystemExit):  # pg_ctl may not have said anything to the server yet
         run_program(*command)
         raise
     if is_running(data):

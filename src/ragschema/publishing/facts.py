@@ -131,16 +131,14 @@ _INHERIT = (
         SELECT n.copy, x.extractor_version, x.created_at
         FROM {_COPIED} JOIN rag_extractions x ON x.chunk_id = n.original ON CONFLICT DO NOTHING
     """),
-    sa.text(f"""
-        INSERT INTO rag_entity_mentions (chunk_id, entity_id)
-        SELECT n.copy, m.entity_id
-        FROM {_COPIED} JOIN rag_entity_mentions m ON m.chunk_id = n.original ON CONFLICT DO NOTHING
-    """),
-    sa.text(f"""
-        INSERT INTO rag_relation_mentions (chunk_id, relation_id)
-        SELECT n.copy, m.relation_id
-        FROM {_COPIED} JOIN rag_relation_mentions m ON m.chunk_id = n.original ON CONFLICT DO NOTHING
-    """),
+    *(
+        sa.text(f"""
+        INSERT INTO rag_{fact}_mentions (chunk_id, {fact}_id)
+        SELECT n.copy, m.{fact}_id
+        FROM {_COPIED} JOIN rag_{fact}_mentions m ON m.chunk_id = n.original ON CONFLICT DO NOTHING
+        """)
+        for fact in ("entity", "relation")
+    ),
 )
 _FORGET = sa.text("SELECT rag_forget_facts(CAST(:ids AS uuid[]))")
 _SETTLE = sa.text(

@@ -43,14 +43,14 @@ def built_once(build: Callable[P, T]) -> Callable[P, T]:
     return lru_cache(256)(build)  # type: ignore[return-value]  # its call takes any hashable
 
 
-def checked_count(name: str, count: int) -> int:
+def checked_count(name: str, count: int, most: int = _MOST) -> int:
     """Return a number of rows.
 
     Raises:
-        QueryError: It is no whole number from 1 to 2,147,483,647.
+        QueryError: It is no whole number from 1 to ``most``.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST:
-        raise QueryError(f"{name} is {count!r}.", f"Pass a whole number from 1 to {_MOST:,}.")
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        raise QueryError(f"{name} is {count!r}.", f"Pass a whole number from 1 to {most:,}.")
     return count
 
 

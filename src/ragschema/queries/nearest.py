@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from ragschema.embeddings.wire import EmbeddingLike
-from ragschema.queries.arguments import QueryError, built_once, checked_count
+from ragschema.queries.arguments import built_once, checked_count
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.planner_hints import EF_SEARCH_MOST, ZERO
@@ -102,8 +102,8 @@ def nearest_chunks(
         article_ids, document_ids, collection_ids, metadata, where, max_distance, falls_back=exact_fallback
     )
     space, vector = find_space(embedding, model)
-    if rerank is not None and checked_count("rerank", rerank) > EF_SEARCH_MOST:
-        raise QueryError(f"rerank is {rerank:,}.", f"Pass 1 to {EF_SEARCH_MOST:,}.")
+    if rerank is not None:
+        checked_count("rerank", rerank, EF_SEARCH_MOST)
     if space.index_type != "bit":  # one statement, not one for each number
         rerank = None
     count = checked_count("limit", limit)

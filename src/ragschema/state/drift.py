@@ -28,14 +28,10 @@ from ragschema.state.partitions import (
     stray_partitions,
 )
 
-_REMEMBERED = (
-    "_ragschema_remembered"  # an attribute of the driver's connection: what was found, by what was asked
-)
-_ASIDE: dict[str, Any] = {
-    "key": "",
-    "created_at": None,
-    "activated_at": None,
-}  # of a model, what makes no table
+# An attribute of the driver's connection: what was found, by what was asked.
+_REMEMBERED = "_ragschema_remembered"
+# Of a model, what makes no table.
+_ASIDE: dict[str, Any] = {"key": "", "created_at": None, "activated_at": None}
 
 
 def drift_found(
