@@ -15,6 +15,7 @@ from ragschema.tenants.dispatching import AHEAD, Clock, Dispatch, default_worker
 from ragschema.tenants.finding import Tenant
 from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
+from ragschema.tenants.upgrading import Upgrading
 from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task, Work
 
 log = logging.getLogger(__name__)
@@ -175,9 +176,6 @@ class _Fleet:
 
     def _work(self, tasks: Sequence[Task]) -> Work:
         """Load what each tenant needs, before the workers are forked, and return what is done with one."""
-        from ragschema.migrations.loaded_scripts import LoadedScripts  # with Alembic
-        from ragschema.tenants.upgrading import Upgrading
-
         rollout = self.rollout
         revisions = {self.tenants[task].revision for task in tasks}
         lowest = "" if None in revisions else min(filter(None, revisions), default="")
@@ -186,12 +184,17 @@ class _Fleet:
             for each in self.manifest.revisions
             if each.revision <= self.target and each.revision > lowest
         ]
+        scripts = None
+        if pending:
+            from ragschema.migrations.loaded_scripts import LoadedScripts  # with Alembic
+
+            scripts = LoadedScripts({each.revision for each in pending})
         contracts = [each.revision for each in pending if each.deploy == "contract"]
         if contracts and not rollout.expand_only:
             log.info("Contract revisions are pending, %s: have a backup", describe_ids(contracts))
         return Upgrading(
             self.target,
-            LoadedScripts({each.revision for each in pending}),
+            scripts,
             {
                 (name_of(self.found[task.database].options.database), task.schema): self.tenants[
                     task

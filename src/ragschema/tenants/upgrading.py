@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -14,7 +15,6 @@ from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachab
 from ragschema.migrations.commands import look
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.interruption import interruptible
-from ragschema.migrations.loaded_scripts import LoadedScripts
 from ragschema.migrations.replay import Replay, replay
 from ragschema.migrations.request import Applied, CheckDrift, Request, Result
 from ragschema.revisions.manifest import RevisionId, describe_ids
@@ -22,6 +22,9 @@ from ragschema.state.survey import Survey, drift_of, survey
 from ragschema.tenants.databases import name_of
 from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import Fate, TenantOutcome
+
+if TYPE_CHECKING:
+    from ragschema.migrations.loaded_scripts import LoadedScripts
 
 _UNREACHABLE = 2  # times in a row, after which a worker does not try a database again
 
@@ -32,7 +35,8 @@ class Upgrading:
 
     Attributes:
         target: The revision to end at.
-        scripts: The revisions.
+        scripts: The revisions; None where none are pending: they are loaded for the first tenant that needs them,
+            for Alembic costs a second.
         revisions: The revision of each tenant that is behind, by its database and its name; None at base.
         passes: Whether a tenant may be upgraded in passing: not where revisions are held back.
         expand_only: Pass over contract revisions.
@@ -41,7 +45,7 @@ class Upgrading:
     """
 
     target: RevisionId
-    scripts: LoadedScripts
+    scripts: LoadedScripts | None
     revisions: Mapping[tuple[str, str], RevisionId | None]
     passes: bool
     expand_only: bool
@@ -89,6 +93,10 @@ class Upgrading:
             check_drift=self.check_drift,
             record=lambda recording: replays.hear(schema, recording),
         )
+        if self.scripts is None:
+            from ragschema.migrations.loaded_scripts import LoadedScripts
+
+            self.scripts = LoadedScripts()
         result = self.scripts.upgrade(request, self.target)
         return replace(result, applied=[*applied, *result.applied])
 
