@@ -13,7 +13,7 @@ from ragschema.words import counted
 
 _TABLES_OF_OTHERS = f"""
 SELECT c.relname::text, pg_get_userbyid(c.relowner)::text FROM pg_class c
-WHERE c.oid IN ({members("pg_class", "%s")}) AND c.relname LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
+WHERE c.oid IN ({members("pg_class", "%s")}) AND c.relname::text LIKE 'rag\\_%%' AND c.relkind IN ('r', 'p')
 AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
 """
 

@@ -18,7 +18,7 @@ from ragschema.database.server import Connection
 from ragschema.errors import RowsHidden
 from ragschema.words import counted
 
-_OF_SCHEMA = rf"c.oid IN ({members('pg_class')}) AND c.relname LIKE 'rag\_%%'"
+_OF_SCHEMA = rf"c.oid IN ({members('pg_class')}) AND c.relname::text LIKE 'rag\_%%'"
 HIDDEN = f"""
 SELECT n.nspname::text, c.relname::text, pg_get_userbyid(c.relowner)::text, current_user::text,
     pg_has_role(c.relowner, 'USAGE'),

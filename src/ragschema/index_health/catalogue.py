@@ -35,7 +35,7 @@ JOIN pg_type ty ON ty.oid = a.atttypid
 CROSS JOIN LATERAL (SELECT pg_relation_size(t.oid) / current_setting('block_size')::bigint AS number) pages
 WHERE EXISTS (
     SELECT FROM pg_class ours JOIN pg_namespace n ON n.oid = ours.relnamespace
-    WHERE n.nspname = %(schema)s AND ours.relname LIKE 'rag\_%%'
+    WHERE n.nspname = %(schema)s AND ours.relname::text LIKE 'rag\_%%'
     AND (ours.oid = t.oid OR ours.oid IN (SELECT relid FROM pg_partition_ancestors(t.oid))))
 ORDER BY 3, 4
 """

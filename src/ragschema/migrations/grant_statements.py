@@ -21,7 +21,7 @@ WITH tables AS (
     SELECT c.oid, c.relname::text AS name, c.relkind, c.relowner
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm') AND (
-        c.relname = ANY (%(tables)s) OR c.relkind IN ('v', 'm') AND c.relname LIKE 'rag\_%%'
+        c.relname = ANY (%(tables)s) OR c.relkind IN ('v', 'm') AND c.relname::text LIKE 'rag\_%%'
         OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
             WHERE i.inhrelid = c.oid AND p.relname = ANY (%(tables)s) AND p.relnamespace = c.relnamespace))
 )
@@ -35,7 +35,7 @@ WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
 UNION ALL
 SELECT 'function', p.oid::regprocedure::text, NULL, p.provolatile = 'v', pg_get_userbyid(p.proowner)::text
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = %(schema)s AND p.proname LIKE 'rag\_%%' AND p.prokind = 'f'
+WHERE n.nspname = %(schema)s AND p.proname::text LIKE 'rag\_%%' AND p.prokind = 'f'
 AND p.prorettype <> 'trigger'::regtype
 ORDER BY kind, name
 """

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _UNVALIDATED = """
 SELECT t.relname::text, c.conname::text FROM pg_constraint c
 JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT c.convalidated
+WHERE n.nspname = %s AND t.relname::text LIKE 'rag\\_%%' AND NOT c.convalidated
 ORDER BY 1, 2
 """
 _SIGNATURES = """

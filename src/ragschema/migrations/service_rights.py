@@ -21,9 +21,9 @@ SELECT thing.name, pg_get_userbyid(thing.owner)::text FROM (
     SELECT 'the schema ' || n.nspname::text AS name, n.nspowner AS owner FROM pg_namespace n
     WHERE n.nspname = %(schema)s
     UNION ALL SELECT c.relname::text, c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %(schema)s AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm')
+    WHERE n.nspname = %(schema)s AND c.relname::text LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm')
     UNION ALL SELECT p.proname || '()', p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = %(schema)s AND p.proname LIKE 'rag\_%%'
+    WHERE n.nspname = %(schema)s AND p.proname::text LIKE 'rag\_%%'
 ) thing WHERE pg_has_role(%(role)s, thing.owner, 'MEMBER') ORDER BY thing.name
 """
 _TABLES = """

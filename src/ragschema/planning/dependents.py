@@ -28,7 +28,7 @@ WITH n AS (
         SELECT p.relname FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent
         WHERE h.inhrelid = c.oid AND c.relispartition AND p.relnamespace = n.oid) AS parent
     FROM pg_class c JOIN n ON n.oid = c.relnamespace
-    WHERE c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm')
+    WHERE c.relname::text LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm')
 ), referenced AS (
     SELECT 'pg_class'::regclass AS class, oid AS object, 'table' AS kind, relname::text AS name FROM ours
     UNION ALL
@@ -39,7 +39,7 @@ WITH n AS (
     FROM pg_index i JOIN ours o ON o.oid = i.indrelid
     UNION ALL
     SELECT 'pg_proc'::regclass, p.oid, 'function', p.proname FROM pg_proc p JOIN n ON n.oid = p.pronamespace
-    WHERE p.proname LIKE 'rag\_%%'
+    WHERE p.proname::text LIKE 'rag\_%%'
     UNION ALL
     SELECT 'pg_type'::regclass, t.oid, 'type', coalesce(e.typname, t.typname) FROM pg_type t
     JOIN n ON n.oid = t.typnamespace LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid

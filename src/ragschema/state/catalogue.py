@@ -42,7 +42,7 @@ WITH path AS MATERIALIZED (
 ), ours AS MATERIALIZED (
     SELECT c.* FROM path CROSS JOIN pg_class c
     WHERE c.oid IN ({members("pg_class")})
-      AND c.relname LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+      AND c.relname::text LIKE 'rag\_%%' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND NOT c.relname = ANY (%(bookkeeping)s)
 )
 SELECT 'table ' || relname,
@@ -144,7 +144,8 @@ FROM path CROSS JOIN pg_type t WHERE t.oid IN ({members("pg_type")}) AND t.typty
 UNION ALL
 SELECT 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
     pg_get_functiondef(p.oid)
-FROM path CROSS JOIN pg_proc p WHERE p.oid IN ({members("pg_proc")}) AND p.proname LIKE 'rag\_%%' AND p.prokind <> 'a'
+FROM path CROSS JOIN pg_proc p
+WHERE p.oid IN ({members("pg_proc")}) AND p.proname::text LIKE 'rag\_%%' AND p.prokind <> 'a'
 UNION ALL
 SELECT 'extension uuid-ossp', 'installed' FROM pg_extension WHERE extname = 'uuid-ossp'
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ragschema.database.citus import Place, find_place, has_citus, is_distributed
+from ragschema.database.members import members
 from ragschema.database.server import Connection
 from ragschema.errors import NodeUnreachable
 from ragschema.words import counted
@@ -22,10 +23,11 @@ FROM pg_catalog.run_command_on_all_nodes($$SELECT pg_catalog.current_setting('sy
 JOIN pg_catalog.pg_dist_node n USING (nodeid)
 WHERE r.success AND r.result = 'off' ORDER BY 1
 """
-_TRIGGERS = """
+_TRIGGERS = f"""
 SELECT t.tgname::text FROM pg_catalog.pg_trigger t
-JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE NOT t.tgisinternal AND n.nspname = %s AND c.relname LIKE 'rag\\_%%' AND t.tgname LIKE 'rag\\_%%' ORDER BY 1
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+WHERE NOT t.tgisinternal AND c.oid IN ({members("pg_class", "%s")}) AND c.relname::text LIKE 'rag\\_%%'
+AND t.tgname::text LIKE 'rag\\_%%' ORDER BY 1
 """
 _LISTENERS = """
 SELECT count(*) FROM pg_catalog.pg_stat_activity

@@ -44,7 +44,7 @@ FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname NOT LIKE 'rag\_%%'
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname::text NOT LIKE 'rag\_%%'
 AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%%'
 AND (c.relname = ANY (%s::text[]) OR EXISTS (
     SELECT FROM pg_attribute e WHERE e.attrelid = c.oid AND e.attname = 'embedding' AND NOT e.attisdropped

@@ -27,17 +27,17 @@ _RELATIONS, _FUNCTIONS = members("pg_class", _SCHEMA), members("pg_proc", _SCHEM
 QUESTION = rf"""
 WITH ours AS MATERIALIZED (
     SELECT oid, relname, relkind FROM pg_class WHERE oid IN ({_RELATIONS})
-    AND relname LIKE 'rag\_%%'
+    AND relname::text LIKE 'rag\_%%'
 ), functions AS MATERIALIZED (
     SELECT proname, proconfig FROM pg_proc WHERE oid IN ({_FUNCTIONS})
-    AND proname LIKE 'rag\_%%'
+    AND proname::text LIKE 'rag\_%%'
 )
 SELECT n.nspname::text,
     (SELECT e.nspname::text FROM pg_extension x JOIN pg_namespace e ON e.oid = x.extnamespace
         WHERE x.extname = 'vector'),
     ARRAY(SELECT 'table ' || relname FROM ours WHERE relkind IN ('r', 'p'))
     || ARRAY(SELECT 'constraint ' || c.relname || '.' || k.conname FROM ours c CROSS JOIN LATERAL (
-        SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p' AND conname LIKE 'rag\_%%'
+        SELECT conname FROM pg_constraint WHERE conrelid = c.oid AND contype = 'p' AND conname::text LIKE 'rag\_%%'
         OFFSET 0) k),
     (SELECT jsonb_agg(jsonb_build_array(path, names)) FROM (
         SELECT (SELECT substr(setting, 13) FROM unnest(proconfig) setting WHERE setting LIKE 'search\_path=%%'),
@@ -46,13 +46,13 @@ SELECT n.nspname::text,
         FROM ours c CROSS JOIN LATERAL (
             SELECT tgname, tgfoid FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal OFFSET 0) t
         JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace other ON other.oid = p.pronamespace
-        WHERE p.proname LIKE 'rag\_%%' AND other.oid <> n.oid),
+        WHERE p.proname::text LIKE 'rag\_%%' AND other.oid <> n.oid),
     (SELECT jsonb_agg(jsonb_build_array(k.conname, c.relname, other.nspname))
         FROM ours c CROSS JOIN LATERAL (
             SELECT conname, confrelid FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f' OFFSET 0) k
         JOIN pg_class referred ON referred.oid = k.confrelid
         JOIN pg_namespace other ON other.oid = referred.relnamespace
-        WHERE referred.relname LIKE 'rag\_%%' AND other.oid <> n.oid)
+        WHERE referred.relname::text LIKE 'rag\_%%' AND other.oid <> n.oid)
 FROM pg_namespace n WHERE n.nspname = {_SCHEMA}
 """
 """To be formatted with the schema as SQL; `read_answer` reads its row."""

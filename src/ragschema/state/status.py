@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 
 from ragschema.database.backup import backup_command
 from ragschema.database.connections import Opened
+from ragschema.database.members import members
 from ragschema.database.row_security import find_hidden, is_refusal, rows_hidden
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import PendingRevisions, RagSchemaError, RowsHidden, UnmanagedDatabase
@@ -48,8 +49,7 @@ SELECT i.relname::text, x.indisvalid, {IS_BUILDING}
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_class t ON t.oid = x.indrelid
-JOIN pg_namespace n ON n.oid = t.relnamespace
-WHERE n.nspname = %s AND t.relname LIKE 'rag\\_%%' AND NOT (x.indisvalid AND x.indisready)
+WHERE t.oid IN ({members("pg_class", "%s")}) AND t.relname::text LIKE 'rag\\_%%' AND NOT (x.indisvalid AND x.indisready)
 ORDER BY 1
 """
 
