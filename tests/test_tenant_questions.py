@@ -40,6 +40,12 @@ def migrate(database: Database) -> None:
     migrations.upgrade(Options(database, schema="tenant_3"))
 
 
+def migrate_back_and_forth(database: Database) -> None:
+    options = Options(database, schema="tenant_4")
+    migrations.downgrade(options, "-1")
+    migrations.upgrade(options)
+
+
 def status(database: Database) -> None:
     migrations.status(Options(database, schema="tenant_3"))
 
@@ -52,7 +58,7 @@ def health(database: Database) -> None:
     check_health(Options(database, schema="tenant_3"))
 
 
-@pytest.mark.parametrize("work", [create, migrate, status, verify, health])
+@pytest.mark.parametrize("work", [create, migrate, migrate_back_and_forth, status, verify, health])
 def test_no_question_reads_the_names_of_all_tenants(
     fleet: Database, work: Callable[[Database], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
