@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 
-from citus_tenants import URL
 from ragschema.database.settings import Database, find_database
+
+URL = os.environ.get("RAG_CITUS_URL", "")
 
 
 def connect_to(**parameters: Any) -> psycopg.Connection[Any]:
@@ -29,6 +30,7 @@ def made_cluster_database(name: str) -> Iterator[Database]:
             "SELECT nodename, nodeport FROM pg_dist_node WHERE isactive ORDER BY NOT groupid = 0"
         ).fetchall()
         assert len(nodes) > 2, "the coordinator and two nodes"
+        first.execute("SELECT pg_advisory_lock(1)")  # nodes are told of roles: `tuple concurrently updated`
         for host, port in nodes:
             node = stack.enter_context(connect_to(host=host, port=port))
             node.execute("SET citus.enable_create_database_propagation = off")
@@ -41,4 +43,5 @@ def made_cluster_database(name: str) -> Iterator[Database]:
             for node in nodes[1:]:
                 made.execute("SELECT citus_add_node(%s, %s)", node)
             made.execute("CREATE EXTENSION vector")
+        first.execute("SELECT pg_advisory_unlock(1)")
         yield Database({**find_database(URL).parameters, "dbname": name}, "the tests")

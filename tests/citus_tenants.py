@@ -5,23 +5,23 @@
 names the coordinator of a cluster of two nodes or more with pgvector, as a superuser; its nodes trust one another. A
 database at head, a clone of the template, is then a tenant's schema there, which the search_path of a user of its own
 begins with; every other database is an ordinary one. A tenant whose catalogue a test has left as it was is emptied and
-lent again: making one takes seconds.
+lent again: making one takes seconds. Each process of a run has a database of its own for its tenants on every node:
+tests cut all connections to theirs, and look for tables in all schemas of it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 
-from ragschema.database.settings import Database, find_database
+from citus_clusters import connect_to, made_cluster_database
+from ragschema.database.settings import Database
 from ragschema.tenants import create_tenant, distribute_tenant
 
-URL = os.environ.get("RAG_CITUS_URL", "")
 SOURCE = "a tenant on Citus"
 
 FAMILIES = {
@@ -103,6 +103,8 @@ SELECT array_agg(each ORDER BY each) FROM (
     UNION ALL SELECT concat(oid, md5(prosrc), proconfig) FROM pg_proc WHERE pronamespace = %(name)s::regnamespace
 ) of (each)
 """
+_made = ExitStack()
+_of_the_process: list[Database] = []
 _idle: list[tuple[str, Any]] = []
 
 
@@ -133,9 +135,12 @@ def is_tenant(database: Database) -> bool:
 @contextmanager
 def made_tenant(name: str) -> Iterator[Database]:
     """Lend an empty tenant on a node, with a superuser whose search_path begins with it."""
-    with psycopg.connect(URL, autocommit=True) as connection:
-        name, catalogue = _idle.pop() if _idle else _make(connection, name)
-        yield Database({**find_database(URL).parameters, "user": name}, SOURCE)
+    if not _of_the_process:
+        _of_the_process.append(_made.enter_context(made_cluster_database("tenants")))
+    (database,) = _of_the_process
+    name, catalogue = _idle.pop() if _idle else _make(database, name)
+    yield Database({**database.parameters, "user": name}, SOURCE)
+    with _connect(database) as connection:  # a test may have cut any earlier one
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (name,)
         )
@@ -149,26 +154,32 @@ def made_tenant(name: str) -> Iterator[Database]:
 @pytest.fixture(scope="session", autouse=True)
 def _tenants_end_with_the_session() -> Iterator[None]:
     yield
-    if _idle:
-        with psycopg.connect(URL, autocommit=True) as connection:
+    for database in _of_the_process:
+        with _connect(database) as connection:
             for name, _ in _idle:
                 _drop(connection, name)
+    _made.close()
 
 
-def _make(connection: psycopg.Connection[Any], name: str) -> tuple[str, Any]:
-    create_tenant(name, URL)
-    distribute_tenant(name, URL)
-    for statement in (
-        f"CREATE ROLE {name} LOGIN SUPERUSER",
-        f"ALTER ROLE {name} SET search_path = {name}, public",
-        f"CREATE SCHEMA kept_{name}",
-    ):
-        connection.execute(statement.encode())
-    for table in _tables(connection, name):
-        if connection.execute(f"SELECT 1 FROM {table} LIMIT 1".encode()).fetchone():
-            kept = f"kept_{table}"
-            connection.execute(f"CREATE TABLE {kept} AS SELECT * FROM {table}".encode())
-    return name, _read_catalogue(connection, name)
+def _connect(database: Database) -> psycopg.Connection[Any]:
+    return connect_to(dbname=database.parameters["dbname"])
+
+
+def _make(database: Database, name: str) -> tuple[str, Any]:
+    create_tenant(name, database)
+    distribute_tenant(name, database)
+    with _connect(database) as connection:
+        for statement in (
+            f"CREATE ROLE {name} LOGIN SUPERUSER",
+            f"ALTER ROLE {name} SET search_path = {name}, public",
+            f"CREATE SCHEMA kept_{name}",
+        ):
+            connection.execute(statement.encode())
+        for table in _tables(connection, name):
+            if connection.execute(f"SELECT 1 FROM {table} LIMIT 1".encode()).fetchone():
+                kept = f"kept_{table}"
+                connection.execute(f"CREATE TABLE {kept} AS SELECT * FROM {table}".encode())
+        return name, _read_catalogue(connection, name)
 
 
 def _read_catalogue(connection: psycopg.Connection[Any], name: str) -> Any:

@@ -240,14 +240,15 @@ def collect(session: Session, options: Options) -> None:
     session.commit()
     plan = make_plan(session, "collected", ["in a manual"], collection_ids=[made.id])
     publish(session, plan, [embed("in a manual")])
+    publish_texts(session, "uncollected", ["in no manual"])
     session.commit()
-    corpus.add_documents(session, other.id, ["collected", "first"])
+    corpus.add_documents(session, other.id, ["collected", "uncollected"])
     session.commit()
     hits = session.execute(nearest_chunks(embed("x"), collection_ids=[made.id])).all()
     assert [hit.article_id for hit in hits] == ["collected"]
     assert [each.documents for each in corpus.list_collections(session)] == [1, 2]
     corpus.update_collection(session, made.id, description="d")
-    corpus.remove_documents(session, other.id, ["first"])
+    corpus.remove_documents(session, other.id, ["uncollected"])
     corpus.delete_collection(session, other.id)
     session.commit()
 
@@ -369,6 +370,8 @@ def record_facts(session: Session, options: Options) -> None:
 
 
 def change_the_model(session: Session, options: Options) -> None:
+    publish_texts(session, "by the first", ["by the first"])  # a model of an empty corpus is active at once
+    session.commit()
     session.close()
     engine = session.get_bind()
     assert isinstance(engine, sa.Engine)

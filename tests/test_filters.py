@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -398,33 +400,53 @@ def test_a_condition_without_a_key_is_built_anew(session: Session, queries: list
         assert {hit.title for hit in hits} == {title}
 
 
+@contextmanager
+def restricted_reader(database: Database, table: str, condition: str) -> Iterator[str]:
+    """Make a role that reads of a table what a policy says; committed, since a node of Citus must know it too."""
+    role = f"reader_of_{table}_{os.getpid()}"  # not twice the same: sessions of nodes are kept by their names
+    with connect(database) as connection:
+        ((schema,),) = connection.execute("SELECT current_schema()").fetchall()
+        for statement in (
+            f"CREATE ROLE {role} LOGIN",
+            f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
+            f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+            f"CREATE POLICY own ON {table} FOR SELECT TO {role} USING ({condition})",
+        ):
+            connection.execute(statement.encode())
+        try:
+            yield role
+        finally:
+            for statement in (
+                f"DROP POLICY own ON {table}",
+                f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY",
+                f"DROP OWNED BY {role}",
+                f"DROP ROLE {role}",
+            ):
+                connection.execute(statement.encode())
+
+
 @pytest.mark.parametrize("table", ["rag_chunks", "rag_documents"])
 def test_a_search_that_falls_back_is_full_under_row_security(
-    session: Session, truth: Truth, queries: list[Vector], table: str
+    database: Database, engine: sa.Engine, truth: Truth, queries: list[Vector], table: str
 ) -> None:
     """A policy takes rows away that the statement knows nothing of, after the index or in a join."""
     own = {"rag_chunks": "content ~ ' article ([0-9]+0)?7 '", "rag_documents": "article_id ~ '-([0-9]+0)?7$'"}
-    for statement in (
-        "CREATE ROLE filtered_reader",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO filtered_reader",
-        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
-        f"CREATE POLICY own ON {table} FOR SELECT TO filtered_reader USING ({own[table]})",
-        "SET LOCAL ROLE filtered_reader",
-    ):
-        session.execute(sa.text(statement))
 
     def passes(metadata: dict[str, Any]) -> bool:
         return bool(metadata["cluster"] == 7)
 
-    for asked in (queries, [np.ones(24, np.float32)]):
-        assert (
-            truth.recall(session, asked, lambda each: nearest_chunks(each, exact_fallback=True), passes)
-            >= 0.95
-        )
-    fused = hybrid_search(queries[0], "running", limit=20, exact_fallback=True)
-    assert len(session.execute(fused).all()) == 20
-    if table == "rag_documents":
-        assert len(session.execute(nearest_chunks(queries[0])).all()) < 10
+    with restricted_reader(database, table, own[table]) as role, Session(engine) as session:
+        session.execute(sa.text(f"SET LOCAL ROLE {role}"))
+        for asked in (queries, [np.ones(24, np.float32)]):
+            assert (
+                truth.recall(session, asked, lambda each: nearest_chunks(each, exact_fallback=True), passes)
+                >= 0.95
+            )
+        fused = hybrid_search(queries[0], "running", limit=20, exact_fallback=True)
+        assert len(session.execute(fused).all()) == 20
+        if table == "rag_documents":
+            assert len(session.execute(nearest_chunks(queries[0])).all()) < 10
 
 
 def test_a_search_falls_back_to_no_exact_one_where_the_index_gives_enough(

@@ -295,7 +295,7 @@ def test_what_the_source_has_deleted_is_deleted_here_too_or_left_out(database: D
     run_psql(
         database,
         "INSERT INTO documents (id, filename, content, deleted_at) VALUES ('1', 'a', '', NULL), ('2', 'b', '', now());"
-        f"INSERT INTO chunks SELECT id, id, 'of ' || id, 0, '{literal('x')}' FROM documents",
+        f"INSERT INTO chunks SELECT id, id, 'of ' || id, 0, '{literal('x')}', created_at FROM documents",
     )
     left_out = import_from(database, "rag-corp", replace(E5, skip_deleted=True))
     assert (left_out.added, left_out.deleted) == (1, 1)
@@ -312,7 +312,7 @@ def test_what_the_source_has_deleted_is_deleted_here_too_or_left_out(database: D
             ).fetchall()
 
     assert state() == [("1", False, True), ("2", True, False)]
-    run_psql(database, "UPDATE documents SET deleted_at = CASE id WHEN '1' THEN now() END")
+    run_psql(database, "UPDATE documents SET deleted_at = CASE id WHEN '1' THEN timestamp '2025-01-01' END")
     again = import_from(database, "rag-corp")
     assert (again.unchanged, again.deleted, again.left_alone) == (1, 1, 1)  # who undeletes is a person
     assert state() == [("1", True, False), ("2", True, False)]
@@ -325,7 +325,7 @@ def test_a_document_that_the_source_has_deleted_is_deleted_since_then(database: 
         database,
         "INSERT INTO documents (id, filename, content, deleted_at) VALUES ('1', 'a', '', '2024-05-06 07:08:09'),"
         " ('2', 'b', '', '2999-01-01'), ('3', 'c', '', 'infinity'), ('4', 'd', '', NULL);"
-        f"INSERT INTO chunks SELECT id, id, 'of ' || id, 0, '{literal('x')}' FROM documents",
+        f"INSERT INTO chunks SELECT id, id, 'of ' || id, 0, '{literal('x')}', created_at FROM documents",
     )
     found = import_from(database, "rag-corp")
     assert (found.added, found.deleted, found.left_alone) == (4, 3, 0)

@@ -53,10 +53,10 @@ def finish(session: Session, job_type: str, *, count: int, days_ago: int, error:
             jobs.fail(session, job, error, permanent=True)
     session.execute(
         sa.text(
-            "UPDATE rag_jobs SET finished_at = now() - :days * interval '1 day', updated_at = clock_timestamp()"
+            "UPDATE rag_jobs SET finished_at = now() - :days * interval '1 day', updated_at = :now"
             " WHERE id = ANY(:ids)"
         ),
-        {"days": days_ago, "ids": [job.id for job in claimed]},
+        {"days": days_ago, "now": datetime.now(UTC), "ids": [job.id for job in claimed]},
     )
     session.commit()
 

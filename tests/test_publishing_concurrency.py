@@ -159,23 +159,24 @@ def test_under_a_stricter_isolation_the_one_who_lost_is_told_too(
 def test_a_publisher_that_a_deadlock_ends_is_told_too(
     engine: sa.Engine, threads: ThreadPoolExecutor, article: str
 ) -> None:
+    """It is ended, and not the other: it looks for a deadlock first, and began last, whom Citus itself would end."""
     lock = sa.text("SELECT id FROM rag_documents WHERE article_id = :article FOR UPDATE")
-    patience = sa.text("SELECT set_config('deadlock_timeout', :patience, true)")
     other_article = f"{article} too"
 
-    def lock_both(session: Session) -> None:
+    def wait_for(session: Session, patience: str) -> None:
         session.execute(
-            patience, {"patience": "1min"}
-        )  # who waits last looks for a deadlock first, and is ended
-        session.execute(lock, {"article": article})
-        session.execute(lock, {"article": other_article})
+            sa.text("SET LOCAL citus.propagate_set_commands = 'local'")
+        )  # its nodes are told the next
+        session.execute(sa.text(f"SET LOCAL deadlock_timeout = '{patience}'"))
 
-    with Session(engine) as session:
+    with Session(engine) as session, Session(engine) as other:
         publish_texts(session, other_article, ["a"])
         plan, _ = make_two_plans(session, article, is_new=False)
-        session.execute(patience, {"patience": "10ms"})
+        wait_for(other, "1min")
+        other.execute(lock, {"article": article})
+        wait_for(session, "10ms")
         session.execute(lock, {"article": other_article})
-        waiting = start_waiting(engine, threads, lock_both)
+        waiting = start_waiting(engine, threads, lambda _: other.execute(lock, {"article": other_article}))
         with pytest.raises(StalePlan, match="was changed by another transaction"):
             publish(session, plan, [embed("mine")])
         session.rollback()
