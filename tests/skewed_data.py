@@ -365,5 +365,10 @@ _OF_JOBS = {
 
 
 def works(target: str) -> Mapping[str, Work]:
-    """Return the pieces of work on a target, by name."""
-    return _OF_JOBS if target == "jobs" else _OF_DOCUMENTS
+    """Return the pieces of work on a target, by name.
+
+    Searches first: what others undo stays in the tables as dead rows, which the planner takes for more live ones, and
+    which an index of words hands over.
+    """
+    found = _OF_JOBS if target == "jobs" else _OF_DOCUMENTS
+    return dict(sorted(found.items(), key=lambda named: not named[1].is_filtered))

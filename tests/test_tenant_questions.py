@@ -6,7 +6,7 @@ A database that has just got its tenants has statistics of few names, by which a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -25,7 +25,7 @@ BY_NAME = re.compile(r"Index Cond: \(\(\w+ >= 'rag")
 
 
 @pytest.fixture(scope="module")
-def fleet(server: Mapping[str, str]) -> Any:
+def fleet(server: Mapping[str, str]) -> Iterator[Database]:
     with made_database(server) as database:
         for number in range(TENANTS):
             tenants.create_tenant(f"tenant_{number}", database)
