@@ -5,18 +5,16 @@ Both have documents of about ten chunks, edits of chunks, and queries, as arrays
 
 from __future__ import annotations
 
-import re
 import sysconfig
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from compare.workload import DIMENSION, Text, Vector, Workload
+from compare.workload import Text, Vector, Workload
 from numpy.typing import NDArray
+from word_vectors import WORDS, WordVectors
 
-WORDS = re.compile(r"[A-Za-z][a-z]+|[A-Z]{2,}")  # of a name in code, its parts
 RANK = 256  # of the decomposition; the other dimensions are zero
 VOCABULARY = 4_096
 CHUNK = 600  # characters
@@ -88,13 +86,8 @@ class RealText:
         self.documents = np.array([number for number, chunks in enumerate(texts) for _ in chunks])
         self._words = [WORDS.findall(chunk) for chunks in texts for chunk in chunks]
         self._random = np.random.default_rng(0)
-        lowered = [Counter(word.lower() for word in words) for words in self._words]
-        seen = Counter(word for counts in lowered for word in counts)
-        common = [word for word, number in seen.most_common(VOCABULARY) if number > 1]
-        self._columns = {word: number for number, word in enumerate(common)}
-        self._rarity = np.log(len(lowered) / np.array([seen[word] for word in common])).astype(np.float32)
-        self._basis = self._decompose()
-        self.vectors = self._embed(self._words)
+        self._vectors = WordVectors(self._words, RANK, VOCABULARY)
+        self.vectors = self._vectors.embed(self._words)
 
     def edit(self, version: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         count = len(self._words)
@@ -107,7 +100,7 @@ class RealText:
             start = int(self._random.integers(0, max(1, len(words) - length)))
             taken = int(self._random.integers(0, max(1, len(other) - length)))
             self._words[number] = [*words[:start], *other[taken : taken + length], *words[start + length :]]
-        return edited, self._embed([self._words[number] for number in edited])
+        return edited, self._vectors.embed([self._words[number] for number in edited])
 
     def queries(self, count: int) -> NDArray[np.float32]:
         random = np.random.default_rng(1)
@@ -116,42 +109,7 @@ class RealText:
             words = self._words[number]
             start = int(random.integers(0, max(1, len(words) - QUERY)))
             passages.append(words[start : start + QUERY])
-        return self._embed(passages)
-
-    def _decompose(self) -> NDArray[np.float32]:
-        """Return the first right singular vectors, by a randomized decomposition."""
-        random = np.random.default_rng(2)
-        basis = random.standard_normal((len(self._columns), RANK + 16), dtype=np.float32)
-        for _ in range(2):
-            product = np.zeros_like(basis)
-            for rows in self._rows(self._words):
-                product += rows.T @ (rows @ basis)
-            basis = np.linalg.qr(product)[0].astype(np.float32)
-        gram = np.zeros((basis.shape[1],) * 2, np.float32)
-        for rows in self._rows(self._words):
-            projected = rows @ basis
-            gram += projected.T @ projected
-        vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :RANK]
-        return np.asarray(basis @ vectors, np.float32)
-
-    def _embed(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        projected = np.concatenate([rows @ self._basis for rows in self._rows(texts)])
-        norms = np.linalg.norm(projected, axis=1, keepdims=True)
-        projected = np.where(norms > 0, projected / np.maximum(norms, 1e-9), 1 / np.sqrt(RANK))
-        return np.pad(projected.astype(np.float32), ((0, 0), (0, DIMENSION - RANK)))
-
-    def _rows(self, texts: Sequence[Sequence[str]]) -> Iterator[NDArray[np.float32]]:
-        """Yield the TF-IDF of the texts, normalised, a thousand at a time."""
-        for first in range(0, len(texts), 1_000):
-            batch = texts[first : first + 1_000]
-            rows = np.zeros((len(batch), len(self._columns)), np.float32)
-            for number, words in enumerate(batch):
-                for word, times in Counter(word.lower() for word in words).items():
-                    if (column := self._columns.get(word)) is not None:
-                        rows[number, column] = 1 + np.log(times)
-            rows *= self._rarity
-            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-            yield rows
+        return self._vectors.embed(passages)
 
 
 def _read(documents: int) -> Iterator[list[str]]:

@@ -1,10 +1,12 @@
 """One corpus, larger and larger: load, build, search, publish, prune, delete, claim, rebuild, disk, as growth factors.
 
     uv run python benchmarks/scale.py [10000 100000 1000000] [--queries 100] [--calls 30] [--peer] [--rebuild]
-        [--m 16] [--ef-construction 64] [--without-bits]
+        [--m 16] [--ef-construction 64] [--without-bits] [--text '/usr/src/linux/**/*.[ch]']
 
 Chunks of 768 dimensions in a halfvec model, and the same vectors once more as bits: HNSW of their signs, re-ranked by
-what the bits stand for. Starts an embedded server of its own in a temporary directory, a database for each size, and
+what the bits stand for. Chunks and queries are made of a hundred nearly orthogonal topics; with ``--text`` they are
+passages of the files of a pattern, embedded by TF-IDF and a decomposition, and a query is a passage that was not
+loaded (see passages.py). Starts an embedded server of its own in a temporary directory, a database for each size, and
 prints Markdown. ``--peer`` loads langchain-postgres with the same chunks at the same sizes. A time is the CPU of the
 server's process and of the client's, but for loads and builds, which several processes share: the clock's. To publish
 with embeddings to come is to publish without what the index of vectors takes. Recall is against the float32 vectors,
@@ -30,6 +32,7 @@ import sqlalchemy as sa
 from compare import measuring, peers
 from compare.workload import Query, Text, Vector, Workload, parse
 from numpy.typing import NDArray
+from passages import Passages, PassageWorkload
 from sqlalchemy.orm import Session
 
 from ragschema import create_engine, index_health, jobs, migrations, nearest_chunks
@@ -68,16 +71,16 @@ ALLOWED = {
 
 
 class Corpus:
-    """Documents of ten chunks, and their vectors in a file.
+    """Documents of a workload, and their vectors in a file.
 
     Args:
-        chunks: How many.
+        workload: Of documents of ten chunks.
         directory: Of the file.
     """
 
-    def __init__(self, chunks: int, directory: Path) -> None:
-        self.documents = chunks // CHUNKS
-        self.workload = Workload(self.documents, dimension=DIMENSIONS)
+    def __init__(self, workload: Workload, directory: Path) -> None:
+        self.workload = workload
+        self.documents = workload.documents
         self.texts = [
             Text(number, place, 0)
             for number, count in enumerate(self.workload.chunk_counts)
@@ -397,12 +400,14 @@ def measure_peer(
 
 
 def measure(
-    server: Database, chunks: int, options: argparse.Namespace
+    server: Database, chunks: int, passages: Passages | None, options: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return what one size takes here and, where asked for, in langchain-postgres."""
     print(f"{chunks:,} chunks", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="ragschema-") as directory:
-        corpus = Corpus(chunks, Path(directory))
+        documents = chunks // CHUNKS
+        made = PassageWorkload(passages, documents) if passages else Workload(documents, dimension=DIMENSIONS)
+        corpus = Corpus(made, Path(directory))
         queries = corpus.workload.queries(options.queries)
         nearest = corpus.nearest(queries)
         theirs: dict[str, float] = {}
@@ -468,10 +473,14 @@ def main() -> None:
     parser.add_argument("--without-bits", action="store_true", help="of halfvec alone")
     parser.add_argument("--peer", action="store_true", help="langchain-postgres at the same sizes")
     parser.add_argument("--rebuild", action="store_true", help="rebuild the largest index too")
+    parser.add_argument("--text", metavar="PATTERN", help="of files to take the chunks and the queries from")
     options = parser.parse_args()
+    if options.text and options.peer:
+        parser.error("--peer makes its own chunks: leave --text out")
+    passages = Passages(options.text) if options.text else None
     with measuring.server(shared_buffers="6GB") as server:
         described = measuring.describe(server)
-        found = [measure(server, size, options) for size in options.sizes]
+        found = [measure(server, size, passages, options) for size in options.sizes]
     ours, theirs = [each for each, _ in found], [each for _, each in found]
     print(f"## One corpus, larger and larger: scale.py, {date.today().isoformat()}\n\n{described}.\n")
     print("\n".join([*table("ours", options.sizes, ours), "", *targets(ours)]))
