@@ -427,6 +427,20 @@ def test_a_server_that_does_not_know_a_setting_is_named_as_the_reason(database: 
     engine.dispose()
 
 
+@pytest.mark.parametrize("of", [Document, Document.__mro__[1]], ids=["Document", "Base"])
+def test_a_session_with_an_engine_of_the_models_finds_it(
+    engine: sa.Engine, questions: list[Vector], of: Any
+) -> None:
+    with Session(binds={of: engine}) as session:
+        for statement in (nearest_chunks(questions[0]), hybrid_search(questions[0], "word21")):
+            assert len(session.execute(statement).all()) == 10
+
+
+def test_what_a_condition_says_in_quotes_stays_as_it_is(session: Session, questions: list[Vector]) -> None:
+    quoted = sa.literal_column("length('a version.title AS title')") == 24
+    assert len(session.execute(nearest_chunks(questions[0], where=quoted)).all()) == 10
+
+
 # By words as well.
 
 

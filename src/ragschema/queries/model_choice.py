@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, SmallInteger, and_, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, SmallInteger, and_, case, func, literal_column, not_, or_, select
 
 from ragschema.embeddings.column_type import EMBEDDING_DIMENSION
 from ragschema.queries.arguments import MODEL
@@ -49,21 +49,19 @@ def searched_model(space: Space) -> ColumnElement[int]:
     )
     if space.model_id is not None:
         fits = and_(fits, model.id == literal_column(str(space.model_id)))
-    found = select(
-        func.count().label("everything"),
-        func.count().filter(can_be).label("candidates"),
-        func.min(model.id).filter(can_be).label("id"),
-        func.bool_or(fits).filter(can_be).label("fits"),
-    ).subquery("found")
+    one: ColumnElement[int] = literal_column("1")
+    found = select(case((func.count() == one, func.min(case((fits, model.id)))))).where(can_be)
     arguments: list[ColumnElement[Any]] = [dimensions, distance, index_type]
     if space.model_id is not None:
         arguments.append(literal_column(str(space.model_id)))
-    chosen = [(and_(found.c.candidates == literal_column("1"), found.c.fits), found.c.id)]
+    chosen: list[ColumnElement[Any]] = [found.scalar_subquery()]
     if (space.dimensions, space.distance, space.model_id) == (EMBEDDING_DIMENSION, "cosine", None):
-        named = func.coalesce(MODEL, literal_column(f"'{COLUMN_KEY}'")) == literal_column(f"'{COLUMN_KEY}'")
-        is_alone = and_(found.c.everything == literal_column("0"), named)
-        chosen.append((is_alone, literal_column(str(COLUMN_MODEL))))
-    return select(case(*chosen, else_=refused_model(MODEL, *arguments))).select_from(found).scalar_subquery()
+        column_key: ColumnElement[str] = literal_column(f"'{COLUMN_KEY}'")
+        is_alone = and_(
+            func.coalesce(MODEL, column_key) == column_key, not_(select(one).select_from(model).exists())
+        )
+        chosen.append(case((is_alone, literal_column(str(COLUMN_MODEL)))))
+    return func.coalesce(*chosen, refused_model(MODEL, *arguments))
 
 
 def _literals(*texts: str) -> list[ColumnElement[str]]:
