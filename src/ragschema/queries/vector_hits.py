@@ -87,20 +87,22 @@ def vector_hits(
             parts.append(select(source.exact(wanted, count < wanted, *wide)))
         else:
             parts.append(select(indexed))
-    hits: FromClause = (parts[0] if len(parts) == 1 else union_all(*parts)).subquery("every")
+    hits: FromClause = (
+        parts[0].get_final_froms()[0] if len(parts) == 1 else union_all(*parts).subquery("every")
+    )
     if examined > limit or narrow is not None:
         hits = select(hits).order_by(hits.c.distance + ZERO, hits.c.id).limit(wanted).subquery("nearest")
     if "content" not in hits.c:
         hits = _with_chunks(hits).subquery("whole")
-    found = select(hits)
+    conditions: list[ColumnElement[bool]] = []
     if (
         filters.are_given or not space.has_column
     ):  # else the column's part has asked it, whatever tables there are
         # a search of no model is an error, also where no table is left to look at
-        found = found.where(source.model_id > literal_column("0"))
+        conditions.append(source.model_id > literal_column("0"))
     if is_near:  # after the limit: the nearest are the same, and the index is read no farther
-        found = found.where(hits.c.distance <= MAX_DISTANCE)
-    return found.subquery("hits")
+        conditions.append(hits.c.distance <= MAX_DISTANCE)
+    return select(hits).where(*conditions).subquery("hits") if conditions else hits
 
 
 def _examined(limit: int, filters: Filters, space: Space, rerank: int | None) -> int:
