@@ -445,13 +445,13 @@ def test_a_search_with_its_values_in_the_text_can_be_pasted_and_explained(
     session: Session, questions: list[Vector]
 ) -> None:
     not_21 = Document.article_id != "article-21"
-    version = select(Document.current_version_id).limit(1).scalar_subquery()
+    version = select(DocumentVersion.id).limit(1)
     for statement in (
         nearest_chunks(questions[0], where=not_21, max_distance=1.5),
         nearest_chunks(questions[0], article_ids=["article-21", "article-22"], model="default"),
         hybrid_search(questions[0], "word21 isn't", where=not_21),
         hybrid_search(None, "word23", text_configs=["english"]),
-        version_chunks(session.execute(select(version)).scalar_one()),
+        version_chunks(session.scalars(version).one()),
     ):
         literal = statement.compile(session.connection().engine, compile_kwargs={"literal_binds": True})
         pasted = session.connection().exec_driver_sql(str(literal).replace("%", "%%")).scalars().all()
