@@ -427,6 +427,37 @@ def test_a_server_that_does_not_know_a_setting_is_named_as_the_reason(database: 
     engine.dispose()
 
 
+@pytest.mark.parametrize("of", [Document, Document.__mro__[1]], ids=["Document", "Base"])
+def test_a_session_with_an_engine_of_the_models_finds_it(
+    engine: sa.Engine, questions: list[Vector], of: Any
+) -> None:
+    with Session(binds={of: engine}) as session:
+        for statement in (nearest_chunks(questions[0]), hybrid_search(questions[0], "word21")):
+            assert len(session.execute(statement).all()) == 10
+
+
+def test_what_a_condition_says_in_quotes_stays_as_it_is(session: Session, questions: list[Vector]) -> None:
+    quoted = sa.literal_column("length('a version.title AS title')") == 24
+    assert len(session.execute(nearest_chunks(questions[0], where=quoted)).all()) == 10
+
+
+def test_a_search_with_its_values_in_the_text_can_be_pasted_and_explained(
+    session: Session, questions: list[Vector]
+) -> None:
+    not_21 = Document.article_id != "article-21"
+    version = select(DocumentVersion.id).limit(1)
+    for statement in (
+        nearest_chunks(questions[0], where=not_21, max_distance=1.5),
+        nearest_chunks(questions[0], article_ids=["article-21", "article-22"], model="default"),
+        hybrid_search(questions[0], "word21 isn't", where=not_21),
+        hybrid_search(None, "word23", text_configs=["english"]),
+        version_chunks(session.scalars(version).one()),
+    ):
+        literal = statement.compile(session.connection().engine, compile_kwargs={"literal_binds": True})
+        pasted = session.connection().exec_driver_sql(str(literal).replace("%", "%%")).scalars().all()
+        assert pasted == session.scalars(statement).all() != []
+
+
 # By words as well.
 
 

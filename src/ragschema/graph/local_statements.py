@@ -26,6 +26,7 @@ from ragschema.queries.filters import Filters, Rows, located
 from ragschema.queries.planner_hints import ONE_BY_ONE, ZERO
 from ragschema.queries.spaces import Space
 from ragschema.queries.vector_hits import vector_hits
+from ragschema.queries.wording import worded
 
 Found: TypeAlias = Select[Any, Any, Any, Any]
 
@@ -56,7 +57,8 @@ def local_statement(limits: Limits, filters: Filters, space: Space, *, is_near: 
 def _nearest(limits: Limits, filters: Filters, space: Space, *, is_near: bool) -> CTE:
     hits = vector_hits(limits.chunks, filters, space, is_near=is_near)
     columns, joined = located(hits, ["distance"])
-    return select(*columns).select_from(joined).cte("nearest").prefix_with("MATERIALIZED")
+    found = worded(select(*columns).select_from(joined), "found")
+    return select(*found.c).cte("nearest").prefix_with("MATERIALIZED")
 
 
 def _entities(hits: CTE, limits: Limits) -> CTE:

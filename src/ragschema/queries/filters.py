@@ -37,7 +37,7 @@ from ragschema.queries.arguments import (
 )
 from ragschema.queries.collections import collection_values, is_collected
 from ragschema.queries.conditions import Condition, Where, find_condition
-from ragschema.queries.planner_hints import ONE_BY_ONE
+from ragschema.queries.planner_hints import ONE_BY_ONE, VERSION_OF_EVENT
 from ragschema.values import several
 
 Rows: TypeAlias = Select[*tuple[Any, ...]]
@@ -213,24 +213,15 @@ def located(hits: FromClause, measures: Collection[str]) -> tuple[list[SQLColumn
         measures: What a search says of how well a hit fits, by column.
     """
     # by the chunk: its events are as many as versions list it, where the events of a version may be any number
-    events = (
+    event = (
         select(
             ChunkEvent.ordinal,
-            ChunkEvent.version_id,
-            ChunkEvent.event_type,
             ChunkEvent.start_offset,
             ChunkEvent.end_offset,
             ChunkEvent.details.label("details"),
         )
-        .where(ChunkEvent.chunk_id == hits.c.id)
-        .correlate(hits)
-        .offset(ONE_BY_ONE)
-        .subquery("events")
-    )
-    event = (
-        select(events.c.ordinal, events.c.start_offset, events.c.end_offset, events.c.details)
-        .where(events.c.version_id == DocumentVersion.id, events.c.event_type != literal_column("'deleted'"))
-        .order_by(events.c.ordinal)
+        .where(ChunkEvent.chunk_id == hits.c.id, DocumentVersion.id == VERSION_OF_EVENT, IS_LISTED)
+        .order_by(ChunkEvent.ordinal)
         .limit(literal_column("1"))
         .correlate(DocumentVersion, hits)
         .lateral("event")

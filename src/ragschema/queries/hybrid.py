@@ -38,6 +38,7 @@ from ragschema.queries.planner_hints import ONE_BY_ONE, ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
 from ragschema.queries.word_hits import searchable, word_hits
+from ragschema.queries.wording import worded
 from ragschema.schema.embedding_models import EmbeddingModel
 from ragschema.values import several
 
@@ -190,7 +191,7 @@ def _nothing(measure: str) -> FromClause:
 def _near(candidates: int, filters: Filters, space: Space, *, is_near: bool) -> FromClause:
     hits = vector_hits(candidates, filters, space, is_near=is_near)
     rank = func.row_number().over(order_by=(hits.c.distance + ZERO, hits.c.id))
-    return select(hits.c.id, hits.c.distance, rank.label("distance_rank")).subquery("near")
+    return worded(select(hits.c.id, hits.c.distance, rank.label("distance_rank")), "near")
 
 
 def _fused(near: FromClause, worded: FromClause, rrf_k: int, limit: int) -> Subquery:

@@ -7,14 +7,17 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Select, select
+from sqlalchemy.orm import aliased
 
 from ragschema.embeddings.wire import EmbeddingLike
+from ragschema.models import Document
 from ragschema.queries.arguments import built_once, checked_count
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.planner_hints import EF_SEARCH_MOST, ZERO
 from ragschema.queries.spaces import Space, find_space
 from ragschema.queries.vector_hits import vector_hits
+from ragschema.queries.wording import worded
 from ragschema.schema.embedding_models import EmbeddingModel
 
 Hit: TypeAlias = Select[
@@ -114,7 +117,12 @@ def nearest_chunks(
 def _built(limit: int, filters: Filters, space: Space, *, is_near: bool, rerank: int | None) -> Hit:
     hits = vector_hits(limit, filters, space, is_near=is_near, rerank=rerank)
     columns, joined = located(hits, ["distance"])
-    return select(*columns).select_from(joined).order_by(hits.c.distance + ZERO, hits.c.id)
+    found = worded(select(*columns).select_from(joined), "found")
+    document = aliased(
+        Document, found, adapt_on_names=True
+    )  # by a model a session with several engines finds its own
+    listed = [document.article_id if each.key == "article_id" else each for each in found.c]
+    return select(*listed).order_by(found.c.distance + ZERO, found.c.chunk_id)
 
 
 _statement = built_once(_built)

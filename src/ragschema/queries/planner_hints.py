@@ -9,20 +9,19 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Integer,
-    TextClause,
     and_,
     any_,
     func,
     literal_column,
     or_,
-    text,
 )
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import InstrumentedAttribute
 
-from ragschema.models import Chunk, ChunkEmbedding
+from ragschema.models import Chunk, ChunkEmbedding, ChunkEvent
 
 EF_SEARCH = 80
 """Candidates kept while an HNSW index is walked, where the session has not chosen.
@@ -37,15 +36,15 @@ EF_SEARCH_MOST = 1000
 CHOICE = "ragschema.ef_search"
 """A setting of ours: who set ``hnsw.ef_search``. ``chosen`` by `search_settings`, else the number that a search set."""
 
-_SCAN = f"""(SELECT CASE current_setting('hnsw.iterative_scan', true)
+_SCAN = f"""(CASE current_setting('hnsw.iterative_scan', true)
  WHEN 'off' THEN set_config('hnsw.iterative_scan', 'relaxed_order', true) ELSE '' END
- || CASE WHEN current_setting('{CHOICE}', true) IS DISTINCT FROM 'chosen'
- AND current_setting('hnsw.ef_search', true) IN ('40', current_setting('{CHOICE}', true))
+ || CASE WHEN current_setting('hnsw.ef_search', true) <> '%s' AND current_setting('{CHOICE}', true) IS DISTINCT FROM
+ 'chosen' AND current_setting('hnsw.ef_search', true) IN ('40', current_setting('{CHOICE}', true))
  THEN set_config('hnsw.ef_search', '%s', true) || set_config('{CHOICE}', '%s', true)
  ELSE '' END) IS NOT NULL"""
 
 
-def scan_settings(limit: int) -> TextClause:
+def scan_settings(limit: int) -> ColumnElement[bool]:
     """Return a condition that is true, and sets how its statement reads an HNSW index.
 
     The scan goes on until enough rows have passed the filters. An index gives ef_search candidates and ends, unless it
@@ -57,11 +56,11 @@ def scan_settings(limit: int) -> TextClause:
     not who set it (the view pg_settings takes 0.3 ms), so a 40 by ``SET`` is taken for the default, and one by
     `search_settings` is not.
 
-    The condition is evaluated once, before the scan begins, so it holds for its own statement, whatever engine runs it.
+    It holds for its own statement, whatever engine runs it, where the statement evaluates it before its scans begin.
     The settings end with the transaction.
     """
     candidates = min(EF_SEARCH_MOST, max(EF_SEARCH, limit))
-    return text(_SCAN % (candidates, candidates))
+    return literal_column(_SCAN % (candidates, candidates, candidates), Boolean())
 
 
 _WORDS = func.rag_text_vector(Chunk.text_config, Chunk.content, type_=TSVECTOR())
@@ -89,6 +88,9 @@ compiled (``jit_above_cost``).
 
 VERSION_OF_CHUNK: ColumnElement[UUID] = func.coalesce(Chunk.version_id, Chunk.version_id)
 """A chunk's version, in a form that no index has: where it is joined, chunks are found by something else."""
+
+VERSION_OF_EVENT: ColumnElement[UUID] = func.coalesce(ChunkEvent.version_id, ChunkEvent.version_id)
+"""An event's version, in the same way: the events of a chunk are few, those of a version may be any number."""
 
 _REFUSAL = func.rag_text_vector(
     ChunkEmbedding.embedding_error, ChunkEmbedding.embedding_error, type_=TSVECTOR()

@@ -16,6 +16,7 @@ from sqlalchemy import (
     SQLColumnExpression,
     any_,
     bindparam,
+    case,
     cast,
     func,
     literal_column,
@@ -41,7 +42,6 @@ from ragschema.queries.planner_hints import (
     scan_settings,
 )
 from ragschema.queries.spaces import Space
-from ragschema.queries.wording import worded
 from ragschema.schema.embedding_models import COLUMN_MODEL
 
 EXAMINED = 4
@@ -71,33 +71,38 @@ def vector_hits(
     """
     wanted = row_count(limit)
     narrow = narrowed(filters)
-    source = _Sources(space, filters)
+    examined = _examined(limit, filters, space, rerank)
+    source = _Sources(space, filters, limit, examined)
     wide = [] if narrow is None else [not_(narrow.holds)]
     parts: list[Rows] = []
-    examined = limit
     if narrow is not None:
         parts.append(select(source.few(wanted, narrow)))
     if space.index_type == "none":
         parts.append(select(source.exact(wanted, *wide)))
     else:
-        examined = _examined(limit, filters, space, rerank)
-        indexed = source.indexed(limit, examined, *wide)
+        indexed = source.indexed(*wide)
         if filters.are_given:
-            found = select(func.count()).select_from(indexed).scalar_subquery()
-            parts.append(select(indexed).where(found >= wanted))
-            parts.append(select(source.exact(wanted, found < wanted, *wide)))
+            count = select(func.count()).select_from(indexed).scalar_subquery()
+            parts.append(select(indexed).where(count >= wanted))
+            parts.append(select(source.exact(wanted, count < wanted, *wide)))
         else:
             parts.append(select(indexed))
-    hits: FromClause = (parts[0] if len(parts) == 1 else union_all(*parts)).subquery("every")
+    hits: FromClause = (
+        parts[0].get_final_froms()[0] if len(parts) == 1 else union_all(*parts).subquery("every")
+    )
     if examined > limit or narrow is not None:
         hits = select(hits).order_by(hits.c.distance + ZERO, hits.c.id).limit(wanted).subquery("nearest")
     if "content" not in hits.c:
         hits = _with_chunks(hits).subquery("whole")
-    # a search of no model is an error, also where no table is left to look at
-    hits_of_a_model = select(hits).where(source.model_id > literal_column("0"))
+    conditions: list[ColumnElement[bool]] = []
+    if (
+        filters.are_given or not space.has_column
+    ):  # else the column's part has asked it, whatever tables there are
+        # a search of no model is an error, also where no table is left to look at
+        conditions.append(source.model_id > literal_column("0"))
     if is_near:  # after the limit: the nearest are the same, and the index is read no farther
-        hits_of_a_model = hits_of_a_model.where(hits.c.distance <= MAX_DISTANCE)
-    return worded(hits_of_a_model, "hits")
+        conditions.append(hits.c.distance <= MAX_DISTANCE)
+    return select(hits).where(*conditions).subquery("hits") if conditions else hits
 
 
 def _examined(limit: int, filters: Filters, space: Space, rerank: int | None) -> int:
@@ -122,10 +127,12 @@ class _Source(NamedTuple):
 class _Sources:
     """Tables that a search may be of, each read if the model turns out to be the one it holds."""
 
-    def __init__(self, space: Space, filters: Filters) -> None:
+    def __init__(self, space: Space, filters: Filters, limit: int, examined: int) -> None:
         self.space = space
         self.filters = filters
-        self.gate = _gate(space)
+        self.examined = examined
+        # of bits all of them are compared: the tenth nearest by signs may be the nearest
+        self.gate = _gate(space, examined if space.index_type == "bit" else limit)
         self.each: list[_Source] = []
         if space.has_column:
             self._add_column()
@@ -145,14 +152,10 @@ class _Sources:
             rows.append(self.filters.apply_to_chunks(found).order_by(each.distance + ZERO).limit(wanted))
         return _materialized("few", rows)
 
-    def indexed(self, limit: int, examined: int, *conditions: ColumnElement[bool]) -> CTE:
+    def indexed(self, *conditions: ColumnElement[bool]) -> CTE:
         """Return what the index hands over first: so many rows, which may be more than are wanted."""
-        # of bits all of them are compared: the tenth nearest by signs may be the nearest
-        settings = scan_settings(examined if self.space.index_type == "bit" else limit)
-        taken = row_count(examined)
-        rows = [
-            each.passing.where(settings, *conditions).order_by(each.order).limit(taken) for each in self.each
-        ]
+        taken = row_count(self.examined)
+        rows = [each.passing.where(*conditions).order_by(each.order).limit(taken) for each in self.each]
         return _materialized("indexed", rows)
 
     def exact(self, wanted: ColumnElement[int], *conditions: ColumnElement[bool]) -> CTE:
@@ -167,8 +170,7 @@ class _Sources:
         rows = select(
             Chunk.id, Chunk.version_id, Chunk.ordinal, Chunk.content, distance.label("distance")
         ).where(Chunk.is_current, Chunk.embedding.is_not(None))
-        if self.space.has_partition:
-            rows = rows.where(self.model_id == literal_column(str(COLUMN_MODEL)))
+        rows = rows.where(self.model_id == literal_column(str(COLUMN_MODEL)))
         self._add(Chunk.id, rows, READING_COSTS, distance, distance)
 
     def _add_partition(self) -> None:
@@ -187,10 +189,10 @@ class _Sources:
         rows = rows.where(ChunkEmbedding.is_current, ChunkEmbedding.embedding.is_not(None))
         if space.model_id is None:
             rows = rows.where(ChunkEmbedding.model_id == self.model_id, of_dimensions(space.dimensions))
-            if space.has_column:  # once: where one partition is left, each of its rows would be asked
-                rows = rows.where(self.model_id > literal_column(str(COLUMN_MODEL)))
         else:
             rows = rows.where(ChunkEmbedding.model_id == literal_column(str(space.model_id)))
+        # once, before any scan: where one partition is left, each of its rows would be asked
+        rows = rows.where(self.model_id > literal_column(str(COLUMN_MODEL)))
         order = distance
         if space.index_type == "bit":
             signs = [cast(func.binary_quantize(each), BIT(space.dimensions)) for each in (stored, query)]
@@ -219,13 +221,17 @@ class _Sources:
         return bindparam(EMBEDDING.key, type_=own)
 
 
-def _gate(space: Space) -> CTE:
+def _gate(space: Space, limit: int) -> CTE:
     """Return the id of the model that a search is of, asked once, by the statement itself; or an error.
 
-    Where the query is sent in full because the column may be meant, it stands there in half precision too: with
-    length 1, which no cosine distance notices, so that float16 can hold it.
+    Every part of a search asks it before its scan begins, and so how an index is read is set there too. Where the query
+    is sent in full because the column may be meant, it stands there in half precision as well: with length 1, which no
+    cosine distance notices, so that float16 can hold it.
     """
-    columns: list[ColumnElement[Any]] = [searched_model(space).label("id")]
+    model_id = searched_model(space)
+    if space.index_type != "none":
+        model_id = case((scan_settings(limit), model_id))
+    columns: list[ColumnElement[Any]] = [model_id.label("id")]
     if space.has_column and space.has_partition:
         half = HALFVEC(space.dimensions)
         columns.append(cast(func.l2_normalize(EMBEDDING), half).label("query"))

@@ -18,6 +18,7 @@ class _Dialect(PGDialect):
 
 
 _DIALECT = _Dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+_LABEL = re.compile(r"('[^']*')|\.(\w+) AS \2\b")  # one that says the name of its column again
 _TOKEN = re.compile(r"%%|:|%\((\w+)\)s|(\(?)__\[POSTCOMPILE_(\w+)\](\)?)")
 
 
@@ -47,7 +48,9 @@ def worded(statement: Select[*tuple[Any, ...]], name: str) -> Subquery:
         asked[bind.key] = bind
         return f":{bind.key}" if simple or bind.expanding else f"{opened}:{bind.key}{closed}"
 
-    wording = text(_TOKEN.sub(reword, compiled.string)).bindparams(*asked.values())
+    # shorter, for the server reads it, and a driver that keeps short texts need not take it apart again
+    shortened = _LABEL.sub(lambda found: found[1] or f".{found[2]}", compiled.string)
+    wording = text(_TOKEN.sub(reword, shortened)).bindparams(*asked.values())
     columns = [column(str(each.key), each.type) for each in statement.selected_columns]
     return wording.columns(*columns).subquery(name)
 
