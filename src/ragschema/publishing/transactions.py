@@ -40,14 +40,14 @@ def check_batches(session: Executor, what: str) -> None:
     session.rollback()
 
 
-def check_time(name: str, time: datetime) -> None:
-    """Refuse a time that is another one in another zone.
+def check_time(name: str, time: object) -> None:
+    """Refuse what is no time, or another one in another zone.
 
     Raises:
-        PublishingError: It has no zone.
+        PublishingError: It is no datetime, or has no zone.
     """
-    if time.tzinfo is None:
+    if not isinstance(time, datetime) or time.utcoffset() is None:
+        what = "has no zone" if isinstance(time, datetime) else f"is {type(time).__name__}, not datetime"
         raise PublishingError(
-            f"The time {name}={time} has no zone.",
-            "Use datetime.now(UTC) - timedelta(days=N), for example.",
+            f"The time {name}={time} {what}.", "Use datetime.now(UTC) - timedelta(days=N), for example."
         )
