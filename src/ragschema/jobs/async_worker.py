@@ -17,14 +17,16 @@ from tenacity import AsyncRetrying, RetryCallState
 from ragschema.jobs.agenda import Agenda
 from ragschema.jobs.async_parts import Transactions, end, listen, settle
 from ragschema.jobs.handlers import AsyncHandler, check_result, not_awaitable
-from ragschema.jobs.queue import LEASE, claim, give_back, heartbeat
+from ragschema.jobs.queue import LEASE, claim, give_back
 from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
     SECONDS_TO_SAY_SO,
     UNREACHABLE,
     Options,
+    beat,
     calling_at_sigterm,
+    check_engine,
     log,
     own_engine,
     read_options,
@@ -66,6 +68,7 @@ async def work_async(
         HandlerError: A handler cannot be run here: it is a generator, or takes something else than a job.
         JobError: An option cannot be used.
     """
+    check_engine(engine, stopping, is_async=True)
     options = read_options(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=True
     )
@@ -261,12 +264,13 @@ class _Worker:
         while not (await asyncio.wait([handling], timeout=pause))[0]:
             pause = self.options.beat
             try:
-                is_ours = await self.transactions.run(lambda connection: heartbeat(connection, job))
+                is_ours = await self.transactions.run(lambda connection: beat(connection, job))
             except UNREACHABLE as exc:
                 log.warning("A heartbeat of job %s did not reach its queue: %s", job.id, type(exc).__name__)
-                pause = min(1.0, self.options.beat / 4)  # the lease allows for a miss
-                continue
-            if not is_ours and not handling.done():
+                is_ours = None
+            if is_ours is None:
+                pause = self.options.soon
+            elif not is_ours and not handling.done():
                 job.cancelled.set()
                 handling.cancel()
                 await asyncio.wait([handling])
