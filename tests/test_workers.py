@@ -231,6 +231,20 @@ def test_sessions_that_are_stricter_by_default_claim_side_by_side(database: Data
     engine.dispose()
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_an_engine_that_shares_its_pool_with_a_stricter_one_is_asked_for_each(
+    database: Database, level: Any
+) -> None:
+    engine = sa.create_engine(database.url(), pool_size=1, max_overflow=0)
+    stricter = engine.execution_options(isolation_level=level)
+    for each in (engine, stricter, engine, stricter):
+        for act in (jobs.enqueue_due, lambda connection: jobs.claim(connection, "worker")):
+            with each.connect() as connection:
+                act(connection)
+                assert connection.scalar(sa.text("SHOW transaction_isolation")) == "read committed"
+    engine.dispose()
+
+
 async def coroutine_function(job: ClaimedJob) -> None:
     await asyncio.sleep(0)
 
