@@ -546,6 +546,33 @@ def test_a_worker_that_is_cancelled_gives_its_jobs_back(database: Database) -> N
         assert rows(connection, "SELECT sum(attempts - attempts_before) FROM rag_jobs") == [0]
 
 
+def test_a_job_whose_handler_is_slow_to_end_is_nobody_elses_meanwhile(database: Database) -> None:
+    """Its worker is cancelled, and it cleans up for longer than its lease."""
+    put(database)
+    attempts: list[int] = []
+
+    async def clean_up(job: ClaimedJob) -> None:
+        attempts.append(job.attempt)
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3 * SHORT.total_seconds())
+
+    async def run() -> None:
+        engine = create_async_engine(database.url())
+        task = asyncio.create_task(work_async(engine, {"a": clean_up}, lease=SHORT))
+        while not attempts:
+            await asyncio.sleep(0.02)
+        with rival.working({"a": lambda job: attempts.append(job.attempt)}, lease=SHORT, poll=QUICK):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await engine.dispose()
+
+    rival = Kind("threads", database)
+    asyncio.run(run())
+    assert (attempts, states(database)) == ([1], ["completed"])
+
+
 @pytest.mark.parametrize("is_own", [False, True], ids=["plain engine", "our engine"])
 def test_a_worker_that_is_cancelled_again_and_again_leaves_nothing_open(
     database: Database, is_own: bool

@@ -234,7 +234,11 @@ class _Worker:
                 say_lost(job.id)
         except asyncio.CancelledError:
             handling.cancel()
-            await settle([handling])
+            # however long it takes to end: its job is nobody else's meanwhile
+            keeping = asyncio.create_task(self.keep_lease(job, handling))
+            await settle([handling, keeping])
+            if not keeping.cancelled() and keeping.exception() is not None:
+                log.error("The lease of job %s could not be kept", job.id, exc_info=keeping.exception())
             await end([asyncio.create_task(self.let_go(job, _error_of(handling)))], SECONDS_TO_SAY_SO)
             raise
 
