@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from conftest import connect, make_database
 from publishing import embed, make_plan, publish_texts
-from ragschema import RagSchemaError, jobs, publishing
+from ragschema import RagSchemaError, jobs, publishing, queries
 from ragschema.database.settings import Database
 from ragschema.jobs import ClaimedJob, JobError, NewJob
 from ragschema.jobs.reports import list_jobs
@@ -146,6 +146,50 @@ def test_nothing_wrong_comes_to_the_driver(
                     pytest.fail(f"{what}: {type(exc).__name__}: {exc}")
                 savepoint.rollback()
         session.rollback()
+
+
+def find_arguments_of_queries() -> Iterator[Any]:
+    for name in queries.__all__:
+        function = getattr(queries, name)
+        if inspect.isfunction(function) and "session" not in inspect.signature(function).parameters:
+            for argument in inspect.signature(function).parameters:
+                if argument not in ("where", "exact_fallback"):  # SQLAlchemy's own expressions; a flag
+                    yield pytest.param(function, argument, id=f"{name}-{argument}")
+
+
+@pytest.mark.parametrize(("function", "argument"), [*find_arguments_of_queries()])
+def test_nothing_wrong_comes_to_the_driver_by_a_query(
+    engine: sa.Engine, function: Callable[..., Any], argument: str
+) -> None:
+    ids = dict.fromkeys(("version_id", "old_version_id", "new_version_id", "after"), uuid4())
+    given = {"embedding": embed("q"), "text": "q", "article_id": "a", **ids}
+    needed = inspect.signature(function).parameters.values()
+    others = {each.name: given[each.name] for each in needed if each.default is each.empty}
+    with engine.connect() as connection:
+        for what, value in WRONG.items():
+            try:
+                statement = function(**others | {argument: value})
+                for each in statement if isinstance(statement, list | tuple) else [statement]:
+                    if isinstance(each, sa.Executable):
+                        connection.execute(each)
+            except RagSchemaError:
+                pass
+            except sa.exc.DBAPIError as exc:
+                # what only the server knows, and says in words: a model, or a text configuration, that is not there
+                if getattr(exc.orig, "sqlstate", None) not in ("RS001", "42704"):
+                    pytest.fail(f"{what}: {exc}")
+                connection.rollback()
+            except Exception as exc:
+                pytest.fail(f"{what}: {type(exc).__name__}: {exc}")
+
+
+def test_numbers_and_ids_may_be_of_any_librarys_type(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        numbers: dict[str, Any] = {"rrf_k": np.int64(60), "max_distance": np.float32(0.5)}
+        search = queries.hybrid_search(embed("q"), "q", limit=2, **numbers)
+        connection.execute(search)
+        connection.execute(queries.pending_embeddings(after=str(uuid4())))  # type: ignore[arg-type]
+        connection.execute(queries.version_chunks(str(uuid4())))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

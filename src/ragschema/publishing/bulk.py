@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -37,6 +37,7 @@ from ragschema.schema.ids import uuid7s
 from ragschema.values import check_choice, refuse_one
 
 BULK_BATCH = 5_000
+Fail: TypeAlias = Callable[[Failure], object] | None
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,7 @@ def _psycopg_connection(connection: sa.Connection) -> Driver:
     return driver
 
 
-def _check(
-    document: BulkDocument, live: LiveModels, fail: Callable[[Failure], object] | None
-) -> CheckedDocument | None:
+def _check(document: BulkDocument, live: LiveModels, fail: Fail) -> CheckedDocument | None:
     """Return a document that can be stored; None where it cannot and was left out."""
     try:
         return check_document(document, live)
@@ -167,7 +166,7 @@ def _publish_batch(
     batch: Sequence[CheckedDocument],
     live: LiveModels,
     done: BulkLoad,
-    fail: Callable[[Failure], object] | None,
+    fail: Fail,
     *,
     undelete: bool,
 ) -> BulkLoad:
