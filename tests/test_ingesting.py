@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from publishing import NAMES, assert_consistent, embed, make_plan, publishing_database, read_current
 from ragschema import (
@@ -253,6 +253,22 @@ def test_nothing_is_embedded_for_sessions_that_publish_nothing(
         await engine.dispose()
 
     asyncio.run(main())
+    assert model.embedded == []
+
+
+def test_what_is_no_factory_of_sessions_is_refused_before_anything_is_embedded(engine: sa.Engine) -> None:
+    model = Model()
+    made = sessionmaker(engine)
+    wrong: list[Any] = [scoped_session(made), made(), engine, async_sessionmaker(), None]
+    for sessions in wrong:
+        with pytest.raises(PublishingError, match="not a factory of sessions"):
+            ingest(sessions, str(uuid4()), ["a"], model, **version("a"))
+        with pytest.raises(PublishingError, match="not a factory of sessions"):
+            ingest_many(sessions, [new(str(uuid4()), "a")], model)
+    wrong[-2] = made
+    for sessions in wrong:
+        with pytest.raises(PublishingError, match="not a factory of sessions"):
+            asyncio.run(ingest_async(sessions, str(uuid4()), ["a"], coroutine, **version("a")))
     assert model.embedded == []
 
 

@@ -28,7 +28,7 @@ from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.plans import plan_version
 from ragschema.publishing.sources import ChunkText
 from ragschema.publishing.texts import Refuse, given_contents
-from ragschema.publishing.transactions import check_atomic
+from ragschema.publishing.transactions import check_atomic, check_factory
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.base import Executor
@@ -80,9 +80,10 @@ def ingest(
         ContentError: A text or name cannot be stored; nothing was embedded.
         DocumentDeleted: The document is deleted, and ``undelete`` was not asked for.
         EmbeddingError: ``embed`` did not return an embedding for each text.
-        PublishingError: The sessions are in autocommit mode; nothing was embedded.
+        PublishingError: The sessions are in autocommit mode, or are no factory; nothing was embedded.
         StalePlan: Others were faster 50 times.
     """
+    check_factory(sessions)
     given = given_contents(article_id, contents)  # for every attempt
     vectors: Vectors = defaultdict(dict)
     for attempt in Retrying(**_retries()):
@@ -109,6 +110,7 @@ async def ingest_async(
     **version: Any,
 ) -> PublishedVersion:
     """Publish a document's text, see `ingest`; ``embed`` is awaited, while no connection is held."""
+    check_factory(sessions, is_async=True)
     given = given_contents(article_id, contents)  # for every attempt
     vectors: Vectors = defaultdict(dict)
     async for attempt in AsyncRetrying(**_retries()):

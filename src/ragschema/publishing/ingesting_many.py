@@ -24,7 +24,7 @@ from ragschema.publishing.memberships import join_collections, settle_text_confi
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import CheckedContents, Refuse, given_contents
-from ragschema.publishing.transactions import check_atomic
+from ragschema.publishing.transactions import check_atomic, check_factory
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion
 from ragschema.values import check_choice, refuse_one
@@ -91,9 +91,10 @@ def ingest_many(
     Raises:
         ContentError: A text cannot be stored, with ``on_error="raise"``; the documents before it stay.
         EmbeddingError: ``embed`` did not return an embedding for each text, or one that cannot be stored.
-        PublishingError: The sessions are in autocommit mode; nothing was embedded.
+        PublishingError: The sessions are in autocommit mode, or are no factory; nothing was embedded.
         UnknownCollection: A collection of a document is not there; the batches before it stay.
     """
+    check_factory(sessions)
     refuse_one("documents", documents, PublishingError, is_ordered=True)
     check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
     done = Ingestion()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
+from sqlalchemy.orm import scoped_session, sessionmaker
 
 from ragschema.database.atomicity import refuse_autocommit
 from ragschema.models import Document
@@ -26,6 +28,20 @@ def check_atomic(session: Executor, what: str) -> None:
         PublishingError: It is in autocommit mode.
     """
     refuse_autocommit(connection_of(session), what, PublishingError)
+
+
+def check_factory(sessions: object, *, is_async: bool = False) -> None:
+    """Refuse what makes no session for each transaction: before anything is embedded, which costs money.
+
+    Raises:
+        PublishingError: It is a session, an engine, or a registry of sessions, or makes sessions of the other kind.
+    """
+    other = sessionmaker if is_async else async_sessionmaker
+    if not callable(sessions) or isinstance(sessions, scoped_session | async_scoped_session | other):
+        made = "async_session_factory" if is_async else "session_factory"
+        raise PublishingError(
+            f"sessions is {type(sessions).__name__}, not a factory of sessions.", f"Pass one of {made}()."
+        )
 
 
 def check_batches(session: Executor, what: str) -> None:
