@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
 from datetime import datetime, timedelta
@@ -43,6 +43,7 @@ AsyncHandler: TypeAlias = Callable[[ClaimedJob], Awaitable[Ignored]]
 
 _LAZY = (
     *(Awaitable, Future, Generator, AsyncIterator),  # to be awaited, or asked
+    *(map, filter, zip, enumerate),  # to be iterated over, as all of itertools
     *(FunctionType, MethodType, partial, Thread),  # to be called, or to end yet
     *(_GeneratorContextManager, _AsyncGeneratorContextManager),  # to be entered
 )
@@ -100,9 +101,8 @@ def check_result(job_type: str, result: object) -> None:
 
 
 def _is_lazy(result: object) -> bool:
-    """Whether a value stands for work to do; an iterator of Python's own does, a result of a driver does not."""
-    is_own = type(result).__module__ in ("builtins", "itertools")
-    return isinstance(result, _LAZY) or (is_own and isinstance(result, Iterator))
+    """Whether a value stands for work to do; rows that a driver has yet to hand over do not."""
+    return isinstance(result, _LAZY) or type(result).__module__ == "itertools"
 
 
 def not_awaitable(job_type: str, result: object) -> HandlerError:
