@@ -129,6 +129,18 @@ class Erase:
     callback: Callable[[Executor, Sequence[str]], Iterable[str] | None] | None = None
 
 
+def check_erase(erase: object) -> None:
+    """Refuse what says neither whether nor how to erase: any other value would be taken for True.
+
+    Raises:
+        PublishingError: It is neither a bool nor an `Erase`.
+    """
+    if not isinstance(erase, bool | Erase):
+        raise PublishingError(
+            f"erase is {erase!r}.", "Pass True, or an Erase that says how traces are found: erase=Erase(...)."
+        )
+
+
 @dataclass(frozen=True)
 class Erased:
     """What was erased of documents beside their own rows.

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Label, Select, Uuid, and_, bindparam, case, func, select
 
-from ragschema.queries.arguments import built_once
+from ragschema.queries.arguments import built_once, checked_id
 from ragschema.queries.collections import collection_values, is_version_collected
 from ragschema.queries.versions import manifest
 
@@ -53,7 +53,11 @@ def version_diff(
     Raises:
         QueryError: The collections are one value, or no UUIDs.
     """
-    values = {_OLD.key: old_version_id, _NEW.key: new_version_id, **collection_values(collection_ids)}
+    values = {
+        _OLD.key: checked_id("old_version_id", old_version_id),
+        _NEW.key: checked_id("new_version_id", new_version_id),
+        **collection_values(collection_ids),
+    }
     return _version_diff(by_collection=collection_ids is not None).params(values)
 
 

@@ -30,6 +30,7 @@ from ragschema.queries.arguments import (
     QueryError,
     built_once,
     checked_count,
+    checked_number,
     row_count,
 )
 from ragschema.queries.conditions import Where, filled
@@ -125,7 +126,10 @@ def hybrid_search(
     """
     if embedding is None and text is None:
         raise QueryError("There is nothing to search for.", "Pass an embedding, a text or both.")
-    if rrf_k < 0:
+    if text is not None and not isinstance(text, str):
+        raise QueryError(f"text is {type(text).__name__}, not str.", "Pass what is searched for as one text.")
+    rrf_k = checked_number("rrf_k", rrf_k)  # type: ignore[assignment]  # an int stays one
+    if not 0 <= rrf_k < 2**63:
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
     configs = several("text_configs", text_configs, QueryError, each=str)
     near = None if embedding is None else max_distance
