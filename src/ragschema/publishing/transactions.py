@@ -44,8 +44,13 @@ def check_time(name: str, time: datetime) -> None:
     """Refuse a time that is another one in another zone.
 
     Raises:
-        PublishingError: It has no zone.
+        PublishingError: It is none, or has no zone.
     """
+    if not isinstance(time, datetime):
+        raise PublishingError(
+            f"The time {name}={time!r} is {type(time).__name__}, not a datetime.",
+            "Use datetime.now(UTC) - timedelta(days=N), for example.",
+        )
     if time.tzinfo is None:
         raise PublishingError(
             f"The time {name}={time} has no zone.",
