@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import scoped_session, sessionmaker
@@ -12,6 +10,7 @@ from ragschema.database.atomicity import refuse_autocommit
 from ragschema.models import Document
 from ragschema.publishing.errors import PublishingError, in_a_transaction
 from ragschema.schema.base import Executor
+from ragschema.values import find_problem_of_time
 
 
 def connection_of(session: Executor) -> sa.Connection:
@@ -62,8 +61,7 @@ def check_time(name: str, time: object) -> None:
     Raises:
         PublishingError: It is no datetime, or has no zone.
     """
-    if not isinstance(time, datetime) or time.utcoffset() is None:
-        what = "has no zone" if isinstance(time, datetime) else f"is {type(time).__name__}, not datetime"
+    if problem := find_problem_of_time(time):
         raise PublishingError(
-            f"The time {name}={time} {what}.", "Use datetime.now(UTC) - timedelta(days=N), for example."
+            f"The time {name}={time} {problem}.", "Use datetime.now(UTC) - timedelta(days=N), for example."
         )

@@ -10,6 +10,7 @@ from sqlalchemy import CTE, BindParameter, Label, Select, Uuid, and_, bindparam,
 
 from ragschema.queries.arguments import built_once, checked_id
 from ragschema.queries.collections import collection_values, is_version_collected
+from ragschema.queries.composable import composable
 from ragschema.queries.versions import manifest
 
 Difference: TypeAlias = Select[
@@ -100,7 +101,7 @@ def _version_diff(*, by_collection: bool) -> Difference:
     )
     if by_collection:
         difference = difference.where(is_version_collected(_OLD), is_version_collected(_NEW))
-    return difference
+    return composable(difference)
 
 
 _LISTED = ("ordinal", "chunk_id", "content", "start_offset", "end_offset")

@@ -33,6 +33,7 @@ from ragschema.queries.arguments import (
     checked_number,
     row_count,
 )
+from ragschema.queries.composable import composable
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.planner_hints import ONE_BY_ONE, ZERO
@@ -173,7 +174,8 @@ def _built(
         .subquery("hits")
     )
     columns, joined = located(hits, names)
-    return select(*columns).select_from(joined).order_by(hits.c.score.desc(), hits.c.id)
+    best = select(*columns).select_from(joined)
+    return composable(best.order_by(hits.c.score.desc(), hits.c.id))
 
 
 _statement = built_once(_built)

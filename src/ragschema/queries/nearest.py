@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import Select, inspect, select
 
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.models import Document
 from ragschema.queries.arguments import built_once, checked_count
+from ragschema.queries.composable import composable
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.planner_hints import EF_SEARCH_MOST, ZERO
@@ -118,11 +118,10 @@ def _built(limit: int, filters: Filters, space: Space, *, is_near: bool, rerank:
     hits = vector_hits(limit, filters, space, is_near=is_near, rerank=rerank)
     columns, joined = located(hits, ["distance"])
     found = worded(select(*columns).select_from(joined), "found")
-    document = aliased(
-        Document, found, adapt_on_names=True
-    )  # by a model a session with several engines finds its own
-    listed = [document.article_id if each.key == "article_id" else each for each in found.c]
-    return select(*listed).order_by(found.c.distance + ZERO, found.c.chunk_id)
+    nearest = select(*found.c).select_from(found)
+    # by a model a session with several engines finds its own
+    nearest._set_propagate_attrs({"compile_state_plugin": "orm", "plugin_subject": inspect(Document)})
+    return composable(nearest.order_by(found.c.distance + ZERO, found.c.chunk_id))
 
 
 _statement = built_once(_built)

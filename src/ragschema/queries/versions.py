@@ -35,6 +35,7 @@ from sqlalchemy.orm import aliased
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
 from ragschema.queries.arguments import QueryError, built_once, checked_count, checked_id, row_count
 from ragschema.queries.collections import collection_values, is_collected, is_version_collected
+from ragschema.queries.composable import composable
 from ragschema.queries.filters import IS_LISTED
 from ragschema.queries.model_choice import refused_model
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
@@ -109,7 +110,7 @@ def _version_chunks(*, by_collection: bool) -> VersionChunk:
     chunks = select(*listed.c)
     if by_collection:
         chunks = chunks.where(is_version_collected(VERSION_ID))
-    return chunks.order_by(listed.c.ordinal, listed.c.chunk_id)
+    return composable(chunks.order_by(listed.c.ordinal, listed.c.chunk_id))
 
 
 def chunk_history(
@@ -161,7 +162,7 @@ def chunk_history(
     )
     if collection_ids is not None:
         history = history.where(is_collected(Document.id)).params(collection_values(collection_ids))
-    return history
+    return composable(history)
 
 
 def pending_embeddings(
@@ -227,12 +228,13 @@ def pending_embeddings(
         .offset(ONE_BY_ONE)
         .lateral("chunk")
     )
-    return (
+    pending = (
         select(first.c.id.label("chunk_id"), chunk.c.article_id, chunk.c.embedder_version, chunk.c.content)
         .join(chunk, true())
         .order_by(first.c.waits_since, first.c.id)
         .params(collections)
     )
+    return composable(pending)
 
 
 def _waiting_in_column(
