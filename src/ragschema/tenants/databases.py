@@ -16,7 +16,6 @@ from ragschema.database.secrets import without_secrets
 from ragschema.database.settings import Database, database_of_url
 from ragschema.database.urls import Setting
 from ragschema.errors import ConfigurationError, RagSchemaError
-from ragschema.tenants.dispatching import server_of
 from ragschema.tenants.finding import Tenant, find_tenants
 from ragschema.tenants.outcomes import DatabaseFailure
 
@@ -65,6 +64,13 @@ def read_urls(path: Path) -> list[Database]:
 def name_of(database: Database) -> str:
     """Return what to call a database, without a password."""
     return str(database).rpartition(" (from ")[0]
+
+
+def server_of(database: Database) -> str:
+    """Return what tells a database's server from others: host and port, or the service that names them."""
+    named = database.parameters
+    host = named.get("service") or named.get("host") or named.get("hostaddr") or ""
+    return f"{host}:{named.get('port', '')}"
 
 
 @contextmanager
