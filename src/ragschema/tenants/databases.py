@@ -43,13 +43,14 @@ class Found:
 def read_urls(path: Path) -> list[Database]:
     """Read the URLs of databases from a file, one a line; empty lines and those that begin with # are none.
 
+    A database that is named twice counts once.
     A password may be missing there: libpq looks in PGPASSFILE, ``~/.pgpass``, and the service that a URL names.
 
     Raises:
         ConfigurationError: It cannot be read, has none, or a line is no URL of PostgreSQL.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
             f"The file of URLs {path} cannot be read: {reason(exc)}.", "Name a readable UTF-8 file."
@@ -58,7 +59,11 @@ def read_urls(path: Path) -> list[Database]:
     wanted = [each for each in settings if each.value.strip() and not each.value.lstrip().startswith("#")]
     if not wanted:
         raise ConfigurationError(f"The file {path} has no URL.", "Write one a line.")
-    return [database_of_url(each) for each in wanted]
+    found: dict[tuple[object, ...], Database] = {}
+    for each in wanted:
+        database = database_of_url(each)
+        found.setdefault((database.embedded, *sorted(database.parameters.items())), database)
+    return [*found.values()]
 
 
 def name_of(database: Database) -> str:
