@@ -24,6 +24,7 @@ class Scan:
     table: str | None
     index: str | None
     was_executed: bool
+    rows: float
 
 
 EXPLAIN = "EXPLAIN (ANALYZE, FORMAT JSON, COSTS OFF, TIMING OFF, BUFFERS OFF) "
@@ -72,7 +73,7 @@ def scans_of(rows: Sequence[Any]) -> list[Scan]:
     def walk(node: dict[str, Any]) -> Iterator[Scan]:
         table, index = (_without_shard(node.get(key)) for key in ("Relation Name", "Index Name"))
         if table or index:
-            yield Scan(node["Node Type"], table, index, node["Actual Loops"] > 0)
+            yield Scan(node["Node Type"], table, index, node["Actual Loops"] > 0, node["Actual Rows"])
         for child in node.get("Plans", []):
             yield from walk(child)
         for task in node.get("Distributed Query", {}).get("Job", {}).get("Tasks", []):
