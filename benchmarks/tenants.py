@@ -126,7 +126,11 @@ class Bench:
         environment = os.environ | {
             "PYTHONPATH": str(self.checkout / "src"),
             "DATABASE_URL": self.database.libpq_url(),
+            "PYTHONPYCACHEPREFIX": str(
+                self.checkout / "pycache"
+            ),  # compiled once, as an installed package is
         }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done = subprocess.run(
             [sys.executable, *command], cwd=self.checkout, env=environment, capture_output=True, text=True
         )

@@ -219,7 +219,7 @@ def _make_ready() -> None:
         import_module(module)
     import_module("ragschema.revisions.manifest").read_manifest()
     typer_main = import_module("typer.main")
-    app = import_module("ragschema.cli.app").app
+    app = import_module("ragschema.cli.app").whole_app()
     made, make = typer_main.get_command(app), typer_main.get_command
     typer_main.get_command = lambda wanted: made if wanted is app else make(wanted)  # type: ignore[attr-defined]
 

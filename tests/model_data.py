@@ -30,7 +30,8 @@ def make_model(
     add_model(database, key, dimensions, distance=distance, index_type=index_type)
     (schema,) = connection.execute("SELECT current_schema()").fetchone() or ("",)
     (model,) = [model for model in read_models(connection, schema) if model.key == key]
-    connection.execute("SELECT setseed(0.5)")
+    # where the rows are drawn, which on Citus is the tenant's node
+    connection.execute("SELECT setseed(0.5) FROM (SELECT count(*) FROM rag_chunks) there")
     connection.execute(
         f"""
         INSERT INTO {model.table} (chunk_id, model_id, is_current, embedding)

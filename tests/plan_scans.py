@@ -24,6 +24,7 @@ class Scan:
     table: str | None
     index: str | None
     was_executed: bool
+    rows: float
 
 
 EXPLAIN = "EXPLAIN (ANALYZE, FORMAT JSON, COSTS OFF, TIMING OFF, BUFFERS OFF) "
@@ -67,16 +68,24 @@ def generic_scans(session: Session, statement: sa.ClauseElement) -> list[Scan]:
 
 
 def scans_of(rows: Sequence[Any]) -> list[Scan]:
+    """Return the scans of a plan; on Citus of that of the tenant's node, under the names that they have here."""
+
     def walk(node: dict[str, Any]) -> Iterator[Scan]:
-        if "Relation Name" in node or "Index Name" in node:
-            yield Scan(
-                node["Node Type"], node.get("Relation Name"), node.get("Index Name"), node["Actual Loops"] > 0
-            )
+        table, index = (_without_shard(node.get(key)) for key in ("Relation Name", "Index Name"))
+        if table or index:
+            yield Scan(node["Node Type"], table, index, node["Actual Loops"] > 0, node["Actual Rows"])
         for child in node.get("Plans", []):
             yield from walk(child)
+        for task in node.get("Distributed Query", {}).get("Job", {}).get("Tasks", []):
+            (((remote,),),) = (task["Remote Plan"],)
+            yield from walk(remote["Plan"])
 
     (((root,),),) = rows
     return list(walk(root["Plan"]))
+
+
+def _without_shard(name: str | None) -> str | None:
+    return None if name is None else re.sub(r"_\d{6,}$", "", name)
 
 
 def indexes_read(found: list[Scan]) -> set[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import psycopg
 from psycopg.rows import TupleRow
 
+from ragschema.database.citus import has_citus
+
 # Two versions of each document: the second has all chunks of the first but one, which it replaced. Embeddings
 # gather around a hundred centres; documents of one centre are a hundred apart.
 _STATEMENTS = (
@@ -73,3 +75,7 @@ def fill(connection: psycopg.Connection[TupleRow], *, documents: int, chunks: in
         for statement in _STATEMENTS:
             connection.execute(statement.format(documents=documents, chunks=chunks).encode())
     connection.execute("VACUUM ANALYZE")
+    if has_citus(connection):  # which tells the nodes of tables that are named
+        connection.execute(
+            "VACUUM ANALYZE rag_documents, rag_document_versions, rag_chunks, rag_chunk_events"
+        )

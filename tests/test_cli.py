@@ -349,3 +349,19 @@ def _on_a_terminal(arguments: list[str], typed: bytes, url: str) -> tuple[int, s
         shown += read
     os.close(ours)
     return process.wait(), shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("tenants retry", "Run `rag jobs retry`"),
+        ("jobs verify", "Run `rag "),
+        ("tenants upgrade", "Run `rag migrate`"),
+    ],
+)
+def test_a_word_of_another_group_is_explained_though_its_group_was_not_loaded(
+    command: str, said: str, run: Command
+) -> None:
+    result = run("rag", *command.split())
+    assert result.returncode == 2
+    assert said in result.stderr

@@ -155,6 +155,26 @@ def test_blank_texts_are_refused_by_us_and_by_the_database(session: Session, col
         )
 
 
+def test_what_is_no_text_or_no_id_is_refused_before_the_database_is_asked(
+    session: Session, name: str
+) -> None:
+    nothing: Any = None
+    for values in ((nothing, "d", "simple"), (name, nothing, "simple"), (name, "d", nothing)):
+        with pytest.raises(CollectionError, match="of a collection is NoneType, not str"):
+            create_collection(session, values[0], values[1], text_config=values[2])
+    by_name: Any = create_collection(session, name, "d").name
+    for ask in (
+        lambda: add_documents(session, by_name, ["a"]),
+        lambda: add_documents(session, by_name, []),
+        lambda: remove_documents(session, by_name, ["a"]),
+        lambda: update_collection(session, by_name, description="e"),
+        lambda: delete_collection(session, by_name),
+    ):
+        with pytest.raises(CollectionError, match="The id of a collection is a str, not a UUID"):
+            ask()
+    assert find_collection(session, name).description == "d"
+
+
 def test_the_database_refuses_what_no_collection_can_be(session: Session, name: str) -> None:
     insert = "INSERT INTO rag_collections (name, description, metadata) VALUES (:name, :description, CAST(:m AS jsonb))"
     for values, constraint in (

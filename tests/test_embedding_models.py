@@ -192,8 +192,8 @@ def test_an_index_that_finds_too_little_is_not_activated(database: Database) -> 
     add_model(database, "new", 64, m=2, ef_construction=4)
     with connect(database) as connection:  # in no direction: the hardest there is
         connection.execute(
-            "INSERT INTO rag_chunk_embeddings SELECT c.id, 2, (SELECT array_agg(random() - 0.5)"
-            " FROM generate_series(1, 64 + c.ordinal * 0))::halfvec, true FROM rag_chunks c"
+            "INSERT INTO rag_chunk_embeddings SELECT c.id, 2, ARRAY(SELECT random() - 0.5"
+            " FROM generate_series(1, 64) WHERE c.ordinal >= 0)::real[]::halfvec, true FROM rag_chunks c"
         )
     index_model(database, "new")
     with pytest.raises(ModelRefused, match=r"finds 0\.\d+ of what an exact search finds, not 0\.95"):

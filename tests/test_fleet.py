@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from psycopg import sql
 
 from checkouts import Checkout, finish, in_the_way, made_role, rows, use_checkout, wait_until
-from conftest import Command, connect
+from conftest import Command, clean_environment, connect
 from ragschema import tenants
 from ragschema.database.options import find_options
 from ragschema.database.settings import Database
@@ -24,7 +26,9 @@ from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.revisions.manifest import read_manifest
 from ragschema.tenants.databases import name_of, read_urls
+from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import Progress
+from ragschema.tenants.upgrading import Upgrading
 
 HEAD = read_manifest().head
 NAMES = ("Globex & Sons", "acme", "hooli", "initech", "umbrella")
@@ -39,6 +43,18 @@ SLOW = f"""
 op.execute("SELECT pg_sleep(60)")
 """
 MIGRATE = ("rag", "tenants", "migrate")
+NOTHING_HEAVY = """
+import sys
+from ragschema.cli import main
+try:
+    main()
+except SystemExit as done:
+    code = done.code
+heavy = {"alembic", "multiprocessing", "numpy", "pgvector", "pydantic", "rich", "sqlalchemy", "tenacity"}
+heavy |= {"ragschema.cli.graph", "ragschema.migrations.commands", "ragschema.tenants.workers"}
+heavy &= {*sys.modules}
+sys.exit(code or (f"imported {heavy}" if heavy else 0))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +252,54 @@ def test_what_one_tenant_leaves_in_the_session_is_not_the_nexts(
     assert migrate(checkout, database, "--workers", "1")["counts"] == {"migrated": 5}
 
 
+@pytest.mark.parametrize("at", [HEAD, None])
+def test_a_tenant_that_is_dropped_meanwhile_is_not_made_again(database: Database, at: str | None) -> None:
+    options = find_options(database)
+    behind = {} if at == HEAD else {(name_of(database), "hooli"): at}
+    upgrading = Upgrading(HEAD, None, behind, True, False, False, "warn")
+    lender = Lender(options)
+    tenants.drop_tenant("hooli", database)
+    outcome = upgrading(lender, "hooli")
+    assert (outcome.fate, outcome.error) == (
+        "dropped",
+        "The tenant hooli is there no more: somebody has dropped it.",
+    )
+    assert upgrading(lender, "acme").fate == "up to date"
+    lender.close()
+    assert [*revisions(database)] == [each for each in NAMES if each != "hooli"]
+
+
+def test_a_visit_names_what_is_not_whole_and_reads_no_imprint(
+    database: Database, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, "acme", "DROP TABLE rag_chat_citations")
+    execute(database, "hooli", "DELETE FROM rag_alembic_version")
+    result = run(*MIGRATE, "--visit", DATABASE_URL=database.libpq_url())
+    assert result.returncode == 1
+    assert "failed: acme in " in result.stdout
+    assert "table rag_chat_citations: missing" in result.stdout
+    assert "failed: hooli in " in result.stdout
+    assert "Run `rag migrate adopt`" in result.stdout  # what to do
+    assert "2 failed, 3 up to date" in result.stdout
+    monkeypatch.setattr("ragschema.tenants.upgrading.survey", None)
+    monkeypatch.setattr("ragschema.tenants.upgrading.look", None)
+    lender = Lender(find_options(database))
+    assert Upgrading(HEAD, None, {}, True, False, False, "warn")(lender, "initech").fate == "up to date"
+    lender.close()
+
+
+@pytest.mark.parametrize("command", ["list", "status", "migrate", "migrate --json"])
+def test_nothing_heavy_is_imported_where_nothing_is_to_be_done(database: Database, command: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", NOTHING_HEAVY, "tenants", *command.split()],
+        env=clean_environment() | {"DATABASE_URL": database.libpq_url()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
 # ended in the middle
 
 
@@ -355,6 +419,16 @@ def test_urls_that_cannot_be_used_are_refused(tmp_path: Path, run: Command, data
     result = run("rag", "tenants", "status", "--urls", str(empty), "--database-url", database.libpq_url())
     assert result.returncode == UsageError.exit_code
     assert "--urls names the databases" in result.stderr
+
+
+def test_a_mark_at_the_beginning_and_a_database_named_twice_are_no_matter(
+    tmp_path: Path, database: Database
+) -> None:
+    """As some editors write files, and as two lists put together have it."""
+    urls = tmp_path / "urls"
+    url = database.libpq_url()
+    urls.write_bytes(b"\xef\xbb\xbf" + f"{url}\r\n\r\n# the same\n  {url}  \n{url}".encode())
+    assert [str(each).rpartition(" (")[2] for each in read_urls(urls)] == [f"from line 1 of {urls})"]
 
 
 def test_the_password_comes_from_the_usual_places(

@@ -24,7 +24,7 @@ from ragschema.state.catalogue import read_catalogue
 from ragschema.tenants import dispatching
 from ragschema.tenants.dispatching import Dispatch
 from ragschema.tenants.lending import Lender
-from ragschema.tenants.workers import Task
+from ragschema.tenants.tasks import Task
 
 HEAD = read_manifest().head
 NAMES = ("a1", "a2", 'a3 "Sons"', "a4", "a5")

@@ -30,7 +30,7 @@ revisions
 sql
 operations_v2
 operations_v1 values json_text
-errors words
+errors faces words
 """
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}
 

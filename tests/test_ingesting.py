@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from publishing import NAMES, assert_consistent, embed, make_plan, publishing_database, read_current
 from ragschema import (
@@ -25,11 +25,12 @@ from ragschema import (
     pending_embeddings,
     plan_version,
     publish,
+    purge_document,
     skip_embeddings,
     store_embeddings,
 )
 from ragschema.database.settings import Database
-from ragschema.publishing import ContentError, StalePlan
+from ragschema.publishing import ContentError, PublishingError, StalePlan
 
 shared = publishing_database
 
@@ -154,6 +155,129 @@ async def coroutine(texts: list[str]) -> Any:
 def test_what_the_model_returns_is_looked_at(sessions: sessionmaker[Session], model: Any, said: str) -> None:
     with pytest.raises(EmbeddingError, match=said):
         ingest(sessions, str(uuid4()), ["a"], model, **version("a"))
+
+
+def sorting(texts: list[str]) -> Any:
+    """Batches by length, and returns in the order that it was given."""
+    given = [*texts]
+    texts.sort(key=len)
+    by_text = {text: embed(text) for text in texts}
+    return [by_text[text] for text in given]
+
+
+def emptying(texts: list[str]) -> Any:
+    embedded = []
+    while texts:
+        embedded.append(embed(texts.pop(0)))
+    return embedded
+
+
+def prefixing(texts: list[str]) -> Any:
+    given = [*texts]
+    texts[:] = [f"passage: {text}" for text in texts]
+    return [embed(text) for text in given]
+
+
+def yielding_one_array(texts: list[str]) -> Iterator[Any]:
+    buffer = np.empty(768, np.float32)
+    for text in texts:
+        buffer[:] = embed(text)
+        yield buffer
+
+
+@pytest.mark.parametrize("model", [sorting, emptying, prefixing, yielding_one_array])
+def test_whatever_the_model_does_with_its_texts_each_gets_its_own_embedding(
+    shared: Database, sessions: sessionmaker[Session], model: Any
+) -> None:
+    texts = ["ccc", "a", "bb"]
+    articles = [str(uuid4()) for _ in range(3)]
+
+    async def wait(texts: list[str]) -> Any:
+        return model(texts)
+
+    async def main() -> None:
+        engine = create_async_engine(shared.url())
+        await ingest_async(async_sessionmaker(engine), articles[1], texts, wait, **version(*texts))
+        await engine.dispose()
+
+    ingest(sessions, articles[0], texts, model, **version(*texts))
+    asyncio.run(main())
+    ingest_many(sessions, [new(articles[2], *texts)], model)
+    with sessions() as session:
+        for article in articles:
+            for row in read_current(session, article):
+                stored = np.array(row.embedding[1:-1].split(","), np.float32)
+                np.testing.assert_allclose(stored, embed(row.content), atol=1e-6)
+
+
+def test_a_model_that_returns_the_same_array_with_each_call_is_read_at_once(
+    sessions: sessionmaker[Session],
+) -> None:
+    """When a plan is stale what it embedded before waits beside what it embeds then."""
+    article, buffer = str(uuid4()), np.empty((3, 768), np.float32)
+    calls: list[list[str]] = []
+
+    def reuse(texts: list[str]) -> Any:
+        calls.append(texts)
+        buffer[: len(texts)] = [embed(text) for text in texts]
+        if len(calls) == 1:
+            with sessions.begin() as session:  # so that "c" is to be embedded too
+                purge_document(session, article)
+        return buffer[: len(texts)]
+
+    with sessions.begin() as session:
+        publish(session, make_plan(session, article, ["c"]), [embed("c")])
+    ingest(sessions, article, ["a", "b", "c"], reuse, **version("a", "b", "c"))
+    assert calls == [["a", "b"], ["c"]]
+    with sessions() as session:
+        for row in read_current(session, article):
+            stored = np.array(row.embedding[1:-1].split(","), np.float32)
+            np.testing.assert_allclose(stored, embed(row.content), atol=1e-6)
+
+
+def test_nothing_is_embedded_for_sessions_that_publish_nothing(
+    shared: Database, sessions: sessionmaker[Session]
+) -> None:
+    engine = sa.create_engine(shared.url(), isolation_level="AUTOCOMMIT")
+    model = Model()
+    with pytest.raises(PublishingError, match=r"ingest takes several statements.*autocommit"):
+        ingest(sessionmaker(engine), str(uuid4()), ["a"], model, **version("a"))
+    with pytest.raises(PublishingError, match=r"ingest_many takes several statements.*autocommit"):
+        ingest_many(sessionmaker(engine), [new(str(uuid4()), "a")], model)
+    engine.dispose()
+
+    async def main() -> None:
+        engine = create_async_engine(shared.url(), isolation_level="AUTOCOMMIT")
+        with pytest.raises(PublishingError, match=r"ingest_async takes several statements.*autocommit"):
+            await ingest_async(async_sessionmaker(engine), str(uuid4()), ["a"], coroutine, **version("a"))
+        await engine.dispose()
+
+    asyncio.run(main())
+    assert model.embedded == []
+
+
+def test_what_is_no_factory_of_sessions_is_refused_before_anything_is_embedded(engine: sa.Engine) -> None:
+    model = Model()
+    made = sessionmaker(engine)
+    wrong: list[Any] = [scoped_session(made), made(), engine, async_sessionmaker(), None]
+    for sessions in wrong:
+        with pytest.raises(PublishingError, match="not a factory of sessions"):
+            ingest(sessions, str(uuid4()), ["a"], model, **version("a"))
+        with pytest.raises(PublishingError, match="not a factory of sessions"):
+            ingest_many(sessions, [new(str(uuid4()), "a")], model)
+    wrong[-2] = made
+    for sessions in wrong:
+        with pytest.raises(PublishingError, match="not a factory of sessions"):
+            asyncio.run(ingest_async(sessions, str(uuid4()), ["a"], coroutine, **version("a")))
+    assert model.embedded == []
+
+
+@pytest.mark.parametrize("refuse", [lambda text: True, lambda text: [text], coroutine])
+def test_a_rule_that_gives_no_reason_is_refused(sessions: sessionmaker[Session], refuse: Any) -> None:
+    with pytest.raises(ContentError, match=r"The rule refuse returned .*, neither a reason nor None"):
+        ingest(sessions, str(uuid4()), ["a"], Model(), refuse=refuse, **version("a"))
+    for accepting in (lambda text: not text and "is empty", lambda text: ""):
+        ingest(sessions, str(uuid4()), ["a"], Model(), refuse=accepting, **version("a"))  # type: ignore[arg-type]
 
 
 def test_a_text_that_the_rule_refuses_is_refused_before_it_is_embedded(

@@ -12,10 +12,10 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from conftest import ROOT, clean_environment
-from ragschema.errors import ConfigurationError
-from ragschema.revisions import checks, docstrings, locations, scripts, sums
+from ragschema.errors import ConfigurationError, RagSchemaError
+from ragschema.revisions import checks, docstrings, locations, manifest, scripts, sums
 from ragschema.revisions.checks import Problem
-from ragschema.revisions.files import helper_files
+from ragschema.revisions.files import RevisionFile, helper_files, read_revision_files
 from ragschema.revisions.sums import SumChange
 
 INITIAL = "20251225160000_initial_rag_schema.py"
@@ -483,3 +483,26 @@ def test_every_packaged_revision_has_a_label() -> None:
     for script in scripts.script_directory().walk_revisions():
         text = docstrings.split_docstring(script.module.__doc__ or "")["Deploy"]
         assert docstrings.read_deploy(text) in ("expand", "contract")
+
+
+@pytest.mark.parametrize("name", [NEW, TITLE])
+def test_what_is_not_python_is_named_before_anything_is_run(versions: Path, name: str) -> None:
+    """Of a file that is as rag.sum has it only the heading is read: whoever edited one is told all the same."""
+    add(versions)
+    sums.write_sum(versions)
+    assert len(manifest._read_manifest(versions, frozenset()).revisions) == 3
+    edit(versions / name, "def upgrade() -> None:", "def upgrade() -> None")
+    with pytest.raises(RagSchemaError, match=rf"{name} is not Python: line \d+: expected ':'\."):
+        manifest._read_manifest(versions, frozenset([("edited", 0, 0)]))
+
+
+def test_the_heading_of_a_revision_says_what_the_whole_file_says() -> None:
+    for file in read_revision_files(ROOT / "alembic" / "versions"):
+        whole = RevisionFile(file.path, file.source)
+        whole.__dict__["heading"] = whole.tree
+        assert (file.revision, file.parents, file.docstring) == (
+            whole.revision,
+            whole.parents,
+            whole.docstring,
+        )
+        assert len(file.heading.body) < len(whole.tree.body)

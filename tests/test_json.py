@@ -13,7 +13,7 @@ import typer
 from conftest import ROOT, Command, DatabaseAt, clean_environment, connect, copy_checkout, shared_forks
 from ragschema import migrations
 from ragschema.authoring.json_schemas import json_schemas_path, json_schemas_text
-from ragschema.cli.app import app
+from ragschema.cli.app import whole_app
 from ragschema.database.settings import Database
 from ragschema.state.expected import COMMAND
 
@@ -30,7 +30,7 @@ def check(command: str, text: str) -> object:
 
 def test_every_command_that_has_json_has_a_schema() -> None:
     found = set()
-    commands = [("", typer.main.get_command(app))]
+    commands = [("", typer.main.get_command(whole_app()))]
     for path, command in commands:
         if any("--json" in parameter.opts for parameter in command.params):
             found.add(path)

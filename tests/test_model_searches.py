@@ -30,6 +30,7 @@ from ragschema import (
     hybrid_search,
     is_model_refused,
     nearest_chunks,
+    search_settings,
 )
 from ragschema.database.settings import Database
 from ragschema.embeddings.wire import Vector
@@ -157,8 +158,16 @@ def test_the_more_candidates_of_an_index_of_bits_are_compared_the_more_of_the_ne
     assert str(alike[0]) == str(alike[1])
 
 
-@pytest.mark.parametrize("rerank", [0, 1001, True, 2.0])
-def test_candidates_to_compare_are_one_to_a_thousand(rerank: Any) -> None:
+def test_a_scan_of_bits_goes_on_past_the_candidates_that_it_keeps(session: Session) -> None:
+    search_settings(session, ef_search=20)
+    model = find(session, "cosine of bits")
+    wanted = nearest_chunks(query(200), model=model, rerank=100)
+    index = f"rag_chunk_embeddings_{model.id}_idx"
+    assert [scan.rows for scan in scans(session, wanted) if scan.index == index] == [100]
+
+
+@pytest.mark.parametrize("rerank", [0, 10_001, True, 2.0])
+def test_candidates_to_compare_are_one_to_ten_thousand(rerank: Any) -> None:
     with pytest.raises(QueryError, match="rerank is"):
         nearest_chunks(query(200), rerank=rerank)
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -153,7 +153,10 @@ def test_what_was_deleted_long_ago_is_destroyed_batch_by_batch(shared: Database,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"before": datetime(2026, 1, 1)}, "has no zone"),
+        ({"before": datetime(2026, 1, 1)}, "has no time zone"),
+        ({"before": date(2026, 1, 1)}, "is date, not datetime"),
+        ({"before": timedelta(days=30)}, "is timedelta, not datetime"),
+        ({"before": "30d"}, "is str, not datetime"),
         ({"before": datetime(2026, 1, 1, tzinfo=UTC), "batch_size": 0}, "batch_size is 0"),
     ],
 )
@@ -218,6 +221,13 @@ def test_erasure_takes_the_jobs_about_a_document_and_says_what_it_leaves(transac
     enqueue(transaction, "deep in", {"ids": [{"article": "a"}]}, None)
     enqueue(transaction, "other key", {"of": "a"}, "a too")
     enqueue(transaction, "nothing", {"of": "ab", "a": 1}, "b")
+    transaction.execute(
+        sa.text("""
+INSERT INTO rag_jobs (job_type, payload, progress, error_message)
+VALUES ('far', '{}', '{"after": "a"}', NULL), ('failed', '{}', NULL, 'Article ''a'' is gone'),
+    ('far', '{}', '{"after": "ab", "a": 1}', 'Article ''ab'' is gone')
+""")
+    )
     add_schedule(transaction, "nightly", "crawl", {"articles": ["a"]}, every=timedelta(days=1))
     would = purge_documents(transaction, ["a"], erase=True, dry_run=True)
     done = purge_documents(transaction, ["a"], erase=True)
@@ -226,10 +236,11 @@ def test_erasure_takes_the_jobs_about_a_document_and_says_what_it_leaves(transac
     assert done.erased == {"rag_jobs": 2}
     assert done.left == (
         "1 row of rag_jobs that a worker is running",
-        "2 rows of rag_jobs with another key and a payload that names one",
+        "4 rows of rag_jobs with another key and a payload, progress or error that names one",
         "1 row of rag_job_schedules whose jobs are about one",
     )
-    assert left_jobs(transaction) == ["deep in", "nothing", "other key", "over other", "running"]
+    others = ["deep in", "failed", "far", "far", "nothing", "other key", "over other", "running"]
+    assert left_jobs(transaction) == others
     assert purge_documents(transaction, ["other"]).erased == {}
     assert "over other" in left_jobs(transaction)
     later = purge_documents(transaction, ["other"], erase=True)  # though it was purged before

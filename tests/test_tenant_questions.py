@@ -16,8 +16,12 @@ from psycopg import sql
 from conftest import made_database
 from ragschema import migrations, tenants
 from ragschema.database.options import Options
+from ragschema.database.prepared import call
 from ragschema.database.settings import Database
 from ragschema.migrations.health import check_health
+from ragschema.state import survey
+from ragschema.state.imprint import PATH
+from ragschema.tenants.lending import Lender
 
 TENANTS = 6
 BY_NAME = re.compile(r"Index Cond: \(\(\w+ >= 'rag")
@@ -78,3 +82,18 @@ def test_no_question_reads_the_names_of_all_tenants(
     work(fleet)
     assert plans
     assert [text for text, plan in plans.items() if BY_NAME.search(plan)] == []
+
+
+def test_a_visit_in_passing_reads_the_names_of_one_tenant_alone(fleet: Database) -> None:
+    lender = Lender(Options(fleet))
+    with lender.lent_in_passing("tenant_3") as connection:
+        assert connection is not None
+        asked = call(connection, survey._SOUNDNESS, {"schema": "text"}, {"schema": "tenant_3"})
+        with connection.transaction():
+            connection.execute(PATH)
+            rows = connection.execute(sql.SQL("EXPLAIN (COSTS OFF) {}").format(asked)).fetchall()
+        seen = survey.glance_in_passing(connection, "tenant_3")
+    lender.close()
+    assert BY_NAME.search("\n".join(str(row[0]) for row in rows)) is None
+    assert seen is not None
+    assert seen.soundness.is_sound

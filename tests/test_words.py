@@ -14,7 +14,7 @@ import typer
 
 from conftest import Command, clean_environment
 from ragschema import migrations
-from ragschema.cli.app import app
+from ragschema.cli.app import whole_app
 from ragschema.cli.arguments import parse_duration
 from ragschema.cli.output import fit_columns
 from ragschema.cli.words import (
@@ -32,7 +32,7 @@ from ragschema.cli.words import (
 from ragschema.database.settings import Database
 from ragschema.revisions.manifest import describe_ids, read_manifest
 
-ROOT_COMMAND = typer.main.get_command(app)
+ROOT_COMMAND = typer.main.get_command(whole_app())
 GROUPS = {
     name: each
     for name, each in ROOT_COMMAND.commands.items()  # type: ignore[attr-defined]

@@ -12,9 +12,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from ragschema import JobStatus, jobs, work, work_async
 from ragschema.database.settings import Database
 from ragschema.jobs import ClaimedJob, HandlerError, JobError
 from ragschema.jobs.async_parts import end
+from ragschema.jobs.handlers import check_result
 
 SHORT = timedelta(milliseconds=600)
 QUICK = timedelta(milliseconds=100)
@@ -229,6 +231,20 @@ def test_sessions_that_are_stricter_by_default_claim_side_by_side(database: Data
     engine.dispose()
 
 
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_an_engine_that_shares_its_pool_with_a_stricter_one_is_asked_for_each(
+    database: Database, level: Any
+) -> None:
+    engine = sa.create_engine(database.url(), pool_size=1, max_overflow=0)
+    stricter = engine.execution_options(isolation_level=level)
+    for each in (engine, stricter, engine, stricter):
+        for act in (jobs.enqueue_due, lambda connection: jobs.claim(connection, "worker")):
+            with each.connect() as connection:
+                act(connection)
+                assert connection.scalar(sa.text("SHOW transaction_isolation")) == "read committed"
+    engine.dispose()
+
+
 async def coroutine_function(job: ClaimedJob) -> None:
     await asyncio.sleep(0)
 
@@ -244,6 +260,15 @@ async def async_generator_function(job: ClaimedJob) -> AsyncIterator[int]:
 class AsyncCalled:
     async def __call__(self, job: ClaimedJob) -> None:
         await asyncio.sleep(0)
+
+
+class Made:
+    """A handler of which the class was passed rather than an object."""
+
+    def __init__(self, job: ClaimedJob) -> None:
+        self.job = job
+
+    def __call__(self) -> None: ...
 
 
 class Methods:
@@ -262,6 +287,8 @@ class Methods:
         (generator_function, "is a generator function", "return rather than yield"),
         (partial(generator_function), "is a generator function", "return rather than yield"),
         (async_generator_function, "is a generator function", "return rather than yield"),
+        (Made, "is a class, whose call only makes an object", "Pass an object of it"),
+        (partial(Made), "is a class, whose call only makes an object", "Pass an object of it"),
         ("embed", "is str, which cannot be called", "Pass a function"),
         (None, "is NoneType, which cannot be called", "Pass a function"),
         (lambda: None, "cannot be called with a job alone: too many positional", "one argument"),
@@ -302,12 +329,32 @@ def test_an_option_that_cannot_be_used_is_refused_at_the_start(
         work(engine, {}, stopping=threading.Event())
 
 
+@contextmanager
+def entered(job: ClaimedJob) -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def entered_async(job: ClaimedJob) -> AsyncIterator[None]:
+    yield
+
+
 LAZY: list[tuple[Callable[[ClaimedJob], Any], str]] = [
     (lambda job: coroutine_function(job), "returned a coroutine, whose work is not done"),
     (lambda job: generator_function(job), "returned a generator"),
     (lambda job: async_generator_function(job), "returned an async_generator"),
     (lambda job: map(print, []), "returned a map"),
     (lambda job: Future(), "returned a Future"),
+    (lambda job: [coroutine_function(job)], "returned a coroutine"),
+    (lambda job: {"a": generator_function(job)}, "returned a generator"),
+    (lambda job: coroutine_function, "returned a function"),
+    (lambda job: Methods().handle, "returned a method"),
+    (lambda job: partial(print, job), "returned a partial"),
+    (lambda job: zip([job], [job], strict=True), "returned a zip"),
+    (lambda job: starmap(print, []), "returned a starmap"),
+    (lambda job: threading.Thread(target=print), "returned a Thread"),
+    (entered, "returned a _GeneratorContextManager"),
+    (entered_async, "returned an _AsyncGeneratorContextManager"),
 ]
 
 
@@ -341,6 +388,67 @@ def test_in_asyncio_an_attempt_that_is_not_awaited_fails(database: Database, han
         await engine.dispose()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("result", [None, 1, "done", [1, None], {"a": {}}, {1}, iter([]), object()])
+def test_a_result_is_nobody_elses_business(result: Any) -> None:
+    check_result("a", result)
+
+
+def test_rows_that_are_not_read_yet_are_no_work(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        check_result("a", connection.execute(sa.text("SELECT 1")))
+
+
+def test_an_engine_or_event_of_the_other_kind_is_refused(engine: sa.Engine, database: Database) -> None:
+    """A threading.Event would block the event loop for ever."""
+    async_engine = create_async_engine(engine.url)
+    handlers: Any = {"a": lambda job: None}
+    for wrong in (async_engine, Session(engine), None):
+        with pytest.raises(JobError, match="The engine is"):
+            work(wrong, handlers, stopping=threading.Event())  # type: ignore[arg-type]
+    with pytest.raises(JobError, match="The engine is Engine, not AsyncEngine"):
+        asyncio.run(work_async(engine, {"a": coroutine_function}))  # type: ignore[arg-type]
+    for event in (asyncio.Event(), True):
+        with pytest.raises(JobError, match="stopping is"):
+            work(engine, handlers, stopping=event)  # type: ignore[arg-type]
+    with pytest.raises(JobError, match=r"stopping is threading\.Event"):
+        asyncio.run(
+            work_async(async_engine, {"a": coroutine_function}, stopping=threading.Event())  # type: ignore[arg-type]
+        )
+
+
+def test_a_job_that_its_handler_holds_in_a_transaction_keeps_no_other_waiting(
+    kind: Kind, database: Database
+) -> None:
+    """Longer than its lease: a heartbeat that waited for the row came for no other job, and counted from its start."""
+    put(database, job_type="holds")
+    put(database, job_type="other")
+    engine = sa.create_engine(database.url())
+    attempts: list[tuple[str, int]] = []
+    held, both = threading.Event(), threading.Event()
+
+    def hold(job: ClaimedJob) -> None:
+        attempts.append(("holds", job.attempt))
+        with engine.begin() as connection:
+            jobs.heartbeat(connection, job, progress={"page": 1})
+            held.set()
+            time.sleep(3 * SHORT.total_seconds())
+        time.sleep(SHORT.total_seconds())
+
+    def other(job: ClaimedJob) -> None:
+        attempts.append(("other", job.attempt))
+        time.sleep(4 * SHORT.total_seconds())
+        both.set()
+
+    rival = Kind("threads", database)
+    with kind.working({"holds": hold, "other": other}, lease=SHORT, poll=QUICK, concurrency=2):
+        assert held.wait(60)
+        with rival.working({"other": other}, lease=SHORT, poll=QUICK):
+            assert both.wait(60)
+            wait_until(lambda: states(database) == ["completed"] * 2, "the ends of both")
+    assert ("other", 2) not in attempts
+    engine.dispose()
 
 
 TYPED = """
@@ -435,6 +543,33 @@ def test_a_worker_that_is_cancelled_gives_its_jobs_back(database: Database) -> N
     with connect(database) as connection:
         assert rows(connection, "SELECT status::text FROM rag_jobs WHERE run_at <= now()") == ["new"] * 3
         assert rows(connection, "SELECT sum(attempts - attempts_before) FROM rag_jobs") == [0]
+
+
+def test_a_job_whose_handler_is_slow_to_end_is_nobody_elses_meanwhile(database: Database) -> None:
+    """Its worker is cancelled, and it cleans up for longer than its lease."""
+    put(database)
+    attempts: list[int] = []
+
+    async def clean_up(job: ClaimedJob) -> None:
+        attempts.append(job.attempt)
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3 * SHORT.total_seconds())
+
+    async def run() -> None:
+        engine = create_async_engine(database.url())
+        task = asyncio.create_task(work_async(engine, {"a": clean_up}, lease=SHORT))
+        while not attempts:
+            await asyncio.sleep(0.02)
+        with rival.working({"a": lambda job: attempts.append(job.attempt)}, lease=SHORT, poll=QUICK):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await engine.dispose()
+
+    rival = Kind("threads", database)
+    asyncio.run(run())
+    assert (attempts, states(database)) == ([1], ["completed"])
 
 
 @pytest.mark.parametrize("is_own", [False, True], ids=["plain engine", "our engine"])

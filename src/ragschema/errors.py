@@ -92,6 +92,10 @@ class TenantRefused(RagSchemaError):
     """A tenant cannot be made or dropped as was asked; nothing was changed."""
 
 
+class TenantGone(RagSchemaError):
+    """A tenant was dropped while all of them were migrated; it was not made again."""
+
+
 class RowsHidden(RagSchemaError):
     """Row security hides rows from the role that is to count, change or judge them."""
 

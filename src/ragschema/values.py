@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Set
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ragschema.errors import RagSchemaError
@@ -53,7 +55,7 @@ def refuse_one(name: str, values: object, error: type[RagSchemaError], *, is_ord
 
 def check_choice(name: str, value: object, choices: tuple[str, ...], error: type[RagSchemaError]) -> None:
     """Refuse a value that is none of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise error(f"{name} is {value!r}.", f"Pass one of {', '.join(map(repr, choices))}.")
 
 
@@ -65,6 +67,36 @@ def check_text(name: str, value: object, error: type[RagSchemaError]) -> None:
     """
     if problem := find_problem(value):
         raise error(f"{name} {problem}.", "PostgreSQL stores any Unicode text but U+0000.")
+
+
+def check_whole(
+    name: str, value: object, error: type[RagSchemaError], *, lowest: int = -(2**63), most: int = 2**63 - 1
+) -> int:
+    """Return a whole number, of whatever library's type.
+
+    Raises:
+        error: It is none, such as a float, a bool or a text; or it is out of the range.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # TypeError
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not lowest <= number <= most:
+        raise error(f"{name} is {value!r}.", "Pass a whole number.")
+    return number
+
+
+def find_problem_of_time(value: object) -> str | None:
+    """Say why a value is no moment that PostgreSQL stores and every driver reads; None where it is one."""
+    if not isinstance(value, datetime):
+        return f"is {type(value).__name__}, not datetime"
+    if value.utcoffset() is None:
+        return "has no time zone"
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return "is before the year 1 or after 9999 in UTC"
+    return None
 
 
 def find_problem(value: object) -> str | None:

@@ -233,7 +233,7 @@ def _describe(progress: Progress) -> str:
 
 
 def _print_result(result: FleetResult) -> None:
-    for each in result.of("failed", "locked", "interrupted"):
+    for each in result.of("failed", "locked", "interrupted", "dropped"):
         _print_outcome(each)
     if waiting := result.of("not started"):
         named = ", ".join(each.schema for each in waiting[:_SHOWN])

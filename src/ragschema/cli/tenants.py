@@ -15,7 +15,7 @@ from ragschema.words import counted
 
 if TYPE_CHECKING:
     from ragschema.database.options import Options
-    from ragschema.tenants import PlacedTenant
+    from ragschema.tenants.placing import PlacedTenant
 
 app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -43,7 +43,7 @@ def list_(
 ) -> None:
     """List the tenants, each with its revision, and whether that is head."""
     from ragschema.planning.hazards import describe_bytes
-    from ragschema.tenants import list_tenants
+    from ragschema.tenants.finding import list_tenants
 
     found = list_tenants(options_of(target), with_sizes=sizes)
     if json:
@@ -71,7 +71,7 @@ def create(
 
     Rights of services are granted by `rag grants --schema NAME`.
     """
-    from ragschema.tenants import create_tenant
+    from ragschema.tenants.creating import create_tenant
 
     made = create_tenant(name, options_of(target, makes_server=True, lock_wait=lock_wait))
     if json:
@@ -95,7 +95,7 @@ def drop(
 ) -> None:
     """Drop a tenant: its tables, and its schema. Says what is in it, and asks; refuses to destroy rows."""
     from ragschema.database.connections import held_reachable
-    from ragschema.tenants import count_tenant, drop_tenant
+    from ragschema.tenants.dropping import count_tenant, drop_tenant
 
     with held_reachable(options_of(target, lock_wait=lock_wait)) as held:
         rows = count_tenant(name, held)
@@ -123,7 +123,7 @@ def distribute(
     debug: Debug = False,
 ) -> None:
     """Hand a tenant's tables and rows to a node of Citus, without triggers. Changes nothing without --yes."""
-    from ragschema.tenants import distribute_tenant
+    from ragschema.tenants.placing import distribute_tenant
 
     options = options_of(target, lock_wait=lock_wait)
     _show_placed(distribute_tenant(name, options, dry_run=not yes), json=json)
@@ -141,7 +141,7 @@ def move(
     debug: Debug = False,
 ) -> None:
     """Take a tenant to another node of Citus while its service goes on. Changes nothing without --yes."""
-    from ragschema.tenants import move_tenant
+    from ragschema.tenants.placing import move_tenant
 
     host, _, port = node.rpartition(":")
     if not host or not port.isdecimal():

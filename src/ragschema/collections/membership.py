@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ragschema.collections.errors import CollectionError
+from ragschema.collections.errors import CollectionError, check_id
 from ragschema.publishing.memberships import join_collections, read_text_configs, refuse_unknown
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
@@ -53,8 +53,9 @@ def add_documents(session: Executor, collection_id: UUID, article_ids: Collectio
 
     Raises:
         UnknownCollection: There is no such collection. Nothing was written.
-        CollectionError: The articles are no strings, or one string.
+        CollectionError: The collection is no id, or the articles are no strings, or one string.
     """
+    check_id(collection_id)
     asked = {*several("article_ids", article_ids, CollectionError, each=str)}
     if not asked:
         read_text_configs(session, [collection_id])
@@ -76,8 +77,9 @@ def remove_documents(
 
     Raises:
         UnknownCollection: There is no such collection.
-        CollectionError: The articles are no strings, or one string.
+        CollectionError: The collection is no id, or the articles are no strings, or one string.
     """
+    check_id(collection_id)
     asked = {*several("article_ids", article_ids, CollectionError, each=str)}
     parameters = {"collection_id": collection_id, "article_ids": list(asked)}
     row = connection_of(session).execute(_REMOVE, parameters).one()

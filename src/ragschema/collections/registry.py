@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
-from ragschema.collections.errors import CollectionError
+from ragschema.collections.errors import CollectionError, check_id
 from ragschema.jobs.payloads import write_json
 from ragschema.jobs.records import JobError
 from ragschema.publishing.memberships import refuse_unknown, unknown_collection
@@ -86,6 +86,8 @@ def create_collection(
         CollectionError: The name or the description is blank, or there is a collection of this name.
         ContentError: The server has no such text configuration.
     """
+    for argument, value in (("name", name), ("description", description), ("text_config", text_config)):
+        check_text(f"The {argument} of a collection", value, CollectionError)
     values = _checked(session, name=name, description=description, text_config=text_config, details=details)
     row = connection_of(session).execute(_CREATE, values).one_or_none()
     if row is None:
@@ -133,8 +135,10 @@ def update_collection(
     Raises:
         CollectionError: Nothing is given, or as of `create_collection`.
         ContentError: The server has no such text configuration.
+        CollectionError: The collection is no id.
         UnknownCollection: There is no such collection.
     """
+    check_id(collection_id)
     values = _checked(session, name=name, description=description, text_config=text_config, details=details)
     if all(value is None for value in values.values()):
         raise CollectionError(
@@ -158,8 +162,10 @@ def delete_collection(session: Executor, collection_id: UUID) -> DeletedCollecti
     """Delete a collection, in the caller's transaction. Its documents stay, and are in their other collections.
 
     Raises:
+        CollectionError: The collection is no id.
         UnknownCollection: There is no such collection.
     """
+    check_id(collection_id)
     row = connection_of(session).execute(_DELETE, {"collection_id": collection_id}).one_or_none()
     if row is None:
         refuse_unknown([collection_id], ())

@@ -32,6 +32,19 @@ JOIN pg_catalog.pg_dist_placement a ON a.shardid = d.shardid
 JOIN pg_catalog.pg_dist_node n ON n.groupid = a.groupid AND n.noderole = 'primary'
 WHERE s.nspname = %s AND c.relname = 'rag_documents'
 """
+_SHARDS = """
+SELECT c.oid::int8, pg_catalog.shard_name(d.logicalrelid, d.shardid), d.logicalrelid::text
+FROM pg_catalog.pg_dist_shard d JOIN pg_catalog.pg_class c ON c.oid = d.logicalrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relkind IN ('r', 'p')
+"""
+# What reads a table of the tenant is carried out by its node, in the transaction that is open there.
+_DELETIONS = """
+SELECT shard.oid, pg_catalog.pg_stat_get_xact_tuples_deleted(pg_catalog.to_regclass(shard.name)),
+    pg_catalog.current_setting('track_counts') = 'on'
+FROM unnest(%(oids)s::int8[], %(names)s::text[]) AS shard (oid, name),
+    (SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) one) there
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,19 @@ class Place:
     host: str
     port: int
     is_here: bool
+
+
+@dataclass(frozen=True)
+class NodeCount:
+    """What the node of a table knows of the rows that an open transaction has deleted.
+
+    Attributes:
+        deleted: How many; only the difference of two looks in one transaction tells something.
+        is_counted: Whether the node counts them.
+    """
+
+    deleted: int
+    is_counted: bool
 
 
 def is_on_citus(connection: sa.Connection) -> bool:
@@ -91,3 +117,14 @@ def find_place(connection: Connection, schema: str) -> Place | None:
         return None
     row = connection.execute(_PLACE, (schema,)).fetchone()
     return None if row is None else Place(*row)
+
+
+def count_deletions(connection: Connection, schema: str) -> dict[int, NodeCount]:
+    """Return what has been deleted of a schema's tables, by their oids here, as their node counts it; reads only."""
+    shards = connection.execute(_SHARDS, (schema,)).fetchall()
+    if not shards:
+        return {}
+    oids, names, tables = zip(*shards, strict=True)
+    statement = _DELETIONS.format(table=tables[0].replace("%", "%%"))
+    rows = connection.execute(statement.encode(), {"oids": [*oids], "names": [*names]}).fetchall()
+    return {oid: NodeCount(deleted or 0, bool(is_counted)) for oid, deleted, is_counted in rows}

@@ -24,6 +24,7 @@ from ragschema.database.sqlstates import is_lock_conflict, is_overtaken
 from ragschema.embedding_models.backfill_rows import read_waiting, store_rows
 from ragschema.embedding_models.statuses import find_model
 from ragschema.embeddings.column_type import EmbeddingError
+from ragschema.embeddings.returned import read_embedded
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.errors import ModelRefused
 from ragschema.jobs.records import ClaimedJob
@@ -134,13 +135,14 @@ class _Batch:
             raise EmbeddingError(
                 f"The embedder of {self.key!r} returned an awaitable.", "Use backfill_batch_async."
             )
-        if len(embedded) != len(self.waiting):
+        vectors = read_embedded("the embedder", embedded)
+        if len(vectors) != len(self.waiting):
             raise EmbeddingError(
-                f"The embedder returned {counted(len(embedded), 'embedding')}"
+                f"The embedder returned {counted(len(vectors), 'embedding')}"
                 f" for {counted(len(self.waiting), 'text')} of {self.key!r}.",
                 "Let it return one for each, in their order.",
             )
-        self.vectors = {chunk.id: vector for chunk, vector in zip(self.waiting, embedded, strict=True)}
+        self.vectors = {chunk.id: vector for chunk, vector in zip(self.waiting, vectors, strict=True)}
 
     def store(self, session: Session) -> list[UUID]:
         """Store what is left of the page; return the chunks that no longer wait, once it is committed."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from psycopg import sql
 
+from ragschema.database.citus import has_citus
 from ragschema.database.server import Connection
 from ragschema.embedding_models.indexes import find_index
 from ragschema.embedding_models.registry import looking, require_model
@@ -108,14 +109,15 @@ def measure_recall(
     }
     ask = sql.SQL(_ASK).format(**names)
     by_index = sql.SQL(_ASK_BY_BITS).format(**names) if model.index_type == "bit" else ask
+    is_there = has_citus(connection)
     hits = wanted = queries = 0
     began = time.monotonic()
     for query in _make_queries(connection, sql.SQL(_SAMPLE).format(**names), sample):
         if queries >= _LEAST and time.monotonic() - began > SECONDS:
             break
         parameters = {"query": to_text(query), "limit": LIMIT, "candidates": LIMIT * _CANDIDATES}
-        exact = _distances(connection, ask, parameters, "enable_indexscan")
-        found = _distances(connection, by_index, parameters, "enable_seqscan")
+        exact = _distances(connection, ask, parameters, "enable_indexscan", is_there=is_there)
+        found = _distances(connection, by_index, parameters, "enable_seqscan", is_there=is_there)
         farthest = exact[-1] + 1e-6 * max(1.0, abs(exact[-1])) if exact else 0.0
         hits += min(len(exact), sum(distance <= farthest for distance in found))
         wanted += len(exact)
@@ -146,8 +148,17 @@ def _make_queries(connection: Connection, statement: sql.Composed, sample: int) 
 
 
 def _distances(
-    connection: Connection, statement: sql.Composed, parameters: dict[str, object], without: str
+    connection: Connection,
+    statement: sql.Composed,
+    parameters: dict[str, object],
+    without: str,
+    *,
+    is_there: bool,
 ) -> list[float]:
+    """Return the distances of an answer that does without a kind of scan; on Citus its node is told so too."""
     with connection.transaction():
-        connection.execute(f"SET LOCAL {without} = off; SET LOCAL hnsw.ef_search = {EF_SEARCH}".encode())
+        if is_there:
+            connection.execute("SET LOCAL citus.propagate_set_commands = 'local'")
+        for setting in (f"{without} = off", f"hnsw.ef_search = {EF_SEARCH}"):  # Citus sends on one at a time
+            connection.execute(f"SET LOCAL {setting}".encode())
         return [float(row[0]) for row in connection.execute(statement, parameters).fetchall()]

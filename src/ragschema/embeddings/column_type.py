@@ -122,12 +122,13 @@ class Embedding(VECTOR):
             )
         try:
             return np.asarray(value)
-        except (TypeError, ValueError) as exc:  # a list of lists of unequal lengths, for one
-            raise self._not_numbers(type(value).__name__) from exc
-        except RuntimeError as exc:  # a tensor that is on another device, or that a gradient is kept for
+        except (TypeError, ValueError, RuntimeError) as exc:
+            if not hasattr(value, "__array__"):  # a list of lists of unequal lengths, for one
+                raise self._not_numbers(type(value).__name__) from exc
+            # a tensor that is on another device, of bfloat16, or that a gradient is kept for
             raise EmbeddingError(
                 f"An embedding of type {type(value).__name__} does not become an array: {exc}.",
-                "Pass tensor.detach().cpu().numpy().",
+                "Pass tensor.detach().float().cpu().numpy().",
             ) from exc
 
     def _not_numbers(self, what: str) -> EmbeddingError:

@@ -40,6 +40,7 @@ class ImportedDocument(BulkDocument):
         is_deleted: Whether the source has deleted it.
         deleted_at: Since when, where the source says it.
         is_known: Whether an earlier run has imported it.
+        counted_as: What is to become of it: ``added``, ``changed`` or ``unchanged``.
     """
 
     partial: Mapping[str | None, tuple[list[int], Vector]] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class ImportedDocument(BulkDocument):
     is_deleted: bool = False
     deleted_at: datetime | None = None
     is_known: bool = False
+    counted_as: str = "added"
 
     def given_embeddings(self) -> Iterator[tuple[str | None, Sequence[int], Vector]]:
         """Yield what the source has, by model: the key, None of the active one; ordinals; as many vectors."""
@@ -142,8 +144,8 @@ def _document(
     tally.chunks += len(filled)
     places: dict[int, list[int]] = {}
     found: dict[int, NDArray[np.float32]] = {}
-    for dimensions, (ordinals, array) in read(vectors).items():
-        is_zero = ~array.any(axis=1)
+    for dimensions, (ordinals, array) in _read_embeddings(article_id, vectors, read).items():
+        is_zero = np.asarray(~array.any(axis=1))
         tally.dimensions[dimensions] = tally.dimensions.get(dimensions, 0) + len(ordinals)
         tally.zero_embeddings += int(is_zero.sum())
         places[dimensions] = [each for each, zero in zip(ordinals, is_zero, strict=True) if not zero]
@@ -173,13 +175,45 @@ def _document(
         collections={
             name: described
             for row in rows
-            for name, described in (_read_details(row.collections) or {}).items()
+            for name, described in _read_collections(article_id, row.collections).items()
         },
         is_deleted=_is_deleted(rows),
         deleted_at=min((row.deleted_at for row in rows if row.deleted_at is not None), default=None),
         source=Origin(first.file_name, first.mime_type, first.byte_size, first.content_hash, first.language),
         **_embeddings(len(filled), places, found, models),
     )
+
+
+def _read_embeddings(
+    article_id: str, vectors: Sequence[Any], read: Any
+) -> dict[int, tuple[list[int], NDArray[np.float32]]]:
+    try:
+        found: dict[int, tuple[list[int], NDArray[np.float32]]] = read(vectors)
+    except (ValueError, TypeError) as exc:  # text that is none, or an array with NULL in it
+        raise ImportRefused(
+            f"An embedding of document {article_id[:80]!r} of the source is no list of numbers: {exc}.",
+            "Let the query make a vector, a halfvec or an array of numbers of it, or NULL.",
+        ) from exc
+    return found
+
+
+def _read_collections(article_id: str, text: str | None) -> dict[str, str | None]:
+    """Return the collections of a row: names, each with its description, or None.
+
+    Raises:
+        ImportRefused: They are no such object.
+    """
+    said = None if text is None else json.loads(text)
+    if said is None:
+        return {}
+    if not isinstance(said, dict) or not all(
+        name.strip() and (described is None or isinstance(described, str)) for name, described in said.items()
+    ):
+        raise ImportRefused(
+            f"The collections of document {article_id[:80]!r} of the source are {text}.",
+            'Let the query make an object of names and descriptions of them, or NULL: {"recipes": null}.',
+        )
+    return {_without_nul(name): _without_nul(described) for name, described in said.items()}
 
 
 def _is_deleted(rows: Sequence[Row]) -> bool:
@@ -276,7 +310,8 @@ def _read_lists(values: Sequence[Any]) -> dict[int, tuple[list[int], NDArray[np.
         if value is None:
             continue
         numbers = json.loads(value) if isinstance(value, str) else value
-        array = np.array([float(each) for each in numbers], np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite
+            array = np.array([float(each) for each in numbers], np.float32)
         by_length.setdefault(len(array), []).append((place, array))
     return {
         dimensions: ([place for place, _ in each], np.array([array for _, array in each]))

@@ -148,6 +148,7 @@ def _look(run: Run, models: Models) -> None:
                 check_document(document, run.live)
             except (ContentError, EmbeddingError) as exc:
                 run.refuse(document.article_id, exc)
+                run.count(document.counted_as, -1)
         with run.connection.begin():
             run.reembedded += count_changed(run.connection, run.naming.chunker, some)
 

@@ -83,6 +83,9 @@ class Run:
         if self.next_own is not None and self.next_own == article_id:
             self.next_own = next(self.own, None)
 
+    def count(self, counted_as: str, number: int) -> None:
+        setattr(self, counted_as, getattr(self, counted_as) + number)
+
     def refuse(self, article_id: str, error: Exception) -> None:
         self.refused += 1
         if len(self.refusals) < _SHOWN:
@@ -104,12 +107,13 @@ class Run:
                     self.left_alone += 1
                     continue
                 if found is None:
-                    self.added += 1
+                    counted_as = "added"
                 elif found.source_hash == document.source_hash:
-                    self.unchanged += 1
+                    counted_as = "unchanged"
                 else:
-                    self.changed += 1
-                yield document if found is None else replace(document, is_known=True)
+                    counted_as = "changed"
+                self.count(counted_as, 1)
+                yield replace(document, is_known=found is not None, counted_as=counted_as)
         self.pass_own(None)
 
 

@@ -34,7 +34,7 @@ FETCHED = 1_000
 """Rows of one round trip."""
 
 _VECTORS = ("vector", "halfvec")
-_NUMBERS = ("_float4", "_float8", "_numeric", "_int4")
+_NUMBERS = ("_float4", "_float8", "_numeric", "_int2", "_int4", "_int8")
 
 
 class Row(NamedTuple):
@@ -104,7 +104,7 @@ class Source:
                 'WHERE source.article_id::text COLLATE "C" > {} OR source.article_id IS NULL'
             ).format(sql.Literal(after))
         statement = sql.SQL(
-            'SELECT {} FROM ({}) AS source {} ORDER BY source.article_id::text COLLATE "C", {}'
+            'SELECT {} FROM ({}\n) AS source {} ORDER BY source.article_id::text COLLATE "C", {}'
         ).format(
             columns,
             self.query,
@@ -129,7 +129,7 @@ class Source:
         else:
             dimensions = sql.SQL("cardinality(string_to_array({}::text, ','))").format(embedding)
         statement = sql.SQL(
-            "SELECT {}, count(*) FROM ({}) AS source WHERE source.embedding IS NOT NULL GROUP BY 1 ORDER BY 1"
+            "SELECT {}, count(*) FROM ({}\n) AS source WHERE source.embedding IS NOT NULL GROUP BY 1 ORDER BY 1"
         ).format(dimensions, self.query)
         with answered(self.name):
             return dict(self.connection.execute(statement).fetchall())
@@ -139,7 +139,7 @@ class Source:
             return sql.SQL(cast(Any, f"NULL::{SOURCE_COLUMNS[name]}"))
         column = sql.Identifier("source", name)
         if name in ("created_at", "deleted_at"):
-            return sql.SQL("CASE WHEN isfinite({0}) THEN {0}::timestamptz END").format(column)
+            return sql.SQL("CASE WHEN isfinite({0}::timestamptz) THEN {0}::timestamptz END").format(column)
         if name == "embedding":
             return column
         type_ = SOURCE_COLUMNS[name].replace("jsonb", "text")
@@ -225,7 +225,7 @@ def _read_types(
 ) -> tuple[dict[str, str], int | None]:
     """Return the types of a query's columns, and the dimensions that its embeddings have by their column."""
     with answered(name):
-        cursor = connection.execute(sql.SQL("SELECT * FROM ({}) AS source LIMIT 0").format(query))
+        cursor = connection.execute(sql.SQL("SELECT * FROM ({}\n) AS source LIMIT 0").format(query))
         described = cursor.description or ()
         oids = [column.type_code for column in described]
         types: dict[int, str] = dict(

@@ -17,14 +17,16 @@ from tenacity import AsyncRetrying, RetryCallState
 from ragschema.jobs.agenda import Agenda
 from ragschema.jobs.async_parts import Transactions, end, listen, settle
 from ragschema.jobs.handlers import AsyncHandler, check_result, not_awaitable
-from ragschema.jobs.queue import LEASE, claim, give_back, heartbeat
+from ragschema.jobs.queue import LEASE, claim, give_back
 from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
     SECONDS_TO_SAY_SO,
     UNREACHABLE,
     Options,
+    beat,
     calling_at_sigterm,
+    check_engine,
     log,
     own_engine,
     read_options,
@@ -66,6 +68,7 @@ async def work_async(
         HandlerError: A handler cannot be run here: it is a generator, or takes something else than a job.
         JobError: An option cannot be used.
     """
+    check_engine(engine, stopping, is_async=True)
     options = read_options(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=True
     )
@@ -231,7 +234,11 @@ class _Worker:
                 say_lost(job.id)
         except asyncio.CancelledError:
             handling.cancel()
-            await settle([handling])
+            # however long it takes to end: its job is nobody else's meanwhile
+            keeping = asyncio.create_task(self.keep_lease(job, handling))
+            await settle([handling, keeping])
+            if not keeping.cancelled() and keeping.exception() is not None:
+                log.error("The lease of job %s could not be kept", job.id, exc_info=keeping.exception())
             await end([asyncio.create_task(self.let_go(job, _error_of(handling)))], SECONDS_TO_SAY_SO)
             raise
 
@@ -261,12 +268,13 @@ class _Worker:
         while not (await asyncio.wait([handling], timeout=pause))[0]:
             pause = self.options.beat
             try:
-                is_ours = await self.transactions.run(lambda connection: heartbeat(connection, job))
+                is_ours = await self.transactions.run(lambda connection: beat(connection, job))
             except UNREACHABLE as exc:
                 log.warning("A heartbeat of job %s did not reach its queue: %s", job.id, type(exc).__name__)
-                pause = min(1.0, self.options.beat / 4)  # the lease allows for a miss
-                continue
-            if not is_ours and not handling.done():
+                is_ours = None
+            if is_ours is None:
+                pause = self.options.soon
+            elif not is_ours and not handling.done():
                 job.cancelled.set()
                 handling.cancel()
                 await asyncio.wait([handling])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Future
+from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from threading import Thread
+from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -38,7 +41,13 @@ Handler: TypeAlias = Callable[[ClaimedJob], Ignored]
 AsyncHandler: TypeAlias = Callable[[ClaimedJob], Awaitable[Ignored]]
 """What does a job in a task of `work_async`."""
 
-_LAZY = (Generator, AsyncIterator, map, filter)
+_LAZY = (
+    *(Awaitable, Future, Generator, AsyncIterator),  # to be awaited, or asked
+    *(map, filter, zip, enumerate),  # to be iterated over, as all of itertools
+    *(FunctionType, MethodType, partial, Thread),  # to be called, or to end yet
+    *(_GeneratorContextManager, _AsyncGeneratorContextManager),  # to be entered
+)
+_HOLDERS = (list, tuple, set, frozenset)
 
 
 class HandlerError(RagSchemaError, TypeError):
@@ -73,17 +82,27 @@ def check_result(job_type: str, result: object) -> None:
     """Refuse what a handler has returned where that is work to do rather than its end.
 
     Raises:
-        HandlerError: It is an awaitable, a generator or a future.
+        HandlerError: It is an awaitable, a generator, a future, a function or the like, or holds one.
     """
-    if inspect.iscoroutine(result) or inspect.isgenerator(result):
-        result.close()  # or Python warns that it was never awaited
-    elif not isinstance(result, (Awaitable, Future, *_LAZY)):
+    parts = [result, *(result if isinstance(result, _HOLDERS) else ())]
+    parts += result.values() if isinstance(result, dict) else ()
+    lazy = [part for part in parts if _is_lazy(part)]
+    for part in lazy:
+        if inspect.iscoroutine(part) or inspect.isgenerator(part):
+            part.close()  # or Python warns that it was never awaited
+    if not lazy:
         return
+    name = _with_article(type(lazy[0]).__name__)
     raise HandlerError(
-        f"The handler of {job_type!r} returned {_with_article(type(result).__name__)}, whose work is not done.",
+        f"The handler of {job_type!r} returned {name}, whose work is not done.",
         "Let it do the work before it returns: await it, iterate over it, or wait for its result;"
         " coroutines are for work_async.",
     )
+
+
+def _is_lazy(result: object) -> bool:
+    """Whether a value stands for work to do; rows that a driver has yet to hand over do not."""
+    return isinstance(result, _LAZY) or type(result).__module__ == "itertools"
 
 
 def not_awaitable(job_type: str, result: object) -> HandlerError:
@@ -102,6 +121,8 @@ def _find_reason(handler: Any, *, is_async: bool) -> tuple[str, str] | None:
             "Pass a function that takes a ClaimedJob.",
         )
     called = _functions_of(handler)
+    if isinstance(called[0], type) and not (is_async and hasattr(called[0], "__await__")):
+        return "is a class, whose call only makes an object", "Pass an object of it, or one of its methods."
     if any(map(inspect.isgeneratorfunction, called)) or any(map(inspect.isasyncgenfunction, called)):
         return "is a generator function, whose call runs nothing", "Let it return rather than yield."
     if not is_async and any(map(inspect.iscoroutinefunction, called)):
@@ -124,4 +145,4 @@ def _functions_of(handler: Any) -> list[Any]:
 
 
 def _with_article(name: str) -> str:
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name.strip('_')[0].lower() in 'aeiou' else 'a'} {name}"

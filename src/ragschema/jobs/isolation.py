@@ -25,9 +25,11 @@ def begin_read_committed(session: Executor) -> Connection:
     status = getattr(getattr(pooled.dbapi_connection, "info", None), "transaction_status", None)
     if status != TransactionStatus.IDLE:
         return connection  # not the first statement, or another driver
-    if "rag_isolation" not in pooled.info:  # once for each connection of the pool
-        pooled.info["rag_isolation"] = connection.execute(text("SHOW transaction_isolation")).scalar_one()
-    if pooled.info["rag_isolation"] != "read committed" and not _is_autocommit(connection):
+    # asked once for each connection of the pool, and each level that SQLAlchemy has set it to: two engines may share it
+    asked = ("rag_isolation", getattr(pooled.dbapi_connection, "isolation_level", None))
+    if asked not in pooled.info:
+        pooled.info[asked] = connection.execute(text("SHOW transaction_isolation")).scalar_one()
+    if pooled.info[asked] != "read committed" and not _is_autocommit(connection):
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"))
     return connection
 

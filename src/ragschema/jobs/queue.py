@@ -28,13 +28,15 @@ from ragschema.jobs.records import (
     NewJob,
     PermanentFailure,
     TypeStats,
+    check_claimed,
     check_duration,
+    check_id,
     check_integer,
 )
 from ragschema.json_text import Default
 from ragschema.models import JobStatus
 from ragschema.schema.base import Executor
-from ragschema.values import check_text, several
+from ragschema.values import check_choice, check_text, several
 
 LEASE = timedelta(minutes=5)
 
@@ -115,7 +117,7 @@ def enqueue_many(
     """
     given = several("jobs", jobs, JobError, each=NewJob, is_ordered=True)
     written = [write_json(job.payload, f"The payload of a job {job.job_type!r}", default) for job in given]
-    return enqueue_written(session, list(zip(given, written, strict=True)), notify=notify)
+    return enqueue_written(session, list(zip(given, written, strict=True)), notify=bool(notify))
 
 
 def enqueue_written(session: Executor, jobs: list[tuple[NewJob, str]], *, notify: bool) -> list[UUID]:
@@ -194,6 +196,7 @@ def heartbeat(
     Raises:
         JobError: The progress is not JSON that PostgreSQL stores.
     """
+    check_claimed(job)
     if lease is not None:
         check_duration("lease", lease)
     written = None if progress is None else write_json(progress, f"The progress of job {job.id}", default)
@@ -230,14 +233,17 @@ def fail(
         retry_in: When to try again; by default after 10 s, twice as long each time, with jitter.
         permanent: Whether not to try again; a `PermanentFailure` says so too.
     """
+    check_claimed(job)
     if retry_in is not None:
         check_duration("retry_in", retry_in, lowest=timedelta(0))
     if isinstance(error, BaseException):
         permanent = permanent or isinstance(error, PermanentFailure)
         error = "".join(traceback.format_exception(error))
+    elif not isinstance(error, str):
+        raise JobError(f"error is {type(error).__name__}, not str.", "Pass the exception, or a text.")
     storable = error.replace("\0", "\ufffd").encode(errors="replace").decode()
     parameters = {"id": job.id, "attempt": job.attempt, "error": storable, "retry_in": retry_in}
-    status = session.execute(_FAIL, parameters | {"permanent": permanent}).scalar_one()
+    status = session.execute(_FAIL, parameters | {"permanent": bool(permanent)}).scalar_one()
     return None if status is None else JobStatus(status)
 
 
@@ -246,16 +252,19 @@ def give_back(session: Executor, job: ClaimedJob) -> bool:
 
     False: it is not this worker's any more.
     """
+    check_claimed(job)
     return bool(session.execute(_GIVE_BACK, {"id": job.id, "attempt": job.attempt}).scalar_one())
 
 
 def retry(session: Executor, job_id: UUID) -> bool:
     """Let a failed job wait again, or one that waits for later be due; False: it is neither, or its key is taken."""
+    check_id(job_id)
     return bool(session.execute(_RETRY, {"id": job_id}).scalar_one())
 
 
 def cancel(session: Executor, job_id: UUID, reason: str | None = None) -> bool:
     """Fail a job that waits or runs, for good; False: it has finished before."""
+    check_id(job_id)
     if reason is not None:
         check_text("reason", reason, JobError)
     return bool(session.execute(_CANCEL, {"id": job_id, "reason": reason}).scalar_one())
@@ -280,7 +289,9 @@ def prune(
     """
     check_duration("older_than", older_than, lowest=timedelta(0))
     check_integer("batch", batch, 1)
-    parameters = {"older_than": older_than, "batch": batch, "dry_run": dry_run, "status": status}
+    if status is not None:
+        check_choice("status", status, tuple(JobStatus), JobError)
+    parameters = {"older_than": older_than, "batch": batch, "dry_run": bool(dry_run), "status": status}
     return int(session.execute(_PRUNE, parameters).scalar_one())
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from uuid import UUID
 
 from ragschema.errors import RagSchemaError
-from ragschema.values import check_text
+from ragschema.values import check_text, find_problem_of_time
 
 _INT4_MAX = 2**31 - 1
 INT4_MIN = -_INT4_MAX - 1
+LONGEST = timedelta(days=36_525)
+"""The longest time there may be to a lease's end or the next attempt: a century, which every clock here can count."""
 
 
 class JobError(RagSchemaError, ValueError):
@@ -48,21 +50,15 @@ class NewJob:
     dedupe_key: str | None = None
 
     def __post_init__(self) -> None:
-        check_text("job_type", self.job_type, JobError)
+        check_name("job_type", self.job_type)
         if self.dedupe_key is not None:
-            check_text("dedupe_key", self.dedupe_key, JobError)
+            check_name("dedupe_key", self.dedupe_key)
         check_integer("priority", self.priority, INT4_MIN)
         if self.max_attempts is not None:
             check_integer("max_attempts", self.max_attempts, 1)
-        if self.run_at is not None and not isinstance(self.run_at, datetime):
-            raise JobError(
-                f"run_at is {type(self.run_at).__name__}, not datetime.",
-                "Pass an aware datetime, such as UTC's.",
-            )
-        if self.run_at is not None and self.run_at.tzinfo is None:
-            raise JobError(
-                f"run_at {self.run_at} has no time zone.", "Pass an aware datetime, such as UTC's."
-            )
+        if self.run_at is not None and (problem := find_problem_of_time(self.run_at)):
+            given = f" {self.run_at}" if isinstance(self.run_at, datetime) else ""
+            raise JobError(f"run_at{given} {problem}.", "Pass an aware datetime, such as UTC's.")
 
 
 @dataclass(frozen=True)
@@ -176,5 +172,29 @@ def check_integer(name: str, value: object, lowest: int) -> None:
 
 
 def check_duration(name: str, value: object, *, lowest: timedelta = timedelta(microseconds=1)) -> None:
-    if not isinstance(value, timedelta) or value < lowest:
-        raise JobError(f"{name} is {value!r}.", f"Pass a timedelta: {name}=timedelta(seconds=300).")
+    if not isinstance(value, timedelta) or not lowest <= value <= LONGEST:
+        raise JobError(
+            f"{name} is {value!r}.", f"Pass a timedelta, of a century at most: {name}=timedelta(seconds=300)."
+        )
+
+
+def check_name(name: str, value: str) -> None:
+    """Refuse a name that an index of the queue cannot hold."""
+    check_text(name, value, JobError)
+    if len(value.encode()) > 2000:
+        raise JobError(f"{name} is longer than 2,000 bytes.", "Let it be a name or a hash.")
+
+
+def check_claimed(job: object) -> None:
+    if not isinstance(job, ClaimedJob):
+        raise JobError(f"The job is {type(job).__name__}, not ClaimedJob.", "Pass what claim has returned.")
+
+
+def check_id(job_id: object) -> None:
+    """Refuse what is no id of a job; its text is one."""
+    try:
+        UUID(str(job_id))
+    except ValueError as exc:
+        raise JobError(
+            f"job_id is {job_id!r}, which is no UUID.", "Pass the id that enqueue has returned."
+        ) from exc

@@ -14,8 +14,9 @@ from ragschema.schema.base import Executor
 _JOBS = text(
     "SELECT id, job_type, CAST(status AS text) AS status,"
     " status = 'processing' AND lease_expires_at <= clock_timestamp() AS is_expired,"
-    " priority, attempts, max_attempts, dedupe_key, worker, created_at, run_at, started_at, lease_expires_at,"
-    " finished_at, error_message"
+    " priority, attempts, max_attempts, dedupe_key, worker, created_at,"
+    " least(greatest(run_at, timestamptz '0002-01-01'), timestamptz '9998-01-01') AS run_at,"
+    " started_at, lease_expires_at, finished_at, error_message"
     " FROM rag_jobs"
     " WHERE (CAST(:status AS text) IS NULL OR status = CAST(CAST(:status AS text) AS job_status))"
     " AND (CAST(:job_type AS text) IS NULL OR job_type = CAST(:job_type AS text))"
@@ -44,7 +45,7 @@ class ListedJob:
         dedupe_key: Its key, if any.
         worker: Who claimed it last.
         created_at: When it was enqueued.
-        run_at: When it is due.
+        run_at: When it is due; one for ever later, such as ``infinity``, is in the year 9998.
         started_at: When it was claimed last.
         lease_expires_at: When another worker may take it.
         finished_at: When it was completed, failed for good or cancelled.

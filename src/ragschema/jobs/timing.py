@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from ragschema.jobs.records import JobError
+from ragschema.jobs.records import LONGEST, JobError
 from ragschema.values import check_text
 from ragschema.words import counted
 
-_SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(days=36_525)
+_SHORTEST = timedelta(seconds=1)
 
 
 def check_timing(cron: str | None, every: timedelta | None, timezone: str) -> None:
@@ -25,7 +25,7 @@ def check_timing(cron: str | None, every: timedelta | None, timezone: str) -> No
             f"A schedule has {'both' if cron is not None else 'neither'} cron and every.",
             "Say when by one of them: cron='0 3 * * *', or every=timedelta(hours=1).",
         )
-    if every is not None and not (isinstance(every, timedelta) and _SHORTEST <= every <= _LONGEST):
+    if every is not None and not (isinstance(every, timedelta) and _SHORTEST <= every <= LONGEST):
         raise JobError(
             f"every is {every!r}.", "Pass a timedelta from a second to a century: every=timedelta(hours=1)."
         )

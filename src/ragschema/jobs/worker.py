@@ -18,7 +18,7 @@ from tenacity import Retrying, sleep_using_event, stop_when_event_set
 
 from ragschema.jobs.agenda import Agenda
 from ragschema.jobs.handlers import Handler, check_result
-from ragschema.jobs.queue import LEASE, claim, heartbeat
+from ragschema.jobs.queue import LEASE, claim
 from ragschema.jobs.records import ClaimedJob
 from ragschema.jobs.worker_parts import (
     CHANNEL,
@@ -26,7 +26,9 @@ from ragschema.jobs.worker_parts import (
     SECONDS_TO_SAY_SO,
     UNREACHABLE,
     Options,
+    beat,
     calling_at_sigterm,
+    check_engine,
     log,
     own_engine,
     read_options,
@@ -68,6 +70,7 @@ def work(
         HandlerError: A handler cannot be run here: it is async, a generator, or takes something else than a job.
         JobError: An option cannot be used.
     """
+    check_engine(engine, stopping, is_async=False)
     options = read_options(
         handlers, worker=worker, lease=lease, poll=poll, concurrency=concurrency, is_async=False
     )
@@ -212,14 +215,15 @@ class _Worker:
             for job in [*self.held.values()]:
                 try:
                     with self.engine.begin() as connection:
-                        is_ours = heartbeat(connection, job)
+                        is_ours = beat(connection, job)
                 except UNREACHABLE as exc:
                     log.warning(
                         "A heartbeat of job %s did not reach its queue: %s", job.id, type(exc).__name__
                     )
-                    pause = min(1.0, self.options.beat / 4)  # the lease allows for a miss
-                    continue
-                if not is_ours and self.held.pop(job.id, None) is not None:
+                    is_ours = None
+                if is_ours is None:
+                    pause = self.options.soon
+                elif not is_ours and self.held.pop(job.id, None) is not None:
                     job.cancelled.set()
 
     def listen(self, channel: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
@@ -15,12 +16,13 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from ragschema.database.sqlstates import server_message
 from ragschema.jobs.handlers import HandlerError, check_handlers
-from ragschema.jobs.queue import complete, fail
-from ragschema.jobs.records import ClaimedJob, JobError
+from ragschema.jobs.queue import complete, fail, heartbeat
+from ragschema.jobs.records import ClaimedJob, JobError, check_duration
 from ragschema.values import check_text
 
 log = logging.getLogger("ragschema.jobs")
@@ -28,6 +30,10 @@ log = logging.getLogger("ragschema.jobs")
 UNREACHABLE = (sa.exc.DBAPIError, sa.exc.TimeoutError, psycopg.Error, OSError)
 """What a worker gets over: the connection is lost, the pool exhausted, the server restarts, or refuses for now."""
 
+_IS_FREE = sa.text(
+    "SELECT EXISTS (SELECT FROM rag_jobs WHERE id = :id FOR NO KEY UPDATE SKIP LOCKED)"
+    " OR NOT EXISTS (SELECT FROM rag_jobs WHERE id = :id)"
+)
 CHANNEL = sa.text("SELECT quote_ident(rag_jobs_channel())")
 SECONDS_TO_NOTICE = 0.2
 """How soon a thread that waits sees that it is to stop."""
@@ -58,6 +64,11 @@ class Options:
         """Seconds from a heartbeat to the next."""
         return self.lease.total_seconds() / 3
 
+    @property
+    def soon(self) -> float:
+        """Seconds from a heartbeat that could not be sent to the next: the lease allows for a miss."""
+        return min(1.0, self.beat / 4)
+
 
 def read_options(
     handlers: Mapping[str, Any],
@@ -76,17 +87,34 @@ def read_options(
     """
     check_handlers(handlers, is_async=is_async)
     check_text("worker", worker, JobError)
-    for name, value in (("lease", lease), ("poll", poll)):
-        if not isinstance(value, timedelta) or value <= timedelta(0):
-            raise JobError(
-                f"{name} is {value!r}.", f"Pass a timedelta above zero: {name}=timedelta(seconds=60)."
-            )
+    check_duration("lease", lease)
+    check_duration("poll", poll)
     if type(concurrency) is not int or concurrency < 1:
         raise JobError(
             f"concurrency is {concurrency!r}.", "Pass how many jobs to do at a time, one at least."
         )
     name = worker or f"{socket.gethostname()} {os.getpid()}"
     return Options(name, tuple(handlers), lease, poll, concurrency)
+
+
+def check_engine(engine: object, stopping: object, *, is_async: bool) -> None:
+    """Refuse an engine, or an event to stop by, that is for the other kind of worker.
+
+    Raises:
+        JobError: It is such.
+    """
+    wanted = AsyncEngine if is_async else sa.Engine
+    if not isinstance(engine, wanted):
+        raise JobError(
+            f"The engine is {type(engine).__name__}, not {wanted.__name__}.",
+            "Pass one of create_engine to work, one of create_async_engine to work_async.",
+        )
+    wait = getattr(stopping, "wait", None)
+    if stopping is not None and (not callable(wait) or inspect.iscoroutinefunction(wait) != is_async):
+        raise JobError(
+            f"stopping is {type(stopping).__module__}.{type(stopping).__name__}.",
+            f"Pass {'asyncio' if is_async else 'threading'}.Event(): another would not be heard.",
+        )
 
 
 def own_engine(engine: sa.Engine) -> sa.Engine:
@@ -116,6 +144,18 @@ def _say_again(state: RetryCallState) -> None:
     said = server_message(error) if isinstance(error, sa.exc.DBAPIError) else str(error)
     seconds = state.next_action.sleep if state.next_action else 0
     log.warning("The worker cannot reach its queue, and tries again in %.1f s: %s", seconds, said)
+
+
+def beat(connection: sa.Connection, job: ClaimedJob) -> bool | None:
+    """Prolong a job's lease; False: it is another's, cancelled or finished. Waits for nobody.
+
+    Returns:
+        None where somebody holds the job's row just now, such as its handler, in a transaction with its work: whoever
+        waited there would keep the leases of other jobs waiting, and would count from when it began to wait.
+    """
+    if not connection.execute(_IS_FREE, {"id": job.id}).scalar_one():
+        return None
+    return heartbeat(connection, job)
 
 
 def say_end(connection: sa.Connection, job: ClaimedJob, error: BaseException | None) -> bool:

@@ -22,14 +22,14 @@ from ragschema.database.options import Options, find_options
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.rights import check_owners, check_rights
 from ragschema.database.server import VERSION_TABLE
-from ragschema.errors import RagSchemaError
+from ragschema.errors import RagSchemaError, TenantGone
 from ragschema.migrations.adoption import refuse_wrong_stamp
 from ragschema.migrations.configuration import request_of_alembic
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.failure_settlement import settle_failure
 from ragschema.migrations.held_back import OwedStep, owed_steps
 from ragschema.migrations.interruption import find_interruption, interruptible
-from ragschema.migrations.preparation import is_prepared, prepare
+from ragschema.migrations.preparation import has_version_table, is_prepared, prepare
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
@@ -180,6 +180,10 @@ def _prepare(
         The current revision, the revisions that are owed, and of these the steps that an upgrade is to run.
     """
     schema = at.schemas.target
+    if request.is_tenant and not has_version_table(at.connection, schema):
+        raise TenantGone(
+            f"The tenant {schema} is there no more: somebody has dropped it.", "Nothing was changed."
+        )
     revision = read_current(at.connection, schema)
     owed = find_owed(at.connection, schema, revision)
     is_due = command.name == "upgrade" and not request.expand_only

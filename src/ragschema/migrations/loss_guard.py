@@ -16,6 +16,7 @@ from typing import NoReturn
 import sqlalchemy as sa
 from alembic.script import Script
 
+from ragschema.database.citus import is_distributed, is_on_citus
 from ragschema.database.drivers import as_written, driver_of
 from ragschema.errors import ConfigurationError, DataLossRefused, RevisionRefused
 from ragschema.migrations.replay import Cursor, Ran
@@ -69,6 +70,7 @@ class LossGuard:
         self._deletion = read_deletion(script.module.__doc__ or "")
         self._derived: Sequence[str] = getattr(script.module, "DERIVED", ())
         self._schema = schema
+        self._is_on_node = is_on_citus(connection) and is_distributed(self._driver, schema)
         self._losses = [each.loss for each in losses if not each.is_autocommit]
         self._has_committed = False
         self._is_asking = False
@@ -187,7 +189,7 @@ class LossGuard:
             losses: What it has destroyed for sure.
         """
         self._others |= {each.oid for each in suspects if each.kind == "other"}
-        self._before = read_snapshot(self._driver, self._schema, self._others)
+        self._before = self._read_snapshot(self._others)
         if not self._before.are_deletions_counted:
             self._count_deletions()
         suspects = {*suspects, *find_told(self._losses, self._before.tables.values(), self._schema)}
@@ -196,6 +198,9 @@ class LossGuard:
         self._judge(suspects, losses)
         self._connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
         self._is_open = True
+
+    def _read_snapshot(self, others: Iterable[int]) -> Snapshot:
+        return read_snapshot(self._driver, self._schema, others, is_on_node=self._is_on_node)
 
     def _count_deletions(self) -> None:
         """Let the server count the rows that we delete in this transaction."""
@@ -233,7 +238,7 @@ class LossGuard:
         """Return what the transaction has destroyed so far, and what it may have."""
         losses: list[Destroyed] = []
         suspects: list[Suspect] = []
-        for touched in read_touched(self._driver, self._schema):
+        for touched in read_touched(self._driver, self._schema, is_on_node=self._is_on_node):
             before = self._before.tables.get(touched.oid)
             if before is not None:
                 suspects += compare(before, touched.table, self._derived)
@@ -268,7 +273,7 @@ class LossGuard:
         """Roll the transaction back, and say what it would have destroyed."""
         self._driver.rollback()
         others = {each.oid for each in suspects if each.kind == "other"}
-        self._before = read_snapshot(self._driver, self._schema, self._others | others)
+        self._before = self._read_snapshot(self._others | others)
         losses = [*losses, *self._count(suspects)]
         labels = sorted(
             {self._before.tables[each.oid].label for each in suspects if each.oid in self._before.tables}

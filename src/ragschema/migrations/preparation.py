@@ -60,8 +60,7 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
         check_writable(connection)
         schemas = retrying(options)(prepare, connection, at.schemas.target)
         check_rights(connection, schemas)
-        table = sql.Identifier(schemas.target, VERSION_TABLE)
-        has_table = connection.execute("SELECT to_regclass(%s)", (table.as_string(),)).fetchone() != (None,)
+        has_table = has_version_table(connection, schemas.target)
         retrying(options)(connection.execute, create_version_table(schemas.target))
         return Preparation(
             database=has_made,
@@ -69,6 +68,12 @@ def prepare_database(options: Options, *, with_database: bool = False) -> Prepar
             extension=at.schemas.extension.installed is None,
             version_table=not has_table,
         )
+
+
+def has_version_table(connection: Connection, schema: str) -> bool:
+    """Whether there is a version table of ours, with or without a row."""
+    table = sql.Identifier(schema, VERSION_TABLE).as_string()
+    return connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() != (None,)
 
 
 def create_version_table(schema: str) -> sql.Composed:

@@ -74,6 +74,7 @@ class Request:
         check: Called with the connection before anything changes, the lock held; raises to refuse.
         force: Whether to stamp a revision that the tables are not.
         record: Called with what a revision has run, if another schema can be given the same.
+        is_tenant: Whether the schema was found to have our tables: if it has none now, it is not made again.
     """
 
     options: Options | None = None
@@ -85,6 +86,7 @@ class Request:
     check: Callable[[sa.Connection, str], None] | None = None
     force: bool = False
     record: Callable[[Recording], None] | None = None
+    is_tenant: bool = False
 
 
 @dataclass(frozen=True)

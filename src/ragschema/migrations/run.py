@@ -25,6 +25,7 @@ from ragschema.planning.losses import StepLoss
 from ragschema.revisions.manifest import Direction
 from ragschema.revisions.scripts import script_checksum
 from ragschema.state import attempts
+from ragschema.state.cluster import refuse_way_back
 from ragschema.state.status import refuse_unmanaged
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,8 @@ class Run:
             return
         if not heads:
             refuse_unmanaged(driver_of(connection), self.schema)
+        down = [step.revision.revision for step in revisions if not step.is_upgrade]
+        refuse_way_back(driver_of(connection), self.schema, down)
         if self.request.check is not None and is_first:
             self.request.check(connection, self.schema)
         if heads and is_first:

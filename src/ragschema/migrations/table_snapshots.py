@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ragschema.database.citus import NodeCount, count_deletions
 from ragschema.database.members import members
 from ragschema.database.server import Connection
 
@@ -116,23 +117,35 @@ class Touched:
     table: Table | None
 
 
-def read_snapshot(connection: Connection, schema: str, others: Iterable[int] = ()) -> Snapshot:
-    """Return the tables of a schema, and further ones by their oids."""
+def read_snapshot(
+    connection: Connection, schema: str, others: Iterable[int] = (), *, is_on_node: bool = False
+) -> Snapshot:
+    """Return the tables of a schema, and further ones by their oids.
+
+    Args:
+        connection: A connection in a transaction.
+        schema: The schema.
+        others: Further tables.
+        is_on_node: Whether the schema's tables are on a node of Citus, which counts what is deleted of them.
+    """
     rows = connection.execute(_BEFORE, {"schema": schema, "others": list(others)}).fetchall()
+    there = count_deletions(connection, schema) if is_on_node else {}
     tables = {
         oid: table
         for oid, *what in rows
-        if (table := _table(oid, what, schema)) is not None
+        if (table := _table(oid, what, schema, there)) is not None
         if table.kind in _TABLES and not table.is_temporary and not table.relation.startswith(COPY_PREFIX)
     }
     relations = frozenset(oid for own, *_, toast, index in rows for oid in (own, toast, index) if oid)
-    return Snapshot(tables, relations, all(row[-3] for row in rows))
+    are_counted = all(row[-3] for row in rows) and all(each.is_counted for each in there.values())
+    return Snapshot(tables, relations, are_counted)
 
 
-def read_touched(connection: Connection, schema: str) -> list[Touched]:
-    """Return what the transaction has written, altered or dropped so far."""
+def read_touched(connection: Connection, schema: str, *, is_on_node: bool = False) -> list[Touched]:
+    """Return what the transaction has written, altered or dropped so far; arguments as of `read_snapshot`."""
     rows = connection.execute(_TOUCHED).fetchall()
-    return [Touched(oid, is_altered, _table(oid, what, schema)) for oid, is_altered, *what in rows]
+    there = count_deletions(connection, schema) if is_on_node else {}
+    return [Touched(oid, is_altered, _table(oid, what, schema, there)) for oid, is_altered, *what in rows]
 
 
 def read_all_tables(connection: Connection) -> frozenset[int]:
@@ -140,10 +153,11 @@ def read_all_tables(connection: Connection) -> frozenset[int]:
     return frozenset(oid for (oid,) in connection.execute(_ALL_TABLES).fetchall())
 
 
-def _table(oid: int, what: Sequence[Any], target: str) -> Table | None:
+def _table(oid: int, what: Sequence[Any], target: str, there: Mapping[int, NodeCount]) -> Table | None:
     schema, relation, kind, name, is_temporary, file, deleted, columns, *_ = what
     if relation is None:
         return None
     label = relation if schema == target else f"{schema}.{relation}"
     found = {number: Column(*column) for number, *column in columns or ()}
-    return Table(oid, name, label, schema, relation, kind, is_temporary, file, deleted or 0, found)
+    deleted = there[oid].deleted if oid in there else deleted or 0
+    return Table(oid, name, label, schema, relation, kind, is_temporary, file, deleted, found)

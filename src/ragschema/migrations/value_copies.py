@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from ragschema.database.connections import quoted
 from ragschema.database.drivers import as_written
 from ragschema.migrations.table_snapshots import COPY_PREFIX, Column, Table
 
@@ -46,8 +47,7 @@ def make_copy(connection: sa.Connection, schema: str, table: Table, left_out: Co
         for number, column in table.columns.items()
         if not column.is_generated and f"{table.label}.{column.name}" not in left_out
     }
-    quote = connection.dialect.identifier_preparer.quote
-    name = f"{quote(schema)}.{COPY_PREFIX}{table.oid}"
+    name = quoted(schema, f"{COPY_PREFIX}{table.oid}")
     hashes = ", ".join(f'{_hash(column.quoted)} AS "{number}"' for number, column in columns.items())
     _run(connection, f"CREATE UNLOGGED TABLE {name} AS SELECT {hashes} FROM ONLY {table.name}")
     sums: list[object]

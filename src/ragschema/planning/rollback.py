@@ -16,6 +16,7 @@ from ragschema.planning.dependents import find_dependents, find_drops_of, refuse
 from ragschema.planning.losses import StepLoss, count_losses, find_irreversible, read_losses_of
 from ragschema.revisions.manifest import Manifest, read_manifest, unknown_revision
 from ragschema.revisions.scripts import script_directory
+from ragschema.state.cluster import refuse_way_back
 from ragschema.state.owed import find_owed
 from ragschema.state.status import read_current
 
@@ -74,6 +75,7 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         UsageError: There is no such revision.
         DatabaseAhead: The database is at a revision this package does not know.
         RowsHidden: Row security hides rows of our tables from this role.
+        RevisionRefused: On a node of Citus a tenant does not go so far back.
         DependentsFound: Something of somebody's depends on what would be dropped.
     """
     manifest = read_manifest()
@@ -85,6 +87,7 @@ def foresee_rollback(options: Options, revision: str) -> Rollback:
         owed = find_owed(at.connection, at.schemas.target, current)
         kept = _count_kept(manifest, len(applied), revision)
         doomed = list(reversed(applied[kept:]))
+        refuse_way_back(at.connection, at.schemas.target, doomed)
         scripts = (
             {script.revision: script for script in script_directory().walk_revisions()} if doomed else {}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -29,7 +29,7 @@ from ragschema.publishing.facts import settle_facts
 from ragschema.publishing.live_models import LiveModels, read_live_models
 from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
-from ragschema.publishing.text_configs import check_text_configs
+from ragschema.publishing.text_configs import find_refused
 from ragschema.publishing.transactions import check_atomic
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish_unsettled
@@ -37,6 +37,7 @@ from ragschema.schema.ids import uuid7s
 from ragschema.values import check_choice, refuse_one
 
 BULK_BATCH = 5_000
+Fail: TypeAlias = Callable[[Failure], object] | None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def publish_many(
                 item if plan is item.plan else replace(item, plan=plan)
                 for item, plan in zip(checked, settled, strict=True)
             ]
-            done = _publish_batch(connection, driver, checked, live, done, undelete=undelete)
+            done = _publish_batch(connection, driver, checked, live, done, fail, undelete=undelete)
             if checkpoint is not None:
                 checkpoint(connection, batch)
         done = replace(done, failures=tuple(failures))
@@ -148,9 +149,7 @@ def _psycopg_connection(connection: sa.Connection) -> Driver:
     return driver
 
 
-def _check(
-    document: BulkDocument, live: LiveModels, fail: Callable[[Failure], object] | None
-) -> CheckedDocument | None:
+def _check(document: BulkDocument, live: LiveModels, fail: Fail) -> CheckedDocument | None:
     """Return a document that can be stored; None where it cannot and was left out."""
     try:
         return check_document(document, live)
@@ -167,18 +166,23 @@ def _publish_batch(
     batch: Sequence[CheckedDocument],
     live: LiveModels,
     done: BulkLoad,
+    fail: Fail,
     *,
     undelete: bool,
 ) -> BulkLoad:
     known = {*connection.scalars(_KNOWN, {"article_ids": Texts(item.article_id for item in batch)})}
     there = [item for item in batch if item.article_id in known]
     plans = {plan.article_id: plan for plan in _plan(connection, there, live, undelete=undelete)}
-    absent = [
-        item
-        for item in batch
-        if item.article_id not in plans or plans[item.article_id].document_id is None  # purged meanwhile
-    ]
-    check_text_configs(connection, {item.plan.text_config or "simple" for item in absent} - {"simple"})
+    found = {
+        plan.article_id for plan in plans.values() if plan.document_id is not None
+    }  # not purged meanwhile
+    absent = [item for item in batch if item.article_id not in found]
+    refused = find_refused(connection, {item.article_id: item.plan.text_config for item in absent})
+    for article_id, error in refused.items():
+        if fail is None:
+            raise error
+        fail(Failure(article_id, error))
+    batch, absent = ([item for item in part if item.article_id not in refused] for part in (batch, absent))
     document_ids = _add_documents(connection, absent)
     added = [item for item in absent if item.article_id in document_ids]
     if added:

@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.database.citus import is_on_citus
-from ragschema.publishing.errors import StalePlan, document_deleted
+from ragschema.publishing.errors import ContentError, StalePlan, document_deleted
 from ragschema.publishing.facts import HAS_FACTS, SETTLED, SETTLING
 from ragschema.publishing.live_models import GONE_MODELS
 from ragschema.publishing.transactions import connection_of
@@ -17,10 +17,16 @@ from ragschema.publishing.version_plan import VersionPlan
 from ragschema.schema.base import Executor
 from ragschema.schema.ids import uuid7
 from ragschema.sql.shortening import named, short
+from ragschema.values import check_text
 
 
 def lock_document(session: Executor, article_id: str) -> sa.Row[Any] | None:
-    """Lock a document's row until the transaction ends, and return its columns that publishing needs."""
+    """Lock a document's row until the transaction ends, and return its columns that publishing needs.
+
+    Raises:
+        ContentError: The article id is none that a document could have.
+    """
+    check_text("article_id", article_id, ContentError)
     connection = connection_of(session)
     statement = _LOCK_ON_CITUS if is_on_citus(connection) else _LOCK
     return connection.execute(statement, {"article_id": article_id}).one_or_none()

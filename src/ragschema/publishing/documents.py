@@ -21,7 +21,7 @@ from ragschema.publishing.memberships import checked_collections
 from ragschema.publishing.sources import NOWHERE, ChunkText, Location, Source
 from ragschema.publishing.texts import CheckedContents, Refuse, check_contents, check_names, say
 from ragschema.publishing.version_plan import VersionPlan
-from ragschema.values import several
+from ragschema.values import check_whole, find_problem_of_time, several
 from ragschema.words import counted
 
 
@@ -111,14 +111,18 @@ class CheckedDocument:
 
 def batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list[BulkDocument]]:
     """Yield batches of documents, none twice in a batch, with as many chunks or somewhat more."""
-    batch: dict[str, BulkDocument] = {}
+    batch_size = check_whole("batch_size", batch_size, PublishingError)
+    batch: dict[object, BulkDocument] = {}
     chunks = 0
     for document in documents:
         several("documents", [document], PublishingError, each=BulkDocument)
-        if chunks >= batch_size or document.article_id in batch:
+        key = (
+            document.article_id if isinstance(document.article_id, str) else object()
+        )  # refused when it is read
+        if chunks >= batch_size or key in batch:
             yield [*batch.values()]
             batch, chunks = {}, 0
-        batch[document.article_id] = document
+        batch[key] = document
         is_several = isinstance(document.contents, Sized) and not isinstance(document.contents, str)
         chunks += len(document.contents) if is_several else 1
     if batch:
@@ -205,10 +209,10 @@ def check_document(document: BulkDocument, live: LiveModels) -> CheckedDocument:
             live.
     """
     plan, contents = describe(document)
-    if document.created_at is not None and document.created_at.tzinfo is None:
+    if document.created_at is not None and (problem := find_problem_of_time(document.created_at)):
         raise ContentError(
-            f"The created_at of article {document.article_id!r} has no time zone.",
-            "Pass a datetime with one, such as datetime.now(UTC).",
+            f"The created_at of article {document.article_id!r} {problem}.",
+            "Pass a datetime with a time zone, such as datetime.now(UTC).",
         )
     given = [(live.find(key), each) for key, each in checked_keys(document.model_embeddings).items()]
     if document.embeddings is not None:
@@ -234,7 +238,7 @@ def _check_embeddings(
     embeddings: Sequence[EmbeddingLike] | NDArray[Any],
 ) -> Vector:
     if not isinstance(embeddings, np.ndarray):
-        several("embeddings", embeddings, EmbeddingError, is_ordered=True)
+        embeddings = several("embeddings", embeddings, EmbeddingError, is_ordered=True)
     if len(embeddings) != len(texts):
         of_model = f" of {model.key!r}" if model.is_registered else ""
         raise EmbeddingError(

@@ -53,9 +53,13 @@ class Reach:
 
 
 _OF_JOBS = "dedupe_key = ANY(CAST(:dedupe_keys AS text[]))"
-_NAMED = (  # as a value anywhere in the payload
-    "EXISTS (SELECT FROM jsonb_path_query(payload, 'strict $.**') AS v (value)"
-    " WHERE v.value #>> '{}' = ANY(CAST(:names AS text[])))"
+_NAMED = (  # as a value anywhere in it
+    "EXISTS (SELECT FROM jsonb_path_query({}, 'strict $.**') AS v (value)"
+    " WHERE v.value #>> '{{}}' = ANY(CAST(:names AS text[])))"
+)
+_SAID = (  # as words of its own
+    "EXISTS (SELECT FROM unnest(CAST(:names AS text[])) AS n (name) WHERE error_message"
+    r" ~ ('(^|\W)' || regexp_replace(n.name, '(\W)', '\\\1', 'g') || '(\W|$)'))"
 )
 _OF_CITATIONS = (  # of documents that were purged before and published again too
     "(document_id = ANY(CAST(:document_ids AS uuid[])) OR article_id = ANY(CAST(:article_ids AS text[])))"
@@ -100,12 +104,17 @@ REACHES: tuple[Reach, ...] = (
         f"{_OF_JOBS} AND status <> 'processing'",
         left={
             "that a worker is running": f"{_OF_JOBS} AND status = 'processing'",
-            "with another key and a payload that names one": (
-                f"(dedupe_key IS NULL OR NOT {_OF_JOBS}) AND {_NAMED}"
+            "with another key and a payload, progress or error that names one": (
+                f"(dedupe_key IS NULL OR NOT {_OF_JOBS})"
+                f" AND ({_NAMED.format('payload')} OR {_NAMED.format('progress')} OR {_SAID})"
             ),
         },
     ),
-    Reach("rag_job_schedules", "false", left={"whose jobs are about one": f"{_OF_JOBS} OR {_NAMED}"}),
+    Reach(
+        "rag_job_schedules",
+        "false",
+        left={"whose jobs are about one": f"{_OF_JOBS} OR {_NAMED.format('payload')}"},
+    ),
 )
 """Every table of ours that may speak of a document without a foreign key to it."""
 
@@ -127,6 +136,18 @@ class Erase:
 
     dedupe_keys: Callable[[str], Iterable[str]] = _own_key
     callback: Callable[[Executor, Sequence[str]], Iterable[str] | None] | None = None
+
+
+def check_erase(erase: object) -> None:
+    """Refuse what says neither whether nor how to erase: any other value would be taken for True.
+
+    Raises:
+        PublishingError: It is neither a bool nor an `Erase`.
+    """
+    if not isinstance(erase, bool | Erase):
+        raise PublishingError(
+            f"erase is {erase!r}.", "Pass True, or an Erase that says how traces are found: erase=Erase(...)."
+        )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ragschema.embeddings.column_type import EmbeddingError
 from ragschema.embeddings.wire import EmbeddingLike, Vector
+from ragschema.publishing.errors import PublishingError
 from ragschema.publishing.version_plan import ModelNeeds, VersionPlan
 from ragschema.values import several
 from ragschema.words import counted
@@ -44,6 +45,10 @@ def collect(
     Raises:
         EmbeddingError: One is missing, there are too many, one cannot be stored, or the model is not live.
     """
+    if not isinstance(plan, VersionPlan):
+        raise PublishingError(
+            f"The plan is {type(plan).__name__}, not VersionPlan.", "Pass what plan_version has returned."
+        )
     by_model: dict[int, tuple[str, Embeddings | None]] = {}
     for key, given in checked_keys(model_embeddings).items():
         by_model[plan.live.find(key).id] = (f"model_embeddings[{key!r}]", given)

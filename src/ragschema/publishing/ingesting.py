@@ -21,16 +21,17 @@ from tenacity import (
 
 from ragschema.database.sqlstates import is_overtaken
 from ragschema.embeddings.column_type import EmbeddingError
+from ragschema.embeddings.returned import read_embedded
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.publishing.errors import StalePlan
 from ragschema.publishing.live_models import LiveModel, LiveModels
 from ragschema.publishing.plans import plan_version
 from ragschema.publishing.sources import ChunkText
 from ragschema.publishing.texts import Refuse, given_contents
+from ragschema.publishing.transactions import check_atomic, check_factory
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.base import Executor
-from ragschema.values import several
 from ragschema.words import counted
 
 Embedded: TypeAlias = Sequence[EmbeddingLike | None] | NDArray[Any]
@@ -79,17 +80,20 @@ def ingest(
         ContentError: A text or name cannot be stored; nothing was embedded.
         DocumentDeleted: The document is deleted, and ``undelete`` was not asked for.
         EmbeddingError: ``embed`` did not return an embedding for each text.
+        PublishingError: The sessions are in autocommit mode, or are no factory; nothing was embedded.
         StalePlan: Others were faster 50 times.
     """
+    check_factory(sessions)
     given = given_contents(article_id, contents)  # for every attempt
     vectors: Vectors = defaultdict(dict)
     for attempt in Retrying(**_retries()):
         with attempt:
             with sessions() as session:
+                check_atomic(session, "ingest")  # what publish would refuse, before money is spent
                 plan = plan_version(session, article_id, given, refuse=refuse, **version)
             for model, name, function in choose(plan.live, embed, model_embed):
                 if texts := _missing(plan, model, vectors[model.id]):
-                    vectors[model.id] |= pair(article_id, texts, function(texts), name)
+                    vectors[model.id] |= pair(article_id, texts, function([*texts]), name)
             with sessions.begin() as session:
                 return publish_embedded(session, plan, vectors)
     raise AssertionError("tenacity ends with a result or an error")
@@ -106,17 +110,19 @@ async def ingest_async(
     **version: Any,
 ) -> PublishedVersion:
     """Publish a document's text, see `ingest`; ``embed`` is awaited, while no connection is held."""
+    check_factory(sessions, is_async=True)
     given = given_contents(article_id, contents)  # for every attempt
     vectors: Vectors = defaultdict(dict)
     async for attempt in AsyncRetrying(**_retries()):
         with attempt:
             async with sessions() as session:
+                await session.run_sync(check_atomic, "ingest_async")
                 plan = await session.run_sync(
                     lambda s: plan_version(s, article_id, given, refuse=refuse, **version)
                 )
             for model, name, function in choose(plan.live, embed, model_embed):
                 if texts := _missing(plan, model, vectors[model.id]):
-                    awaited = function(texts)
+                    awaited = function([*texts])
                     if not inspect.isawaitable(awaited):
                         what = f"{type(awaited).__name__}, not an awaitable"
                         raise _not_embedded(article_id, name, what, "async def")
@@ -159,9 +165,15 @@ def _missing(plan: VersionPlan, model: LiveModel, known: Mapping[str, object]) -
 
 
 def pair(
-    article_id: str, texts: list[str], embedded: object, name: str = "embed"
+    article_id: str, texts: list[str], embedded: Any, name: str = "embed"
 ) -> dict[str, EmbeddingLike | None]:
     """Return the embedding of each text, of what the model's function has returned.
+
+    Args:
+        article_id: Named in errors.
+        texts: As they were: the function was handed a list of its own, which it may sort or empty.
+        embedded: What it returned.
+        name: Of the function.
 
     Raises:
         EmbeddingError: It has returned something else; the message names the function.
@@ -170,12 +182,7 @@ def pair(
         if inspect.iscoroutine(embedded):
             embedded.close()
         raise _not_embedded(article_id, name, "an awaitable", "ingest_async")
-    vectors: list[EmbeddingLike | None] = several(
-        f"What {name} returned",
-        embedded,  # type: ignore[arg-type]  # looked at there
-        EmbeddingError,
-        is_ordered=True,
-    )
+    vectors: list[EmbeddingLike | None] = read_embedded(name, embedded)
     if len(vectors) != len(texts):
         raise _not_embedded(
             article_id,

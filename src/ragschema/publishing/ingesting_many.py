@@ -24,6 +24,7 @@ from ragschema.publishing.memberships import join_collections, settle_text_confi
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import check_text_configs
 from ragschema.publishing.texts import CheckedContents, Refuse, given_contents
+from ragschema.publishing.transactions import check_atomic, check_factory
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion
 from ragschema.values import check_choice, refuse_one
@@ -90,8 +91,10 @@ def ingest_many(
     Raises:
         ContentError: A text cannot be stored, with ``on_error="raise"``; the documents before it stay.
         EmbeddingError: ``embed`` did not return an embedding for each text, or one that cannot be stored.
+        PublishingError: The sessions are in autocommit mode, or are no factory; nothing was embedded.
         UnknownCollection: A collection of a document is not there; the batches before it stay.
     """
+    check_factory(sessions)
     refuse_one("documents", documents, PublishingError, is_ordered=True)
     check_choice("on_error", on_error, ("raise", "skip"), PublishingError)
     done = Ingestion()
@@ -130,6 +133,7 @@ def _ingest_batch(
         failures.append(Failure(article_id, error))
 
     with sessions() as session:
+        check_atomic(session, "ingest_many")  # what publish would refuse, before money is spent
         good: list[BulkDocument] = []
         asked: list[tuple[VersionPlan, CheckedContents]] = []
         for document in batch:
@@ -203,7 +207,9 @@ def _embed(
         for model, name, function in choose(plans[0].live, embed, model_embed):
             needed = (needs for plan in plans for needs in plan.needs if needs.model == model)
             if texts := list(dict.fromkeys(text for needs in needed for text in needs.texts_to_embed)):
-                vectors[model.id] |= pair(f"{plans[0].article_id} and others", texts, function(texts), name)
+                vectors[model.id] |= pair(
+                    f"{plans[0].article_id} and others", texts, function([*texts]), name
+                )
     return vectors
 
 
@@ -238,7 +244,7 @@ def _publish(
             def embed_missing(texts: list[str]) -> Embedded:
                 missing = [text for text in texts if text not in embedded]
                 if missing:
-                    embedded.update(pair(document.article_id, missing, function(missing), name))
+                    embedded.update(pair(document.article_id, missing, function([*missing]), name))
                 return [embedded[text] for text in texts]
 
             return embed_missing

@@ -9,13 +9,14 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.publishing.document_locks import lock_document, point_at
-from ragschema.publishing.errors import UnknownDocument, document_deleted, unknown_document
+from ragschema.publishing.errors import PublishingError, UnknownDocument, document_deleted, unknown_document
 from ragschema.publishing.facts import FactChanges, settle_facts
 from ragschema.publishing.plans import plan_removal
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.publishing.visibility import show_chunks
 from ragschema.publishing.writing import PublishedVersion, publish
 from ragschema.schema.base import Executor
+from ragschema.values import check_whole
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def activate_version(session: Executor, article_id: str, version_number: int) ->
         DocumentDeleted: The document is deleted: `undelete_document` comes first.
         UnknownDocument: There is no such article, or its version is not kept: the evidence lists those that are.
     """
+    check_whole("version_number", version_number, PublishingError)
     check_atomic(session, "activate_version")
     document = _lock(session, article_id)
     kept = (

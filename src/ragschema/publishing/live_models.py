@@ -127,7 +127,8 @@ class LiveModels:
             EmbeddingError: There is none.
         """
         key = model.key if isinstance(model, EmbeddingModel) else model
-        found = self.active if key is None else next((each for each in self.all if each.key == key), None)
+        named = (each for each in self.all if isinstance(key, str) and each.key == key)
+        found = self.active if key is None else next(named, None)
         if found is None:
             what = (
                 "No embedding model is active" if key is None else f"There is no live embedding model {key!r}"

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from ragschema.publishing.document_locks import lock_document
-from ragschema.publishing.errors import UnknownDocument, unknown_document
+from ragschema.publishing.errors import PublishingError, UnknownDocument, unknown_document
 from ragschema.publishing.sources import write_metadata
 from ragschema.publishing.texts import check_article_id
 from ragschema.publishing.transactions import check_atomic, connection_of
 from ragschema.schema.base import Executor
+from ragschema.values import check_whole
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def set_metadata(
         UnknownDocument: There is no such article, or no such version of it.
     """
     check_article_id(article_id)
+    if version_number is not None:
+        version_number = check_whole("version_number", version_number, PublishingError, most=2**31 - 1)
     written = write_metadata(article_id, metadata)
     check_atomic(session, "set_metadata")
     document = lock_document(session, article_id)
@@ -72,7 +75,7 @@ def set_metadata(
         "current_version_id": document.current_version_id,
         "version_number": version_number,
         "metadata": written,
-        "merge": merge,
+        "merge": bool(merge),
     }
     row = connection_of(session).execute(_SET, parameters).one_or_none()
     if row is None:

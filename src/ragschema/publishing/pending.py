@@ -100,7 +100,7 @@ def store_embeddings(
             statement, parameters = _STORE_OF_MODEL, {"embeddings": halves, "model_id": target.id}
         try:
             rows = connection_of(session).execute(
-                statement, {"ids": order, "replaces": replace, **parameters}
+                statement, {"ids": order, "replaces": bool(replace), **parameters}
             )
         except DBAPIError as exc:
             if not has_no_partition(exc):
@@ -135,6 +135,11 @@ def skip_embeddings(
         ContentError: A reason is no text that can be stored.
         EmbeddingError: No such model is live.
     """
+    if not isinstance(reasons, Mapping):
+        raise ContentError(
+            f"reasons is {type(reasons).__name__}, not a dict.", "Pass reasons={chunk_id: why}."
+        )
+    several("reasons", reasons, ContentError, each=UUID)
     for chunk_id, reason in reasons.items():
         check_text(f"The reason of chunk {chunk_id}", reason, ContentError)
     target = read_live_models(session).find(model)

@@ -15,7 +15,7 @@ from ragschema.publishing.facts import forget_facts
 from ragschema.publishing.transactions import check_batches, check_time, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import rows_of
-from ragschema.values import several
+from ragschema.values import check_whole, several
 
 PRUNE_BATCH = 500
 
@@ -91,6 +91,9 @@ def _check(session: Executor, keep: int | None, before: datetime | None, batch_s
         raise PublishingError(
             "Nothing says which versions to keep.", "Pass keep=N, or before=TIME, or both to be more careful."
         )
+    for name, value in (("keep", keep), ("batch_size", batch_size)):
+        if value is not None:
+            check_whole(name, value, PublishingError)
     if (keep is not None and keep < 0) or batch_size < 1:
         raise PublishingError(
             f"keep={keep} and batch_size={batch_size} make no sense.",

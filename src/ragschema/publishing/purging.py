@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from ragschema.publishing.deleting import find_unknown, lock_documents
 from ragschema.publishing.document_locks import lock_document
-from ragschema.publishing.erasure import Erase, Erased, erase_traces
+from ragschema.publishing.erasure import Erase, Erased, check_erase, erase_traces
 from ragschema.publishing.errors import PublishingError, unknown_document
 from ragschema.publishing.facts import forget_facts
 from ragschema.publishing.transactions import check_atomic, check_batches, check_time, connection_of
 from ragschema.schema.base import Executor
 from ragschema.schema.index_reads import rows_of
-from ragschema.values import several
+from ragschema.values import check_whole, several
 
 PURGE_BATCH = 500
 
@@ -120,6 +120,7 @@ def purge_documents(
         PublishingError: The connection is in autocommit mode, or a function of ``erase`` returned something wrong.
     """
     ids = several("article_ids", article_ids, PublishingError, each=str)
+    check_erase(erase)
     check_atomic(session, "purge_documents")
     if dry_run:
         found = connection_of(session).execute(_FIND, {"article_ids": ids}).all()
@@ -154,7 +155,8 @@ def purge_deleted(
         PublishingError: The time has no zone, the batch no size, or a transaction is open.
     """
     check_time("before", before)
-    if batch_size < 1:
+    check_erase(erase)
+    if check_whole("batch_size", batch_size, PublishingError) < 1:
         raise PublishingError(f"batch_size is {batch_size}.", "Pass a number of documents, 1 or more.")
     check_batches(session, "purge_deleted")
     total = PurgedDocuments()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -29,6 +29,22 @@ def check_text_configs(session: Executor, names: Iterable[str]) -> None:
                 f"The server has no text search configuration {name!r}.",
                 "Pass one of those that \\dF of psql lists: simple, english, german, ...",
             ) from exc
+
+
+def find_refused(session: Executor, configs: Mapping[str, str | None]) -> dict[str, ContentError]:
+    """Return why documents are refused whose text configuration the server does not have, by article id.
+
+    Args:
+        session: A session or connection.
+        configs: What each document that is yet to be made is to have, by article id.
+    """
+    unknown: dict[str | None, ContentError] = {}
+    for name in {each for each in configs.values() if each is not None} - {"simple"}:
+        try:
+            check_text_configs(session, [name])
+        except ContentError as exc:
+            unknown[name] = exc
+    return {article_id: unknown[name] for article_id, name in configs.items() if name in unknown}
 
 
 _AS_CONFIG = sa.text("SELECT CAST(CAST(:name AS text) AS regconfig)")

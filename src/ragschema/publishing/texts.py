@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -63,10 +64,29 @@ def check_contents(
         problem = find_problem(content)
         remedy = "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000."
         if problem is None and refuse is not None:
-            problem, remedy = refuse(content), "Leave the chunk out, or cut the text in another way."
+            problem, remedy = _ask(refuse, content), "Leave the chunk out, or cut the text in another way."
         if problem:
             raise ContentError(f"The text of chunk {place} of article {article_id!r} {problem}.", remedy)
     return CheckedContents(texts, check_locations(article_id, given))
+
+
+def _ask(refuse: Refuse, content: str) -> str | None:
+    """Return why a caller's rule refuses a text; None where it does not: it may say so by any value that is false.
+
+    Raises:
+        ContentError: It gives no reason: one that returns True may mean it either way.
+    """
+    reason: object = refuse(content)
+    if not reason:
+        return None
+    if isinstance(reason, str):
+        return reason
+    if inspect.iscoroutine(reason):
+        reason.close()
+    raise ContentError(
+        f"The rule refuse returned {type(reason).__name__}, neither a reason nor None.",
+        "Let it say why a text is refused, such as 'is blank', and None where it is not.",
+    )
 
 
 def check_names(plan: VersionPlan) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
+from sqlalchemy.orm import scoped_session, sessionmaker
 
 from ragschema.database.atomicity import refuse_autocommit
 from ragschema.models import Document
 from ragschema.publishing.errors import PublishingError, in_a_transaction
 from ragschema.schema.base import Executor
+from ragschema.values import find_problem_of_time
 
 
 def connection_of(session: Executor) -> sa.Connection:
@@ -28,6 +29,20 @@ def check_atomic(session: Executor, what: str) -> None:
     refuse_autocommit(connection_of(session), what, PublishingError)
 
 
+def check_factory(sessions: object, *, is_async: bool = False) -> None:
+    """Refuse what makes no session for each transaction: before anything is embedded, which costs money.
+
+    Raises:
+        PublishingError: It is a session, an engine, or a registry of sessions, or makes sessions of the other kind.
+    """
+    other = sessionmaker if is_async else async_sessionmaker
+    if not callable(sessions) or isinstance(sessions, scoped_session | async_scoped_session | other):
+        made = "async_session_factory" if is_async else "session_factory"
+        raise PublishingError(
+            f"sessions is {type(sessions).__name__}, not a factory of sessions.", f"Pass one of {made}()."
+        )
+
+
 def check_batches(session: Executor, what: str) -> None:
     """Refuse a session or connection that cannot be committed batch by batch.
 
@@ -40,14 +55,13 @@ def check_batches(session: Executor, what: str) -> None:
     session.rollback()
 
 
-def check_time(name: str, time: datetime) -> None:
-    """Refuse a time that is another one in another zone.
+def check_time(name: str, time: object) -> None:
+    """Refuse what is no time, or another one in another zone.
 
     Raises:
-        PublishingError: It has no zone.
+        PublishingError: It is no datetime, or has no zone.
     """
-    if time.tzinfo is None:
+    if problem := find_problem_of_time(time):
         raise PublishingError(
-            f"The time {name}={time} has no zone.",
-            "Use datetime.now(UTC) - timedelta(days=N), for example.",
+            f"The time {name}={time} {problem}.", "Use datetime.now(UTC) - timedelta(days=N), for example."
         )

@@ -179,7 +179,7 @@ def _publish(
         "has_source": plan.source is not None,
         **vars(plan.source or NO_SOURCE),
     }
-    is_located = plan.is_located or copy_unchanged
+    is_located = plan.is_located or bool(copy_unchanged)
     if is_located:
         rows |= location_rows(plan, rows)
     written = write_version(connection_of(session), described | rows, is_located=is_located)

@@ -6,11 +6,13 @@ built once, with the parameters below in it, and a call only adds their values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
-from sqlalchemy import ARRAY, BindParameter, Double, Integer, Text, Uuid, bindparam
+from sqlalchemy import ARRAY, BindParameter, ClauseElement, Double, Integer, Text, Uuid, bindparam
 
 from ragschema.embeddings.column_type import Embedding
 from ragschema.embeddings.wire import Vector
@@ -52,6 +54,35 @@ def checked_count(name: str, count: int, most: int = _MOST) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
         raise QueryError(f"{name} is {count!r}.", f"Pass a whole number from 1 to {most:,}.")
     return count
+
+
+def checked_number(name: str, number: Any) -> float:
+    """Return a number, of whatever library's type, as Python's own.
+
+    Raises:
+        QueryError: It is none, or not a number.
+    """
+    try:
+        found = math.nan if isinstance(number, str | bytes | bool) else float(number)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if math.isnan(found):
+        raise QueryError(f"{name} is not a number.", "Pass one.")
+    return number if type(number) is int else found
+
+
+def checked_id(name: str, value: Any) -> Any:
+    """Return an id, of which its text is one too; what stands for one in a statement as it is.
+
+    Raises:
+        QueryError: It is none.
+    """
+    if isinstance(value, UUID | ClauseElement):
+        return value
+    try:
+        return UUID(value)
+    except (TypeError, ValueError, AttributeError) as exc:
+        raise QueryError(f"{name} is {value!r}.", "Pass a UUID.") from exc
 
 
 def row_count(count: int) -> BindParameter[int]:

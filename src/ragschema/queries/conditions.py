@@ -62,7 +62,7 @@ class Condition:
     @cached_property
     def parts(self) -> tuple[ColumnElement[bool], ...]:
         """What it is the conjunction of."""
-        return tuple(_conjuncts(self._clause))
+        return tuple(map(_in_parentheses, _conjuncts(self._clause)))
 
     def of_documents(self) -> list[ColumnElement[bool]]:
         """Return the parts that say nothing of a chunk."""
@@ -109,6 +109,16 @@ def _conjuncts(clause: ColumnElement[bool]) -> Iterator[ColumnElement[bool]]:
             yield from _conjuncts(cast("ColumnElement[bool]", each))
     else:
         yield clause
+
+
+def _in_parentheses(clause: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return a part that stays whole beside others: text is taken as it is, and may have an OR of its own."""
+    is_written = any(_is_written(element) for element in iterate(clause))
+    return Grouping(clause) if is_written and not isinstance(clause, Grouping) else clause
+
+
+def _is_written(element: Any) -> bool:
+    return isinstance(element, TextClause) or (isinstance(element, ColumnClause) and element.is_literal)
 
 
 def _may_read_chunks(clause: ColumnElement[bool]) -> bool:

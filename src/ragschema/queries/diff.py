@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import CTE, BindParameter, Label, Select, Uuid, and_, bindparam, case, func, select
 
-from ragschema.queries.arguments import built_once
+from ragschema.queries.arguments import built_once, checked_id
 from ragschema.queries.collections import collection_values, is_version_collected
+from ragschema.queries.composable import composable
 from ragschema.queries.versions import manifest
 
 Difference: TypeAlias = Select[
@@ -53,7 +54,11 @@ def version_diff(
     Raises:
         QueryError: The collections are one value, or no UUIDs.
     """
-    values = {_OLD.key: old_version_id, _NEW.key: new_version_id, **collection_values(collection_ids)}
+    values = {
+        _OLD.key: checked_id("old_version_id", old_version_id),
+        _NEW.key: checked_id("new_version_id", new_version_id),
+        **collection_values(collection_ids),
+    }
     return _version_diff(by_collection=collection_ids is not None).params(values)
 
 
@@ -96,7 +101,7 @@ def _version_diff(*, by_collection: bool) -> Difference:
     )
     if by_collection:
         difference = difference.where(is_version_collected(_OLD), is_version_collected(_NEW))
-    return difference
+    return composable(difference)
 
 
 _LISTED = ("ordinal", "chunk_id", "content", "start_offset", "end_offset")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -34,6 +33,7 @@ from ragschema.queries.arguments import (
     MAX_DISTANCE,
     METADATA,
     QueryError,
+    checked_number,
 )
 from ragschema.queries.collections import collection_values, is_collected
 from ragschema.queries.conditions import Condition, Where, find_condition
@@ -196,9 +196,7 @@ def find_filters(
     if metadata is not None:
         values[METADATA.key] = write_object(metadata, "metadata", QueryError, _METADATA_BYTES)
     if max_distance is not None:
-        if math.isnan(max_distance):
-            raise QueryError("max_distance is not a number.", "Pass one, or None for any distance.")
-        values[MAX_DISTANCE.key] = max_distance
+        values[MAX_DISTANCE.key] = checked_number("max_distance", max_distance)
     return filters, values
 
 

@@ -30,8 +30,10 @@ from ragschema.queries.arguments import (
     QueryError,
     built_once,
     checked_count,
+    checked_number,
     row_count,
 )
+from ragschema.queries.composable import composable
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
 from ragschema.queries.planner_hints import ONE_BY_ONE, ZERO
@@ -125,7 +127,10 @@ def hybrid_search(
     """
     if embedding is None and text is None:
         raise QueryError("There is nothing to search for.", "Pass an embedding, a text or both.")
-    if rrf_k < 0:
+    if text is not None and not isinstance(text, str):
+        raise QueryError(f"text is {type(text).__name__}, not str.", "Pass what is searched for as one text.")
+    rrf_k = checked_number("rrf_k", rrf_k)  # type: ignore[assignment]  # an int stays one
+    if not 0 <= rrf_k < 2**63:
         raise QueryError(f"rrf_k is {rrf_k}.", "Pass 0 or more; 60 is usual.")
     configs = several("text_configs", text_configs, QueryError, each=str)
     near = None if embedding is None else max_distance
@@ -169,7 +174,8 @@ def _built(
         .subquery("hits")
     )
     columns, joined = located(hits, names)
-    return select(*columns).select_from(joined).order_by(hits.c.score.desc(), hits.c.id)
+    best = select(*columns).select_from(joined)
+    return composable(best.order_by(hits.c.score.desc(), hits.c.id))
 
 
 _statement = built_once(_built)

@@ -37,10 +37,10 @@ it to one takes 30 us: the two take as long where the chunks that pass, times th
 """
 
 _IDS = ARRAY(Uuid())
-# as many as there were when statistics were made; without them, and of a view, the other bounds are enough
+# As many as the server's statistics say; without them, as on a standby, and of a view, the other bounds are enough.
+# A function, because Citus takes a statement apart that reads a table of the catalogue too: five times as long.
 _ALL: ColumnElement[float] = literal_column(
-    "(SELECT CASE WHEN reltuples < 0 THEN 1e9 ELSE reltuples END FROM pg_catalog.pg_class"
-    f" WHERE oid = '{Chunk.__tablename__}'::regclass)"
+    f"coalesce(nullif(pg_stat_get_live_tuples('{Chunk.__tablename__}'::regclass), 0), 1e9)"
 )
 
 

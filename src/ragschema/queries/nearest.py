@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import Select, inspect, select
 
 from ragschema.embeddings.wire import EmbeddingLike
 from ragschema.models import Document
 from ragschema.queries.arguments import built_once, checked_count
+from ragschema.queries.composable import composable
 from ragschema.queries.conditions import Where, filled
 from ragschema.queries.filters import Filters, find_filters, located
-from ragschema.queries.planner_hints import EF_SEARCH_MOST, ZERO
+from ragschema.queries.planner_hints import ZERO
 from ragschema.queries.spaces import Space, find_space
-from ragschema.queries.vector_hits import vector_hits
+from ragschema.queries.vector_hits import RERANKED_MOST, vector_hits
 from ragschema.queries.wording import worded
 from ragschema.schema.embedding_models import EmbeddingModel
 
@@ -81,7 +81,7 @@ def nearest_chunks(
         max_distance: Leave out what is farther, in the distance of the rows; does not keep the index from being used.
         exact_fallback: Look at every chunk that passes where the index gives fewer than ``limit``, without filters
             too, and read each one's document meanwhile: for row security, or views, that take rows away unseen.
-        rerank: How many candidates of an index of bits are compared in full, up to 1,000: 10 times ``limit`` by
+        rerank: How many candidates of an index of bits are compared in full, up to 10,000: 10 times ``limit`` by
             default. The larger the corpus, the more chunks are as near by their signs as the nearest ones are; of
             another index it says nothing.
 
@@ -106,7 +106,7 @@ def nearest_chunks(
     )
     space, vector = find_space(embedding, model)
     if rerank is not None:
-        checked_count("rerank", rerank, EF_SEARCH_MOST)
+        checked_count("rerank", rerank, RERANKED_MOST)
     if space.index_type != "bit":  # one statement, not one for each number
         rerank = None
     count = checked_count("limit", limit)
@@ -118,11 +118,10 @@ def _built(limit: int, filters: Filters, space: Space, *, is_near: bool, rerank:
     hits = vector_hits(limit, filters, space, is_near=is_near, rerank=rerank)
     columns, joined = located(hits, ["distance"])
     found = worded(select(*columns).select_from(joined), "found")
-    document = aliased(
-        Document, found, adapt_on_names=True
-    )  # by a model a session with several engines finds its own
-    listed = [document.article_id if each.key == "article_id" else each for each in found.c]
-    return select(*listed).order_by(found.c.distance + ZERO, found.c.chunk_id)
+    nearest = select(*found.c).select_from(found)
+    # by a model a session with several engines finds its own
+    nearest._set_propagate_attrs({"compile_state_plugin": "orm", "plugin_subject": inspect(Document)})
+    return composable(nearest.order_by(found.c.distance + ZERO, found.c.chunk_id))
 
 
 _statement = built_once(_built)

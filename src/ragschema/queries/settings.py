@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from ragschema.queries.arguments import QueryError
 from ragschema.queries.planner_hints import CHOICE, EF_SEARCH_MOST
+from ragschema.schema.embedding_models import EmbeddingModel
 
 IterativeScan = Literal["off", "relaxed_order", "strict_order"]
 
@@ -27,7 +28,7 @@ def search_settings(
     """Set how HNSW indexes are searched until the transaction ends, in one round trip.
 
     Searches need none of it to be right. With AsyncSession: ``await session.run_sync(search_settings,
-    ef_search=100)``.
+    ef_search=100)``. On Citus they are set on the tenant's node, which ``SET LOCAL`` does not reach.
 
     Args:
         session: Its transaction is begun, if it is not.
@@ -63,7 +64,9 @@ def search_settings(
     # The constant loads pgvector, without which a name that it does not know would pass.
     if ef_search is not None:  # a search is not to take 40 for the default
         columns += f", set_config('{CHOICE}', 'chosen', true)"
-    statement = text(f"SELECT {columns} FROM (SELECT CAST('[1]' AS vector) OFFSET 0) AS loaded")
+    # And the table, which has a few rows, lets Citus carry it out where it carries a search out.
+    there = f"(SELECT count(*) FROM {EmbeddingModel.__tablename__}) AS there"
+    statement = text(f"SELECT {columns} FROM (SELECT CAST('[1]' AS vector) OFFSET 0) AS loaded, {there}")
     statement = statement.bindparams(*(bindparam(name, type_=String()) for name in values))
     for name, value in zip(values, session.execute(statement, values).one(), strict=False):
         if value is None:

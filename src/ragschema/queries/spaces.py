@@ -13,6 +13,7 @@ from ragschema.embeddings.half_column_type import check_half
 from ragschema.embeddings.wire import EmbeddingLike, Vector, pgvector
 from ragschema.queries.arguments import EMBEDDING, MODEL, QueryError
 from ragschema.schema.embedding_models import COLUMN_MODEL, Distance, EmbeddingModel, IndexType
+from ragschema.values import check_text
 from ragschema.words import counted
 
 _MOST_DIMENSIONS = 16_000  # of halfvec and vector
@@ -74,6 +75,8 @@ def find_space(
         query = _check(embedding, space.dimensions, model.key)
         key: str | None = model.key
     elif model is None or isinstance(model, str):
+        if model is not None:
+            check_text("model", model, QueryError)
         array = _as_array(embedding)
         dimensions = array.shape[0] if array is not None and array.ndim == 1 else 0
         if not 1 <= dimensions <= _MOST_DIMENSIONS:

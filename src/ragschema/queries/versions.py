@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
+    ClauseElement,
     ColumnElement,
     Select,
     SelectBase,
@@ -32,12 +33,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from ragschema.models import Chunk, ChunkEvent, ChunkEventType, Document, DocumentVersion
-from ragschema.queries.arguments import built_once, checked_count, row_count
+from ragschema.queries.arguments import QueryError, built_once, checked_count, checked_id, row_count
 from ragschema.queries.collections import collection_values, is_collected, is_version_collected
+from ragschema.queries.composable import composable
 from ragschema.queries.filters import IS_LISTED
 from ragschema.queries.model_choice import refused_model
 from ragschema.queries.planner_hints import ONE_BY_ONE, READING_COSTS, is_one
 from ragschema.schema.embedding_models import COLUMN_MODEL, ChunkEmbedding, EmbeddingModel
+from ragschema.values import check_text
 
 VersionChunk: TypeAlias = Select[UUID, int, str, int | None, int | None, dict[str, Any] | None]
 
@@ -97,7 +100,7 @@ def version_chunks(version_id: UUID, *, collection_ids: Collection[UUID] | None 
     Raises:
         QueryError: The collections are one value, or no UUIDs.
     """
-    values = {VERSION_ID.key: version_id, **collection_values(collection_ids)}
+    values = {VERSION_ID.key: checked_id("version_id", version_id), **collection_values(collection_ids)}
     return _version_chunks(by_collection=collection_ids is not None).params(values)
 
 
@@ -107,7 +110,7 @@ def _version_chunks(*, by_collection: bool) -> VersionChunk:
     chunks = select(*listed.c)
     if by_collection:
         chunks = chunks.where(is_version_collected(VERSION_ID))
-    return chunks.order_by(listed.c.ordinal, listed.c.chunk_id)
+    return composable(chunks.order_by(listed.c.ordinal, listed.c.chunk_id))
 
 
 def chunk_history(
@@ -124,8 +127,10 @@ def chunk_history(
         created_at is the version's. A deleted chunk that is gone has neither id nor content.
 
     Raises:
-        QueryError: The collections are one value, or no UUIDs.
+        QueryError: The collections are one value, or no UUIDs; or no document could have the article id.
     """
+    if not isinstance(article_id, ClauseElement):
+        check_text("article_id", article_id, QueryError)
     version = (
         select(DocumentVersion.id, DocumentVersion.version_number, DocumentVersion.created_at)
         .where(is_one(DocumentVersion.document_id, Document.id))
@@ -157,7 +162,7 @@ def chunk_history(
     )
     if collection_ids is not None:
         history = history.where(is_collected(Document.id)).params(collection_values(collection_ids))
-    return history
+    return composable(history)
 
 
 def pending_embeddings(
@@ -185,6 +190,11 @@ def pending_embeddings(
     Raises:
         QueryError: The limit is below 1, or the collections are one value, or no UUIDs.
     """
+    if isinstance(model, str):
+        check_text("model", model, QueryError)
+    elif model is not None and not isinstance(model, EmbeddingModel):
+        raise QueryError(f"model is {type(model).__name__}.", "Pass its key, or an EmbeddingModel.")
+    after = None if after is None else checked_id("after", after)
     collections = collection_values(collection_ids)
     wanted = is_version_collected(Chunk.version_id) if collections else true()
     rows = row_count(checked_count("limit", limit))
@@ -218,12 +228,13 @@ def pending_embeddings(
         .offset(ONE_BY_ONE)
         .lateral("chunk")
     )
-    return (
+    pending = (
         select(first.c.id.label("chunk_id"), chunk.c.article_id, chunk.c.embedder_version, chunk.c.content)
         .join(chunk, true())
         .order_by(first.c.waits_since, first.c.id)
         .params(collections)
     )
+    return composable(pending)
 
 
 def _waiting_in_column(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, Subquery, column, text
+from sqlalchemy import BindParameter, Select, Subquery, TextClause, column
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine.interfaces import BindTyping
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
@@ -18,8 +21,29 @@ class _Dialect(PGDialect):
 
 
 _DIALECT = _Dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
-_LABEL = re.compile(r"('[^']*')|\.(\w+) AS \2\b")  # one that says the name of its column again
+_LABEL = re.compile(r"('[^']*')|\.(\w+) AS \2(?=[,\s])")  # one that says the name of its column again
 _TOKEN = re.compile(r"%%|:|%\((\w+)\)s|(\(?)__\[POSTCOMPILE_(\w+)\](\)?)")
+
+
+class _Wording(TextClause):
+    """Text, unless tables are to be found by a ``schema_translate_map``, of which text knows nothing."""
+
+    inherit_cache = True
+
+    def __init__(self, wording: str, statement: Select[*tuple[Any, ...]]) -> None:
+        super().__init__(wording)
+        self.statement = statement
+
+
+@compiles(_Wording)
+def _compile(wording: _Wording, compiler: SQLCompiler, **options: Any) -> str:
+    if compiler.schema_translate_map is None:
+        return compiler.visit_textclause(wording, **options)  # type: ignore[no-any-return, no-untyped-call]
+
+    def replace(element: Any, **_: Any) -> BindParameter[Any] | None:
+        return wording._bindparams.get(element.key) if isinstance(element, BindParameter) else None
+
+    return compiler.process(replacement_traverse(wording.statement, {}, replace), **options)
 
 
 def worded(statement: Select[*tuple[Any, ...]], name: str) -> Subquery:
@@ -50,7 +74,7 @@ def worded(statement: Select[*tuple[Any, ...]], name: str) -> Subquery:
 
     # shorter, for the server reads it, and a driver that keeps short texts need not take it apart again
     shortened = _LABEL.sub(lambda found: found[1] or f".{found[2]}", compiled.string)
-    wording = text(_TOKEN.sub(reword, shortened)).bindparams(*asked.values())
+    wording = _Wording(_TOKEN.sub(reword, shortened), statement).bindparams(*asked.values())
     columns = [column(str(each.key), each.type) for each in statement.selected_columns]
     return wording.columns(*columns).subquery(name)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from ragschema.errors import RagSchemaError
@@ -44,10 +45,18 @@ class RevisionFile:
                 f"{self.path.name} is not Python: line {exc.lineno}: {exc.msg}.", "Mend the file."
             ) from exc
 
+    @cached_property
+    def heading(self) -> ast.Module:
+        """The syntax tree of what stands before the functions: to read all of 80 files takes four times as long."""
+        try:
+            return ast.parse(self.source.partition("\ndef ")[0])
+        except SyntaxError:  # a docstring has such a line, or the file is not Python
+            return self.tree
+
     @property
     def docstring(self) -> str:
         """The docstring, empty where there is none."""
-        return ast.get_docstring(self.tree) or ""
+        return ast.get_docstring(self.heading) or ""
 
     @cached_property
     def revision(self) -> str | None:
@@ -69,7 +78,7 @@ class RevisionFile:
         return next((node for node in functions if node.name == name), None)
 
     def _assigned(self, name: str) -> object:
-        for node in self.tree.body:
+        for node in chain(self.heading.body, self._rest()):
             if isinstance(node, ast.Assign):
                 targets, value = node.targets, node.value
             elif isinstance(node, ast.AnnAssign) and node.value is not None:
@@ -82,6 +91,9 @@ class RevisionFile:
                 except ValueError:
                     return None
         return None
+
+    def _rest(self) -> Iterator[ast.stmt]:
+        yield from self.tree.body
 
 
 def versions_directory() -> Path:

@@ -16,7 +16,7 @@ from ragschema.errors import ConfigurationError, DatabaseAhead, UsageError
 from ragschema.revisions.docstrings import Deploy, read_deploy, split_docstring
 from ragschema.revisions.files import find_heads, read_revision_files, two_heads, versions_directory
 from ragschema.revisions.locations import script_location
-from ragschema.revisions.sums import file_checksum
+from ragschema.revisions.sums import edited_files, file_checksum
 from ragschema.words import counted
 
 
@@ -102,6 +102,7 @@ def read_manifest() -> Manifest:
 
     Raises:
         ConfigurationError: They have two heads.
+        RagSchemaError: One that is not frozen is not Python.
     """
     versions = versions_directory()
     with os.scandir(versions) as entries:
@@ -113,6 +114,8 @@ def read_manifest() -> Manifest:
 @lru_cache(maxsize=1)
 def _read_manifest(versions: Path, _state: frozenset[tuple[str, int, int]]) -> Manifest:
     files = read_revision_files(versions)
+    for file in edited_files(files, versions):
+        _ = file.tree  # the whole: the frozen ones are known to be Python
     if len(heads := find_heads(files)) > 1:
         raise ConfigurationError(*two_heads(heads))
     return Manifest(

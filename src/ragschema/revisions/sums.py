@@ -12,13 +12,14 @@ Reading takes neither Alembic nor SQLAlchemy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
 from ragschema.errors import ConfigurationError
 from ragschema.revisions.files import (
+    RevisionFile,
     find_heads,
     helper_files,
     read_revision_files,
@@ -56,6 +57,17 @@ class SumChange:
 def file_checksum(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal, the same whatever its line endings."""
     return hashlib.sha256(_read(path)).hexdigest()
+
+
+def edited_files(files: Iterable[RevisionFile], versions: Path) -> list[RevisionFile]:
+    """Return the revisions whose files are not those that ``rag.sum`` was written for."""
+    recorded, _ = _read_sum(versions)
+    before = dict(zip(recorded, ["", *recorded.values()], strict=False))
+    return [
+        file
+        for file in files
+        if (line := recorded.get(name := file.path.name)) is None or _link(before[name], file.path) != line
+    ]
 
 
 def compare_sum(versions: Path | None = None) -> SumChange:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ragschema.database.citus import Place, find_place, has_citus, is_distributed
 from ragschema.database.members import members
 from ragschema.database.server import Connection
-from ragschema.errors import NodeUnreachable
+from ragschema.errors import NodeUnreachable, RevisionRefused
 from ragschema.words import counted
 
 _UNREACHABLE = """
@@ -33,6 +33,9 @@ _LISTENERS = """
 SELECT count(*) FROM pg_catalog.pg_stat_activity
 WHERE datname = current_database() AND query ~* '^LISTEN\\M.*rag_jobs_' AND strpos(query, %s) > 0
 """
+
+LAST_WAY_BACK = "20261128170100"
+"""The revision whose downgrade drops a trigger, as those before it do: a tenant of a node has none."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,21 @@ def refuse_unreachable(connection: Connection, schema: str) -> None:
         raise NodeUnreachable(
             f"No tenant of Citus can be changed while a node is away: {', '.join(away)}.",
             "Nothing was changed. Bring the node back, or take it out of the cluster, then run this again.",
+        )
+
+
+def refuse_way_back(connection: Connection, schema: str, reversed_revisions: Iterable[str]) -> None:
+    """Refuse to reverse revisions of a schema of Citus that take triggers away.
+
+    Raises:
+        RevisionRefused: One of them does.
+    """
+    if any(each <= LAST_WAY_BACK for each in reversed_revisions) and is_distributed(connection, schema):
+        raise RevisionRefused(
+            f"A tenant on a node of Citus cannot go back past {LAST_WAY_BACK}: its tables have no triggers, and"
+            " earlier revisions take some away.",
+            f"Nothing was changed. Roll back to {LAST_WAY_BACK} at most; docs/citus.md says how the tenant becomes an"
+            " ordinary schema again, which can go back farther.",
         )
 
 

@@ -12,15 +12,23 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import TupleRow
 
+from ragschema.database.citus import HAS_CITUS
 from ragschema.database.connections import quoted
+from ragschema.database.prepared import call
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import UsageError
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.comparison import Drift
 from ragschema.state.drift import find_drift, recall
+from ragschema.state.glance import Glance
 from ragschema.state.imprint import PATH, Imprint, ask, read_imprint
 from ragschema.state.owed import deferred, owed_at
 from ragschema.state.partitions import RegisteredModel, registry
+from ragschema.state.soundness import question, read_answer
+
+_SOUNDNESS = (
+    f"SELECT * FROM ({question().decode()}) answer WHERE NOT {HAS_CITUS}"  # there it takes a closer look
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,10 @@ def survey(connection: Connection, schema: str, *, lock: int | None = None) -> S
     """
     if (asked := ask(connection, schema)) is None:
         return None
-    version = quoted(schema, VERSION_TABLE)
     statements = [
         PATH,
         "SELECT true" if lock is None else f"SELECT pg_try_advisory_lock({lock})",
-        f"SELECT ARRAY(SELECT version_num::text FROM {version}), ARRAY({deferred(schema)})",
+        _stand(schema),
         registry(schema).as_string(),
         asked.as_string(),
     ]
@@ -82,6 +89,35 @@ def survey(connection: Connection, schema: str, *, lock: int | None = None) -> S
         imprint,
         is_locked,
     )
+
+
+def glance_in_passing(connection: Connection, schema: str) -> Glance | None:
+    """Return what `glance_at` returns, in a third of the time that `survey` takes; reads only.
+
+    Args:
+        connection: In autocommit mode, one that keeps what is prepared.
+        schema: The schema of our tables.
+
+    Returns:
+        None where that cannot be seen, as from `survey`, and where there is Citus.
+    """
+    asked = call(connection, _SOUNDNESS, {"schema": "text"}, {"schema": schema})
+    statements = [PATH, _stand(schema), asked.as_string()]
+    try:
+        _, [[heads, found]], answers = _results(connection, statements)
+    except psycopg.Error:
+        if connection.closed:
+            raise
+        return None
+    if len(heads) != 1 or not answers:
+        return None
+    return Glance(heads[0], owed_at(heads[0], found), read_answer(answers[0], schema, heads[0]))
+
+
+def _stand(schema: str) -> str:
+    """Return the query of the rows of a version table, and of the revisions that were passed over."""
+    version = quoted(schema, VERSION_TABLE)
+    return f"SELECT ARRAY(SELECT version_num::text FROM {version}), ARRAY({deferred(schema)})"
 
 
 def drift_of(connection: Connection, seen: Survey) -> Drift | None:

@@ -16,7 +16,6 @@ from ragschema.database.secrets import without_secrets
 from ragschema.database.settings import Database, database_of_url
 from ragschema.database.urls import Setting
 from ragschema.errors import ConfigurationError, RagSchemaError
-from ragschema.tenants.dispatching import server_of
 from ragschema.tenants.finding import Tenant, find_tenants
 from ragschema.tenants.outcomes import DatabaseFailure
 
@@ -44,13 +43,14 @@ class Found:
 def read_urls(path: Path) -> list[Database]:
     """Read the URLs of databases from a file, one a line; empty lines and those that begin with # are none.
 
+    A database that is named twice counts once.
     A password may be missing there: libpq looks in PGPASSFILE, ``~/.pgpass``, and the service that a URL names.
 
     Raises:
         ConfigurationError: It cannot be read, has none, or a line is no URL of PostgreSQL.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
             f"The file of URLs {path} cannot be read: {reason(exc)}.", "Name a readable UTF-8 file."
@@ -59,12 +59,23 @@ def read_urls(path: Path) -> list[Database]:
     wanted = [each for each in settings if each.value.strip() and not each.value.lstrip().startswith("#")]
     if not wanted:
         raise ConfigurationError(f"The file {path} has no URL.", "Write one a line.")
-    return [database_of_url(each) for each in wanted]
+    found: dict[tuple[object, ...], Database] = {}
+    for each in wanted:
+        database = database_of_url(each)
+        found.setdefault((database.embedded, *sorted(database.parameters.items())), database)
+    return [*found.values()]
 
 
 def name_of(database: Database) -> str:
     """Return what to call a database, without a password."""
     return str(database).rpartition(" (from ")[0]
+
+
+def server_of(database: Database) -> str:
+    """Return what tells a database's server from others: host and port, or the service that names them."""
+    named = database.parameters
+    host = named.get("service") or named.get("host") or named.get("hostaddr") or ""
+    return f"{host}:{named.get('port', '')}"
 
 
 @contextmanager

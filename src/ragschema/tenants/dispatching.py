@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,9 +14,10 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from ragschema.database.options import Options
-from ragschema.database.settings import Database
+from ragschema.tenants.databases import server_of
 from ragschema.tenants.outcomes import Interruption
-from ragschema.tenants.workers import Line, Task, Work, Worker, start_worker
+from ragschema.tenants.tasks import Task
+from ragschema.tenants.workers import Line, Work, Worker, start_worker
 
 log = logging.getLogger(__name__)
 
@@ -150,29 +150,6 @@ class Dispatch:
                 signal.signal(number, handler)
 
 
-def server_of(database: Database) -> str:
-    """Return what tells a database's server from others: host and port, or the service that names them."""
-    named = database.parameters
-    host = named.get("service") or named.get("host") or named.get("hostaddr") or ""
-    return f"{host}:{named.get('port', '')}"
-
-
 def default_workers() -> int:
     """Return how many workers a server gets by default: one for each core here, and no less than two."""
     return max(2, os.cpu_count() or 1)
-
-
-class Clock:
-    """Time since a command has begun, and what is left of it."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since then."""
-        return time.monotonic() - self._began
-
-    def remaining(self, done: int, total: int) -> float | None:
-        """Return the seconds that the rest takes at the pace so far; None before the first."""
-        return self.seconds / done * (total - done) if done else None

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ragschema.database.options import Options
 from ragschema.migrations.request import CheckDrift
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
 from ragschema.tenants.databases import Found, find_all, name_of, reached
-from ragschema.tenants.dispatching import AHEAD, Clock, Dispatch, default_workers
 from ragschema.tenants.finding import Tenant
 from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
-from ragschema.tenants.upgrading import Upgrading
-from ragschema.tenants.workers import INTERRUPTED, NOT_BEGUN, Task, Work
+from ragschema.tenants.tasks import INTERRUPTED, NOT_BEGUN, Clock, Task
+
+if TYPE_CHECKING:
+    from ragschema.tenants.workers import Work
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,12 @@ class _Fleet:
         tasks = self._tasks()
         if not tasks:
             return None
+        from ragschema.tenants.dispatching import (
+            AHEAD,
+            Dispatch,
+            default_workers,
+        )  # not where there is nothing to do
+
         limit, before = self.rollout.max_failures, self._count("failed")
         dispatch = Dispatch(
             [each.options for each in self.found],
@@ -176,6 +183,8 @@ class _Fleet:
 
     def _work(self, tasks: Sequence[Task]) -> Work:
         """Load what each tenant needs, before the workers are forked, and return what is done with one."""
+        from ragschema.tenants.upgrading import Upgrading
+
         rollout = self.rollout
         revisions = {self.tenants[task].revision for task in tasks}
         lowest = "" if None in revisions else min(filter(None, revisions), default="")

@@ -9,8 +9,9 @@ from typing import Literal
 
 from ragschema.revisions.manifest import RevisionId
 
-Fate = Literal["migrated", "up to date", "failed", "locked", "interrupted", "not started"]
-"""What became of a tenant; ``locked``: another deployer or a session held on for too long, so run again."""
+Fate = Literal["migrated", "up to date", "failed", "locked", "interrupted", "not started", "dropped"]
+"""What became of a tenant; ``locked``: another deployer or a session held on for too long, so run again; ``dropped``:
+by somebody else meanwhile, and not made again."""
 
 Interruption = Literal["SIGINT", "SIGTERM"]
 """A signal that ends a command; Ctrl-C sends the first."""
@@ -29,7 +30,7 @@ class TenantOutcome:
         owed: The contract revisions that were passed over.
         seconds: How long it took; 0 where it was not visited.
         error: Why it failed, or is locked.
-        evidence: The server's own words on that.
+        evidence: What to do about it, and the server's own words on it.
     """
 
     database: str

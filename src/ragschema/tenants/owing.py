@@ -33,12 +33,12 @@ def find_owing(options: Options, schemas: Sequence[str]) -> Iterator[str]:
 def _with_deferrals(connection: Connection, schemas: Sequence[str]) -> list[str]:
     """Return those whose history has ever passed over a revision; all, where one of them cannot be read."""
     parts = [
-        f"SELECT {number} WHERE EXISTS (SELECT FROM {quoted(schema, HISTORY_TABLE)} WHERE direction = 'defer')"
+        f"SELECT {number} FROM {quoted(schema, HISTORY_TABLE)} WHERE direction = 'defer'"
         for number, schema in enumerate(schemas)
     ]
     try:
         rows = connection.execute(" UNION ALL ".join(parts).encode()).fetchall()
-        return [schemas[number] for (number,) in rows]
+        return [schemas[number] for number in sorted({number for (number,) in rows})]
     except psycopg.Error:
         if connection.closed:
             raise

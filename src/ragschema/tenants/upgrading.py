@@ -11,14 +11,15 @@ import psycopg
 
 from ragschema.database.secrets import without_secrets
 from ragschema.database.server import Connection
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachable, RagSchemaError
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachable, RagSchemaError, TenantGone
 from ragschema.migrations.commands import look
 from ragschema.migrations.deployer_lock import deployer_lock_key
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.replay import Replay, replay
 from ragschema.migrations.request import Applied, CheckDrift, Request, Result
 from ragschema.revisions.manifest import RevisionId, describe_ids
-from ragschema.state.survey import Survey, drift_of, survey
+from ragschema.state.glance import Glance
+from ragschema.state.survey import Survey, drift_of, glance_in_passing, survey
 from ragschema.tenants.databases import name_of
 from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import Fate, TenantOutcome
@@ -61,6 +62,9 @@ class Upgrading:
             return TenantOutcome(database, schema, "failed", None, error="The database could not be reached.")
         try:
             result = self._upgrade(lender, schema, database)
+        except TenantGone as exc:
+            seconds = time.monotonic() - began
+            return TenantOutcome(database, schema, "dropped", None, seconds=seconds, error=exc.message)
         except Exception as exc:  # a revision may raise anything, and the next tenant is not to pay for it
             gone = isinstance(exc, DatabaseUnreachable) and not isinstance(exc, NodeUnreachable)
             self._unreachable[database] = self._unreachable.get(database, 0) + 1 if gone else 0
@@ -92,6 +96,7 @@ class Upgrading:
             expand_only=self.expand_only,
             check_drift=self.check_drift,
             record=lambda recording: replays.hear(schema, recording),
+            is_tenant=True,
         )
         if self.scripts is None:
             from ragschema.migrations.loaded_scripts import LoadedScripts
@@ -112,7 +117,7 @@ class Upgrading:
                 if connection is None:
                     return False
                 if not is_behind:
-                    return self._is_done(connection, survey(connection, schema))
+                    return self._is_done(glance_in_passing(connection, schema))
                 try:
                     return self._replay_all(connection, schema, replays, applied)
                 except KeyboardInterrupt as exc:
@@ -151,9 +156,9 @@ class Upgrading:
             seen = survey(connection, schema)
         return False
 
-    def _is_done(self, connection: Connection, seen: Survey | None) -> bool:
-        """Whether a tenant is at the target, and nothing is to be said of it."""
-        return seen is not None and seen.current == self.target and _is_clean(connection, seen)
+    def _is_done(self, seen: Glance | None) -> bool:
+        """Whether a tenant is at the target, and `look` would say nothing of it."""
+        return seen is not None and seen.current == self.target and not seen.owed and seen.soundness.is_sound
 
 
 def _is_clean(connection: Connection, seen: Survey) -> bool:
@@ -167,7 +172,7 @@ def _is_clean(connection: Connection, seen: Survey) -> bool:
 def _failure(database: str, schema: str, exc: Exception, seconds: float) -> TenantOutcome:
     fate: Fate = "locked" if isinstance(exc, LockNotObtained) else "failed"
     if isinstance(exc, RagSchemaError):
-        message, evidence = exc.message, exc.evidence
+        message, evidence = exc.message, "\n".join(part for part in (exc.remedy, exc.evidence) if part)
     else:
         message, evidence = f"{type(exc).__name__}: {exc}", ""
     return TenantOutcome(

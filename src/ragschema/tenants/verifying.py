@@ -16,10 +16,10 @@ from ragschema.revisions.manifest import RevisionId
 from ragschema.state.comparison import Drift
 from ragschema.state.survey import drift_of, survey
 from ragschema.tenants.databases import find_all, reached
-from ragschema.tenants.dispatching import Clock, Dispatch, default_workers
+from ragschema.tenants.dispatching import Dispatch, default_workers
 from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import DatabaseFailure, Interruption, Progress
-from ragschema.tenants.workers import Task
+from ragschema.tenants.tasks import Clock, Task
 
 
 @dataclass(frozen=True)

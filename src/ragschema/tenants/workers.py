@@ -21,28 +21,12 @@ from typing import Any, NoReturn
 from ragschema.database.options import Options
 from ragschema.migrations.interruption import Terminated
 from ragschema.tenants.lending import Lender
+from ragschema.tenants.tasks import INTERRUPTED, NOT_BEGUN, Task
 
 Work = Callable[[Lender, str], Any]
 """What is done with a tenant: takes who lends its connection, and its name, returns what became of it; never raises."""
 
-INTERRUPTED = "interrupted"
-NOT_BEGUN = "not begun"
-"""What a worker answers in the place of an outcome, where a signal ended its work, or came before."""
-
 _FORK = multiprocessing.get_context("fork")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A tenant to work on.
-
-    Attributes:
-        database: The place of its database among the options of the workers.
-        schema: Its name.
-    """
-
-    database: int
-    schema: str
 
 
 @dataclass(frozen=True)
