@@ -5,7 +5,8 @@
         [--real-text]
 
 Starts an embedded server of its own in a temporary directory and prints Markdown; 100,000 chunks are
-``--documents 10000``. Each source has a process of its own; each round runs a case in both, either first in turn. A
+``--documents 10000``. The other checkout has to know collections.
+Each source has a process of its own; each round runs a case in both, either first in turn. A
 time is the CPU of the server's process and of the client's, which what runs beside them changes little. Recall is
 against the server's own exact search. Conditions are on the metadata of the current version: by a range PostgreSQL
 expects a third of all documents to pass, by containment what its statistics say. Embeddings gather around a hundred
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -49,6 +51,15 @@ UPDATE rag_document_versions SET metadata = jsonb_build_object('permille', permi
 FROM (SELECT id, substr(url, 21)::int AS number, abs(hashtext(url)) % 1000 AS permille FROM rag_document_versions) v
 WHERE v.id = rag_document_versions.id
 """
+COLLECTED = """
+WITH made AS (
+  INSERT INTO rag_collections (id, name, description)
+  SELECT ('00000000-0000-7000-8000-' || lpad(below::text, 12, '0'))::uuid, below::text, below || ' of a thousand'
+  FROM unnest(ARRAY[1, 10, 200]) AS below RETURNING id, name
+)
+INSERT INTO rag_collection_documents (collection_id, document_id)
+SELECT made.id, d.id FROM made, rag_documents d WHERE abs(hashtext(d.article_id)) % 1000 < made.name::int
+"""
 REPLACED = """
 UPDATE rag_chunks c SET embedding = t.embedding FROM rag_document_versions v
 JOIN rag_documents d ON d.id = v.document_id JOIN vectors t ON t.number = substr(d.article_id, 9)::int
@@ -71,6 +82,12 @@ def contained(name: str) -> tuple[str, Callable[[], dict[str, Any]]]:
     return f"(v.metadata->>'{name}')::bool", lambda: {"where": metadata.contains({name: True})}
 
 
+def collected(below: int) -> tuple[str, Callable[[], dict[str, Any]]]:
+    id_ = UUID(f"00000000-0000-7000-8000-{below:012}")
+    of_it = f"SELECT document_id FROM rag_collection_documents WHERE collection_id = '{id_}'"
+    return f"d.id IN ({of_it})", lambda: {"collection_ids": [id_]}
+
+
 SHARES = {"0.1": 1, "1": 10, "10": 100, "50": 500}
 CASES = {
     "no filter": ("true", dict),
@@ -80,6 +97,7 @@ CASES = {
     ),
     **{f"{share} %, by a range": ranged("permille", below) for share, below in SHARES.items()},
     **{f"{share} %, by containment": contained(f"s{below}") for share, below in SHARES.items()},
+    **{f"{share} %, a collection": collected(below) for share, below in (("0.1", 1), ("1", 10), ("20", 200))},
     "10 %, clustered, queries inside": ranged("cluster", 10),
     "50 %, clustered, queries inside": ranged("cluster", 50),
 }
@@ -137,6 +155,7 @@ def main() -> None:
                 if options.real_text:
                     replace_embeddings(connection, options.documents, options.chunks)
                 connection.execute(DESCRIBED.encode())
+                connection.execute(COLLECTED.encode())
                 connection.execute("VACUUM (ANALYZE)")
                 compare(connection, database.libpq_url(), options)
 
