@@ -21,6 +21,7 @@ from checkouts import Checkout, finish, in_the_way, made_role, rows, use_checkou
 from conftest import Command, clean_environment, connect
 from ragschema import tenants
 from ragschema.database.options import find_options
+from ragschema.database.server import VERSION_TABLE
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
 from ragschema.migrations.deployer_lock import deployer_lock_key
@@ -158,6 +159,18 @@ def test_a_tenant_that_is_locked_is_named_with_who_blocks_it(checkout: Checkout,
         assert "2 locked, 3 migrated" in result.stdout
     assert migrate(checkout, database)["counts"] == {"migrated": 2, "up to date": 3}
     assert revisions(database) == dict.fromkeys(NAMES, revision)
+
+
+def test_a_tenant_whose_revision_is_locked_away_is_tried_in_its_turn(
+    checkout: Checkout, database: Database
+) -> None:
+    arguments = ("--lock-timeout", "300ms", "--retries", "1")
+    with in_the_way(database, f"LOCK TABLE acme.{VERSION_TABLE}"):
+        result = checkout.run(*MIGRATE, *arguments, database=database)
+    assert result.returncode == 75, result.stderr
+    assert "acme: Gave way" in result.stderr
+    assert "Contract revisions" not in result.stderr
+    assert "1 locked, 4 up to date" in result.stdout
 
 
 def test_canaries_go_first_and_their_failure_keeps_the_rest(checkout: Checkout, database: Database) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import psycopg
 
@@ -21,6 +21,8 @@ from ragschema.revisions.manifest import Manifest, read_manifest
 from ragschema.words import counted
 
 Standing = Literal["at head", "behind", "unknown"]
+_Read: TypeAlias = list[str] | psycopg.Error | None
+"""The rows of a version table; an error says why not, None that it is gone."""
 
 BATCH = 50  # version tables in a statement: as many locks at a time; to plan 200 takes a quarter longer than 4 times 50
 
@@ -51,6 +53,7 @@ class Tenant:
         owner: The role that owns the schema.
         bytes: The size of its tables with indexes and TOAST, where it was asked for.
         problem: Why the revision cannot be read; None where it can.
+        is_locked: Whether that is because another session holds the version table, so that it may be read later.
     """
 
     schema: str
@@ -59,6 +62,7 @@ class Tenant:
     owner: str
     bytes: int | None = None
     problem: str | None = None
+    is_locked: bool = False
 
 
 def find_tenants(connection: Connection, *, with_sizes: bool = False) -> list[Tenant]:
@@ -98,10 +102,7 @@ def list_tenants(database: DatabaseArgument = None, *, with_sizes: bool = False)
         return find_tenants(connection, with_sizes=with_sizes)
 
 
-def _read_heads(
-    connection: Connection, schemas: Sequence[str]
-) -> Iterator[tuple[str, list[str] | str | None]]:
-    """Yield each schema with the rows of its version table; a text says why not, None that it is gone."""
+def _read_heads(connection: Connection, schemas: Sequence[str]) -> Iterator[tuple[str, _Read]]:
     rest = iter(schemas)
     while batch := list(islice(rest, BATCH)):
         try:
@@ -113,7 +114,7 @@ def _read_heads(
                 yield from _read_alone(connection, schema)
 
 
-def _read_batch(connection: Connection, schemas: Sequence[str]) -> list[tuple[str, list[str] | str | None]]:
+def _read_batch(connection: Connection, schemas: Sequence[str]) -> list[tuple[str, _Read]]:
     parts = [
         f"SELECT {number}, version_num::text FROM {quoted(schema, VERSION_TABLE)}"
         for number, schema in enumerate(schemas)
@@ -124,7 +125,7 @@ def _read_batch(connection: Connection, schemas: Sequence[str]) -> list[tuple[st
     return [*heads.items()]
 
 
-def _read_alone(connection: Connection, schema: str) -> list[tuple[str, list[str] | str | None]]:
+def _read_alone(connection: Connection, schema: str) -> list[tuple[str, _Read]]:
     try:
         return _read_batch(connection, [schema])
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
@@ -132,12 +133,14 @@ def _read_alone(connection: Connection, schema: str) -> list[tuple[str, list[str
     except psycopg.Error as exc:
         if connection.closed:
             raise
-        return [(schema, str(exc).strip().partition("\n")[0])]
+        return [(schema, exc)]
 
 
-def _tenant_of(schema: str, owner: str, read: list[str] | str, manifest: Manifest) -> Tenant:
-    if isinstance(read, str):
-        return Tenant(schema, None, "unknown", owner, problem=read)
+def _tenant_of(schema: str, owner: str, read: list[str] | psycopg.Error, manifest: Manifest) -> Tenant:
+    if isinstance(read, psycopg.Error):
+        problem = str(read).strip().partition("\n")[0]
+        is_locked = isinstance(read, psycopg.errors.LockNotAvailable)
+        return Tenant(schema, None, "unknown", owner, problem=problem, is_locked=is_locked)
     if len(read) > 1:
         problem = f"{VERSION_TABLE} has {counted(len(read), 'row')}: {', '.join(read)}."
         return Tenant(schema, None, "unknown", owner, problem=problem)

@@ -156,7 +156,7 @@ class _Fleet:
         owing = set() if self.rollout.expand_only else self._find_owing()
         tasks = []
         for task, tenant in self.tenants.items():
-            if tenant.standing == "unknown":
+            if tenant.standing == "unknown" and not tenant.is_locked:  # in its turn it may be free
                 error = tenant.problem or str(ahead(tenant.revision or "none"))
                 self._set(task, "failed", error=error)
             elif (
@@ -199,8 +199,10 @@ class _Fleet:
 
             scripts = LoadedScripts({each.revision for each in pending})
         contracts = [each.revision for each in pending if each.deploy == "contract"]
-        if contracts and not rollout.expand_only:
-            log.info("Contract revisions are pending, %s: have a backup", describe_ids(contracts))
+        seen = [self.tenants[task].revision or "" for task in tasks if not self.tenants[task].is_locked]
+        known = [each for each in contracts if each > min(seen, default=self.target)]
+        if known and not rollout.expand_only:
+            log.info("Contract revisions are pending, %s: have a backup", describe_ids(known))
         return Upgrading(
             self.target,
             scripts,
