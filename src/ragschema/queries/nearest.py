@@ -82,9 +82,8 @@ def nearest_chunks(
         exact_fallback: Look at every chunk that passes where the index gives fewer than ``limit``, without filters
             too, and read each one's document meanwhile: for row security, or views, that take rows away unseen.
         rerank: How many candidates of an index of bits are compared in full, up to 10,000: 10 times ``limit`` by
-            default. The larger the corpus, the more chunks are as near by their signs as the nearest ones are. How far
-            the scan goes for more than 1,000 is bounded by ``hnsw.max_scan_tuples`` (`search_settings`). Of another
-            index it says nothing.
+            default. The larger the corpus, the more chunks are as near by their signs as the nearest ones are; of
+            another index it says nothing.
 
     Returns:
         A statement of rows ``(chunk_id, document_id, article_id, version_id, version_number, ordinal, title, url,
