@@ -182,7 +182,10 @@ def wait_for_build(database: Database) -> int:
         found[:] = rows(
             connection,
             "SELECT p.pid FROM pg_stat_progress_create_index p JOIN pg_stat_activity a USING (pid)"
-            " WHERE p.datname = current_database() AND a.wait_event_type = 'Lock'",
+            " WHERE p.datname = current_database() AND a.wait_event_type = 'Lock' AND EXISTS ("
+            # not for this look, or whatever else has a snapshot: it would end in another phase
+            "SELECT FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(p.pid))"
+            " AND b.application_name = 'a reader at lunch')",
         )
         return bool(found)
 
