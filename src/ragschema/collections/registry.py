@@ -133,9 +133,8 @@ def update_collection(
         details: All of its details, anew.
 
     Raises:
-        CollectionError: Nothing is given, or as of `create_collection`.
+        CollectionError: The collection is no id, nothing is given, or as of `create_collection`.
         ContentError: The server has no such text configuration.
-        CollectionError: The collection is no id.
         UnknownCollection: There is no such collection.
     """
     check_id(collection_id)

@@ -146,9 +146,8 @@ class Embedding(VECTOR):
         return lambda value: None if value is None else to_text(self.check(value))
 
     def literal_processor(self, dialect: Dialect) -> Any:
-        return lambda value: (
-            f"CAST('{to_text(self.check(value))}' AS vector)"
-        )  # some functions take either type
+        # with its type, for some functions take either
+        return lambda value: f"CAST('{to_text(self.check(value))}' AS vector)"
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         return type_coerce(func.vector_send(column, type_=LargeBinary()), self)

@@ -77,9 +77,8 @@ class HalfEmbedding(HALFVEC):
         return lambda value: None if value is None else to_text(self.check(value))
 
     def literal_processor(self, dialect: Dialect) -> Any:
-        return lambda value: (
-            f"CAST('{to_text(self.check(value))}' AS halfvec)"
-        )  # some functions take either type
+        # with its type, for some functions take either
+        return lambda value: f"CAST('{to_text(self.check(value))}' AS halfvec)"
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         return type_coerce(func.halfvec_send(column, type_=LargeBinary()), self)

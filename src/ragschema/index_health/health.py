@@ -118,14 +118,13 @@ def _look_at(
     at: Opened, index: HnswIndex, sample: int, ef_search: int, seed: int | None, elsewhere: str
 ) -> IndexHealth:
     found, note = None, elsewhere
-    if elsewhere:
-        pass  # what the catalogue here says of sizes and what an index finds is of an empty table
-    elif sample:
+    # what the catalogue here says of sizes, and what an index finds, is of an empty table
+    if sample and not elsewhere:
         try:
             found = measure_recall(at.connection, index, sample=sample, ef_search=ef_search, seed=seed)
         except NotMeasured as exc:
             note = str(exc)
-    else:
+    elif not elsewhere:
         note = "no question was asked"
     return IndexHealth(
         index=index.name,

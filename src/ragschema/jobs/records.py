@@ -20,6 +20,11 @@ LONGEST = timedelta(days=36_525)
 """The longest time there may be to a lease's end or the next attempt: a century, which every clock here can count."""
 
 
+def countable(column: str) -> str:
+    """Return the SQL of a moment that SQL may have written: one that Python cannot count is as far as it can."""
+    return f"least(greatest({column}, timestamptz '0002-01-01'), timestamptz '9998-01-01') AS {column}"
+
+
 class JobError(RagSchemaError, ValueError):
     """A job that the queue cannot hold. Raised before anything is sent."""
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from ragschema.jobs.records import countable
 from ragschema.models import JobStatus
 from ragschema.schema.base import Executor
 
@@ -15,7 +16,7 @@ _JOBS = text(
     "SELECT id, job_type, CAST(status AS text) AS status,"
     " status = 'processing' AND lease_expires_at <= clock_timestamp() AS is_expired,"
     " priority, attempts, max_attempts, dedupe_key, worker, created_at,"
-    " least(greatest(run_at, timestamptz '0002-01-01'), timestamptz '9998-01-01') AS run_at,"
+    f" {countable('run_at')},"
     " started_at, lease_expires_at, finished_at, error_message"
     " FROM rag_jobs"
     " WHERE (CAST(:status AS text) IS NULL OR status = CAST(CAST(:status AS text) AS job_status))"

@@ -20,7 +20,7 @@ from ragschema.database.atomicity import refuse_autocommit
 from ragschema.jobs.isolation import begin_read_committed
 from ragschema.jobs.payloads import write_json
 from ragschema.jobs.queue import enqueue_written
-from ragschema.jobs.records import JobError, NewJob, Schedule, check_name
+from ragschema.jobs.records import LONGEST, JobError, NewJob, Schedule, check_name, countable
 from ragschema.jobs.timing import check_timing, find_next
 from ragschema.json_text import Default
 from ragschema.schema.base import Executor
@@ -33,10 +33,9 @@ BATCH = 1000
 _HOUR = timedelta(hours=1)
 
 # What SQL has written may be longer, or later, than Python counts: such a row is to hold up nobody.
-_EVERY = "CASE WHEN every > interval '36525 days' THEN interval '36525 days' ELSE every END AS every"
-_NEXT_RUN_AT = (
-    "least(greatest(next_run_at, timestamptz '0002-01-01'), timestamptz '9998-01-01') AS next_run_at"
-)
+_LONGEST = f"interval '{LONGEST.days} days'"
+_EVERY = f"CASE WHEN every > {_LONGEST} THEN {_LONGEST} ELSE every END AS every"
+_NEXT_RUN_AT = countable("next_run_at")
 _COLUMNS = (
     f"name, job_type, CAST(payload AS text) AS payload_json, cron, {_EVERY}, timezone, {_NEXT_RUN_AT}, paused,"
     " priority, max_attempts, dedupe_key, last_enqueued_at, error_message"

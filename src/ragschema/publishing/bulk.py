@@ -173,9 +173,8 @@ def _publish_batch(
     known = {*connection.scalars(_KNOWN, {"article_ids": Texts(item.article_id for item in batch)})}
     there = [item for item in batch if item.article_id in known]
     plans = {plan.article_id: plan for plan in _plan(connection, there, live, undelete=undelete)}
-    found = {
-        plan.article_id for plan in plans.values() if plan.document_id is not None
-    }  # not purged meanwhile
+    # what was purged meanwhile is absent too
+    found = {plan.article_id for plan in plans.values() if plan.document_id is not None}
     absent = [item for item in batch if item.article_id not in found]
     refused = find_refused(connection, {item.article_id: item.plan.text_config for item in absent})
     for article_id, error in refused.items():

@@ -116,9 +116,8 @@ def batches(documents: Iterable[BulkDocument], batch_size: int) -> Iterator[list
     chunks = 0
     for document in documents:
         several("documents", [document], PublishingError, each=BulkDocument)
-        key = (
-            document.article_id if isinstance(document.article_id, str) else object()
-        )  # refused when it is read
+        # what is no text is refused when it is read
+        key = document.article_id if isinstance(document.article_id, str) else object()
         if chunks >= batch_size or key in batch:
             yield [*batch.values()]
             batch, chunks = {}, 0

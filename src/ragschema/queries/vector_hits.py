@@ -98,10 +98,8 @@ def vector_hits(
     if "content" not in hits.c:
         hits = _with_chunks(hits).subquery("whole")
     conditions: list[ColumnElement[bool]] = []
-    if (
-        filters.are_given or not space.has_column
-    ):  # else the column's part has asked it, whatever tables there are
-        # a search of no model is an error, also where no table is left to look at
+    # a search of no model is an error, also where no table is left to look at; the column's part has asked already
+    if filters.are_given or not space.has_column:
         conditions.append(source.model_id > literal_column("0"))
     if is_near:  # after the limit: the nearest are the same, and the index is read no farther
         conditions.append(hits.c.distance <= MAX_DISTANCE)

@@ -28,6 +28,11 @@ class Glance:
     soundness: Soundness
 
 
+def standing_of(schema: str) -> str:
+    """Return the columns of where a schema stands: the rows of its version table, and what was passed over."""
+    return f"ARRAY(SELECT version_num::text FROM {quoted(schema, VERSION_TABLE)}), ARRAY({deferred(schema)})"
+
+
 def glance_at(connection: Connection, schema: str) -> Glance | None:
     """Look at a database that is migrated and lets this role see that; reads only, takes no lock.
 
@@ -39,8 +44,7 @@ def glance_at(connection: Connection, schema: str) -> Glance | None:
         None where that cannot be seen: no table, no row, or not for this role. Whoever asks `read_current`,
         `find_soundness` and `find_owed` in turn is told why.
     """
-    version, passed_over = quoted(schema, VERSION_TABLE), deferred(schema)
-    seen = f"ARRAY(SELECT version_num::text FROM {version}), ARRAY({passed_over})".replace("%", "%%")
+    seen = standing_of(schema).replace("%", "%%")
     statement = (
         f"SELECT {seen}, answer.* FROM (VALUES (1)) one LEFT JOIN ({question().decode()}) answer ON true"
     )

@@ -13,16 +13,15 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ragschema.database.citus import HAS_CITUS
-from ragschema.database.connections import quoted
 from ragschema.database.prepared import call
-from ragschema.database.server import VERSION_TABLE, Connection
+from ragschema.database.server import Connection
 from ragschema.errors import UsageError
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.comparison import Drift
 from ragschema.state.drift import find_drift, recall
-from ragschema.state.glance import Glance
+from ragschema.state.glance import Glance, standing_of
 from ragschema.state.imprint import PATH, Imprint, ask, read_imprint
-from ragschema.state.owed import deferred, owed_at
+from ragschema.state.owed import owed_at
 from ragschema.state.partitions import RegisteredModel, registry
 from ragschema.state.soundness import question, read_answer
 
@@ -68,7 +67,7 @@ def survey(connection: Connection, schema: str, *, lock: int | None = None) -> S
     statements = [
         PATH,
         "SELECT true" if lock is None else f"SELECT pg_try_advisory_lock({lock})",
-        _stand(schema),
+        f"SELECT {standing_of(schema)}",
         registry(schema).as_string(),
         asked.as_string(),
     ]
@@ -102,7 +101,7 @@ def glance_in_passing(connection: Connection, schema: str) -> Glance | None:
         None where that cannot be seen, as from `survey`, and where there is Citus.
     """
     asked = call(connection, _SOUNDNESS, {"schema": "text"}, {"schema": schema})
-    statements = [PATH, _stand(schema), asked.as_string()]
+    statements = [PATH, f"SELECT {standing_of(schema)}", asked.as_string()]
     try:
         _, [[heads, found]], answers = _results(connection, statements)
     except psycopg.Error:
@@ -112,12 +111,6 @@ def glance_in_passing(connection: Connection, schema: str) -> Glance | None:
     if len(heads) != 1 or not answers:
         return None
     return Glance(heads[0], owed_at(heads[0], found), read_answer(answers[0], schema, heads[0]))
-
-
-def _stand(schema: str) -> str:
-    """Return the query of the rows of a version table, and of the revisions that were passed over."""
-    version = quoted(schema, VERSION_TABLE)
-    return f"SELECT ARRAY(SELECT version_num::text FROM {version}), ARRAY({deferred(schema)})"
 
 
 def drift_of(connection: Connection, seen: Survey) -> Drift | None:

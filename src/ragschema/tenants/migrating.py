@@ -108,11 +108,8 @@ class _Fleet:
         tasks = self._tasks()
         if not tasks:
             return None
-        from ragschema.tenants.dispatching import (
-            AHEAD,
-            Dispatch,
-            default_workers,
-        )  # not where there is nothing to do
+        # not where there is nothing to do
+        from ragschema.tenants.dispatching import AHEAD, Dispatch, default_workers
 
         limit, before = self.rollout.max_failures, self._count("failed")
         dispatch = Dispatch(
@@ -186,8 +183,8 @@ class _Fleet:
         from ragschema.tenants.upgrading import Upgrading
 
         rollout = self.rollout
-        revisions = {self.tenants[task].revision for task in tasks}
-        lowest = "" if None in revisions else min(filter(None, revisions), default="")
+        wanted = [self.tenants[task] for task in tasks]
+        lowest = min(each.revision or "" for each in wanted)
         pending = [
             each
             for each in self.manifest.revisions
@@ -199,8 +196,8 @@ class _Fleet:
 
             scripts = LoadedScripts({each.revision for each in pending})
         contracts = [each.revision for each in pending if each.deploy == "contract"]
-        seen = [self.tenants[task].revision or "" for task in tasks if not self.tenants[task].is_locked]
-        known = [each for each in contracts if each > min(seen, default=self.target)]
+        seen = min((each.revision or "" for each in wanted if not each.is_locked), default=self.target)
+        known = [each for each in contracts if each > seen]
         if known and not rollout.expand_only:
             log.info("Contract revisions are pending, %s: have a backup", describe_ids(known))
         return Upgrading(
