@@ -39,6 +39,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+import query_data
 from citus_tenants import (
     _tenants_end_with_the_session,
     keep_fit,
@@ -353,6 +354,19 @@ def make_engine(database: Database) -> Iterator[sa.Engine]:
 
 
 engine = pytest.fixture(make_engine)
+
+
+def filled(*, documents: int, chunks: int) -> Any:
+    """Return a module's fixture ``database`` with documents of two versions, of which every test rolls back."""
+
+    @pytest.fixture(scope="module")
+    def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
+        with made_database(server, template) as database:
+            with connect(database) as connection:
+                query_data.fill(connection, documents=documents, chunks=chunks)
+            yield database
+
+    return database
 
 
 def make_led_engine(server: Mapping[str, str], **arguments: Any) -> tuple[sa.Engine, dict[str, str]]:

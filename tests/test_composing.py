@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +13,7 @@ from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.visitors import cloned_traverse
 
-import query_data
-from conftest import connect, made_database, make_engine
+from conftest import filled, make_engine
 from ragschema import (
     Chunk,
     Document,
@@ -26,21 +25,12 @@ from ragschema import (
     version_chunks,
     version_diff,
 )
-from ragschema.database.settings import Database
 from ragschema.embeddings.wire import Vector
 
 Search = Callable[[int], sa.Select[*tuple[Any, ...]]]
 
 
-@pytest.fixture(scope="module")
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    """One database for the module: every test rolls back."""
-    with made_database(server, template) as database:
-        with connect(database) as connection:
-            query_data.fill(connection, documents=200, chunks=2)
-        yield database
-
-
+database = filled(documents=200, chunks=2)
 engine = pytest.fixture(scope="module")(make_engine)
 
 

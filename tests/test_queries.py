@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,8 +17,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-import query_data
-from conftest import connect, made_database, make_engine
+from conftest import filled, make_engine
 from publishing import publish_texts
 from ragschema import (
     Chunk,
@@ -46,15 +45,7 @@ from ragschema.queries import word_hits
 DOCUMENTS, CHUNKS = 1000, 4
 
 
-@pytest.fixture(scope="module")
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    """One database for the module: every test rolls back."""
-    with made_database(server, template) as database:
-        with connect(database) as connection:
-            query_data.fill(connection, documents=DOCUMENTS, chunks=CHUNKS)
-        yield database
-
-
+database = filled(documents=DOCUMENTS, chunks=CHUNKS)
 engine = pytest.fixture(scope="module")(make_engine)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-import query_data
-from conftest import connect, made_database, make_engine
+from conftest import filled, make_engine
 from plan_scans import Scan, generic_scans, indexes_read, scans, tables_read_whole
 from publishing import publish_texts
 from ragschema import (
@@ -28,21 +27,13 @@ from ragschema import (
     version_chunks,
     version_diff,
 )
-from ragschema.database.settings import Database
 from ragschema.publishing import activate_version, purge_document, retire_document
 
 NUMBER = 1042  # of the article that statements ask for
 EMBEDDING = np.random.default_rng(5).standard_normal(768).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def database(server: Mapping[str, str], template: str) -> Iterator[Database]:
-    with made_database(server, template) as database:
-        with connect(database) as connection:
-            query_data.fill(connection, documents=2000, chunks=5)
-        yield database
-
-
+database = filled(documents=2000, chunks=5)
 engine = pytest.fixture(scope="module")(make_engine)
 
 
