@@ -364,11 +364,15 @@ def edited(workload: Workload, document: int) -> list[int]:
 
 
 def measure_peer(
-    database: Database, corpus: Corpus, queries: Sequence[Query], nearest: Sequence[Near], calls: int
+    database: Database,
+    corpus: Corpus,
+    queries: Sequence[Query],
+    nearest: Sequence[Near],
+    options: argparse.Namespace,
 ) -> dict[str, float]:
     """Return what langchain-postgres takes for the same, by the clock."""
     measured = Measured()
-    with peers.Peer(peers.LANGCHAIN, database, corpus.documents, DIMENSIONS) as peer:
+    with peers.Peer(peers.LANGCHAIN, database, corpus.documents, DIMENSIONS, text=options.text) as peer:
         peer.create(index=False)
         measured.put("load, s", sum(peer.load(numbers, 1) for numbers in corpus.batches()))
         with progress(database):
@@ -380,10 +384,10 @@ def measure_peer(
         measured.put(f"{name}, ms by the clock", 1e3 * statistics.median(each.seconds for each in answers))
         recalls = [len(a & {*b.texts}) / ROWS for (a, _), b in zip(nearest, answers, strict=True)]
         measured.put(f"{name}: recall@10", statistics.mean(recalls))
-        step = max(1, corpus.documents // calls)
+        step = max(1, corpus.documents // options.calls)
         taken = [
             peer.republish(number, edited(corpus.workload, number), "delete + add").seconds
-            for number in range(0, step * calls, step)
+            for number in range(0, step * options.calls, step)
         ]
         measured.put("republish, ms by the clock", 1e3 * statistics.median(taken))
     measured.put("disk of all, MB", measuring.table_bytes(database) / 1e6)
@@ -406,7 +410,7 @@ class Size:
         self.theirs: dict[str, float] = {}
         if options.peer:
             database = fresh(server, f"peer_{chunks}")
-            self.theirs = measure_peer(database, corpus, self.queries, self.nearest, options.calls)
+            self.theirs = measure_peer(database, corpus, self.queries, self.nearest, options)
             measuring.drop(database)
         graph = {"m": options.m, "ef_construction": options.ef_construction}
         self.measured = Measured()
@@ -484,8 +488,6 @@ def main() -> None:
     parser.add_argument("--rebuild", action="store_true", help="rebuild the largest index too")
     parser.add_argument("--text", metavar="PATTERN", help="of files to take the chunks and the queries from")
     options = parser.parse_args()
-    if options.text and options.peer:
-        parser.error("--peer makes its own chunks: leave --text out")
     passages = Passages(options.text) if options.text else None
     with measuring.server(shared_buffers="6GB") as server:
         described = measuring.describe(server)

@@ -1,7 +1,7 @@
 """What both peer scripts share: requests as JSON lines on standard input, answers on standard output.
 
 A peer script runs in a virtual environment of its own, where ragschema is not installed: it may import this
-module and the workload only. Requests:
+module and the workloads only. Requests:
 
     {"do": "create", "index": bool}              make an empty table, with the HNSW index or without
     {"do": "load", "documents": [...], "version": n, "way": w}
@@ -22,6 +22,8 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
+
+from passages import Passages, PassageWorkload
 
 from compare.workload import Query, Text, Workload, parse
 
@@ -64,7 +66,11 @@ def serve(make: Any) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is not an answer
     parameters, documents, dimension = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    workload = Workload(documents, dimension=dimension, is_described=json.loads(sys.argv[4]))
+    is_described, text = json.loads(sys.argv[4]), json.loads(sys.argv[5])
+    if text:
+        workload: Workload = PassageWorkload(Passages(text), documents)
+    else:
+        workload = Workload(documents, dimension=dimension, is_described=is_described)
     embedder = Embedder(workload)
     store = make(parameters, workload, embedder)
     for line in sys.stdin:

@@ -43,7 +43,16 @@ LLAMA_INDEX = Package(
 
 
 class Peer:
-    """A running peer script; a context manager that ends it."""
+    """A running peer script; a context manager that ends it.
+
+    Args:
+        package: What it runs.
+        database: Where to.
+        documents: How many the workload has.
+        dimension: Of the embeddings.
+        is_described: Whether documents have metadata.
+        text: Pattern of the files whose passages are the workload; None: one that is made up.
+    """
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class Peer:
         documents: int,
         dimension: int = DIMENSION,
         is_described: bool = False,
+        text: str | None = None,
     ) -> None:
         self.name = package.name
         self.package = package
@@ -64,6 +74,7 @@ class Peer:
                 str(documents),
                 str(dimension),
                 json.dumps(is_described),
+                json.dumps(text),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
