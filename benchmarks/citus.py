@@ -1,9 +1,11 @@
 """Citus beside plain PostgreSQL: searches, publishes and jobs of one tenant, in the same run, taken in turn.
 
-    uv run python benchmarks/citus.py PLAIN_URL COORDINATOR_URL NODE_URL --schema NAME
+    uv run python benchmarks/citus.py PLAIN_URL COORDINATOR_URL NODE_URL --schema NAME [--documents 100 1000 10000]
 
 Each URL reaches a schema of that name at head: on plain PostgreSQL, through the coordinator, and on the tenant's own
-node. The rows of the tenant are the same for the last two. Prints the p50 of each in ms, and ratios to the first.
+node. The rows of the tenant are the same for the last two. Documents of ten chunks are loaded until there are so many,
+and searches measured at each number; writes and jobs at the last. A search ends with a commit, so that psycopg keeps
+its statement prepared. Prints the p50 of each in ms, and ratios to the first.
 """
 
 from __future__ import annotations
@@ -18,9 +20,18 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from ragschema import BulkDocument, create_engine, jobs, nearest_chunks, plan_version, publish, publish_many
+from ragschema import (
+    BulkDocument,
+    Document,
+    create_engine,
+    jobs,
+    nearest_chunks,
+    plan_version,
+    publish,
+    publish_many,
+)
 
-DOCUMENTS, CHUNKS, ROUNDS = 100, 10, 100
+CHUNKS, ROUNDS, BATCH = 10, 100, 500
 _random = np.random.default_rng(1)
 
 
@@ -29,21 +40,25 @@ def vectors(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return _random.standard_normal((count, 768), dtype=np.float32)
 
 
-def load(engine: sa.Engine) -> None:
-    """Fill a schema with documents of random embeddings."""
-    documents = [
-        BulkDocument(
-            f"{uuid4()}", [f"text {n} of {d}" for n in range(CHUNKS)], vectors(CHUNKS), "h", "c", "e"
-        )
-        for d in range(DOCUMENTS)
-    ]
+def load(engine: sa.Engine, documents: int) -> None:
+    """Fill a schema until it has so many documents, of random embeddings."""
     with engine.connect() as connection:
-        publish_many(connection, documents)
+        there = connection.scalar(sa.select(sa.func.count()).select_from(Document)) or 0
+        for first in range(there, documents, BATCH):
+            batch = [
+                BulkDocument(
+                    f"{uuid4()}", [f"text {n} of {d}" for n in range(CHUNKS)], vectors(CHUNKS), "h", "c", "e"
+                )
+                for d in range(first, min(first + BATCH, documents))
+            ]
+            publish_many(connection, batch)
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(sa.text("ANALYZE"))
 
 
 def search(session: Session) -> None:
     session.execute(nearest_chunks(vectors(1)[0], limit=10)).all()
-    session.rollback()
+    session.commit()
 
 
 def write(session: Session) -> None:
@@ -95,18 +110,25 @@ def main() -> None:
     parser.add_argument("urls", nargs=3, metavar="URL")
     parser.add_argument("--schema", required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--documents", type=int, nargs="+", default=[100])
     given = parser.parse_args()
     engines = {
         name: create_engine(url, schema=given.schema)
         for name, url in zip(("plain", "coordinator", "node"), given.urls, strict=True)
     }
-    load(engines["plain"])
-    load(engines["coordinator"])
     sessions = {name: Session(engine) for name, engine in engines.items()}
-    for what in (search, write, work, work_keyed):
+
+    def show(title: str, what: Callable[[Session], None]) -> None:
         found = measure(sessions, what, given.rounds)
         ratios = ", ".join(f"{name} {ms:.2f} ms ({ms / found['plain']:.2f})" for name, ms in found.items())
-        print(f"{what.__name__}: {ratios}")
+        print(f"{title}: {ratios}", flush=True)
+
+    for documents in sorted(given.documents):
+        load(engines["plain"], documents)
+        load(engines["coordinator"], documents)
+        show(f"search among {documents * CHUNKS:,} chunks", search)
+    for what in (write, work, work_keyed):
+        show(what.__name__, what)
 
 
 if __name__ == "__main__":
