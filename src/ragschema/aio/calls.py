@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -18,7 +18,7 @@ AsyncExecutor: TypeAlias = AsyncSession | AsyncConnection
 
 def awaited(
     function: Callable[Concatenate[E, P], T],
-) -> Callable[Concatenate[AsyncExecutor, P], Awaitable[T]]:
+) -> Callable[Concatenate[AsyncExecutor, P], Coroutine[Any, Any, T]]:
     """Return a function as a coroutine function of an AsyncSession or AsyncConnection: the same statements."""
 
     @wraps(function)
