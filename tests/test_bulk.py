@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from conftest import DatabaseAt, connect, made_database
@@ -184,6 +184,22 @@ def test_a_connection_in_a_transaction_is_left_alone(connection: sa.Connection) 
     connection.execute(sa.text("SELECT 1"))
     with pytest.raises(PublishingError, match="in a transaction"):
         publish_many(connection, [])
+
+
+def test_a_session_is_refused(connection: sa.Connection, shared: Database) -> None:
+    """Which every other function takes: in words, before any document is read; type checkers refuse it too."""
+    message = "publish_many takes a Connection, not Session"
+    with Session(connection.engine) as session, pytest.raises(PublishingError, match=message):
+        publish_many(session, [])  # type: ignore[arg-type]
+
+    async def load() -> None:
+        engine = create_async_engine(shared.url())
+        async with AsyncSession(engine) as session:
+            with pytest.raises(PublishingError, match=message):
+                await aio.publish_many(session, [])  # type: ignore[arg-type]
+        await engine.dispose()
+
+    asyncio.run(load())
 
 
 def test_async_connections_copy_too(connection: sa.Connection, shared: Database) -> None:

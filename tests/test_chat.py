@@ -26,7 +26,13 @@ from ragschema import aio, chat, hybrid_search, migrations, nearest_chunks
 from ragschema.chat import ChatError, CitationState, NewMessage, UnknownMessage, UnknownSession
 from ragschema.database.settings import Database
 from ragschema.errors import DataLossRefused, RagSchemaError
-from ragschema.publishing import activate_version, prune_versions, purge_document, retire_document
+from ragschema.publishing import (
+    activate_version,
+    prune_versions,
+    purge_document,
+    purge_documents,
+    retire_document,
+)
 from test_json import check
 
 database = pytest.fixture(scope="module")(make_database)
@@ -292,6 +298,26 @@ def test_erasure_takes_what_was_quoted_and_says_who_may_repeat_it(session: Sessi
         {"id": document_id},
     )
     assert held == 0
+
+
+def test_what_is_purged_while_its_answer_is_written_is_not_quoted(session: Session) -> None:
+    """An erasure that was done would be undone by the answer that comes after it."""
+    secret, other = f"secret-{uuid4()}", f"other-{uuid4()}"
+    for article in (secret, other):
+        publish_texts(session, article, [f"{article} says a name."], title="A name", url="https://a.name")
+    hits = [*find(session, secret, secret), *find(session, other, other)]
+    begun = chat.create_session(session)
+    asked = add(session, begun.id, "Who?")
+    assert purge_documents(session, [secret], erase=True).message_ids == ()
+    said = add(session, begun.id, "Somebody.", role="assistant", parent_id=asked.id, citations=hits)
+    again = chat.branch(session, said.id, NewMessage("assistant", "One."), citations=hits)
+    for message in (said, again):
+        gone, there = chat.citation_status(session, message.id)
+        assert (gone.quote, gone.title, gone.url, gone.state) == (None, None, None, "purged")
+        assert (gone.article_id, gone.is_cited) == (secret, True)
+        assert gone.content_hash == sha256(f"{secret} says a name.".encode()).digest()
+        assert (there.quote, there.title, there.state) == (f"{other} says a name.", "A name", "current")
+    assert purge_documents(session, [secret], erase=True).message_ids == tuple(sorted([said.id, again.id]))
 
 
 def test_offsets_are_kept_of_hits_that_have_them(session: Session) -> None:

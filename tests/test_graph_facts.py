@@ -11,6 +11,7 @@ from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -461,6 +462,18 @@ def test_recording_races_publishing_and_purging(engine: sa.Engine) -> None:
 def test_what_cannot_be_kept_is_refused_before_it_is_sent(make: Any, message: str) -> None:
     with pytest.raises(GraphError, match=message.replace("(", r"\(")):
         make()
+
+
+def test_a_weight_is_any_number_that_is_not_refused(session: Session) -> None:
+    """Of whatever library, and however small: the server refuses what is between 0 and the least that it can say."""
+    publish_texts(session, "a", ["weights"])
+    [chunk_id] = current_chunks(session, "a").values()
+    weights: list[Any] = [1e-300, 1e-45, 1.5e-45, 1e-40, np.float32(0.5), np.float64(0.25), np.int32(7), 3e38]
+    record_extraction(
+        session, chunk_id, "x", [], [knows("Ada", f"B{at}", weight=each) for at, each in enumerate(weights)]
+    )
+    kept = session.scalars(sa.text("SELECT weight FROM rag_relations ORDER BY weight")).all()
+    assert kept == pytest.approx(sorted(float(each) for each in weights), rel=1e-5, abs=2e-45)
 
 
 def test_a_chunk_that_is_gone_is_said_to_be(session: Session) -> None:

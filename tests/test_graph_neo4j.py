@@ -134,6 +134,18 @@ def test_importing_again_changes_nothing_and_then_what_has_changed(
     assert read(database, "SELECT id FROM rag_entities UNION SELECT id FROM rag_relations ORDER BY 1") == ids
 
 
+@pytest.mark.parametrize(
+    ("weight", "kept"),
+    [(1e-300, 0.0), (-1e-300, 1.0), (1e300, 1.0), (10**400, 1.0), ("heavy", 1.0), (0.5, 0.5)],
+)
+def test_a_weight_that_the_column_cannot_say_stays_a_property(
+    options: Options, database: Database, tmp_path: Path, weight: object, kept: float
+) -> None:
+    edge = EDGES[0] | {"properties": {"weight": weight}}
+    import_graph(options, [write_lines(tmp_path / "all.jsonl", [*NODES, edge])])
+    assert read(database, "SELECT weight FROM rag_relations") == [(kept,)]
+
+
 PEOPLE = '''\
 personId:ID(Person),name,born:date,tags:string[],score:float,visits:int,note,:LABEL
 1,"Ann, ""A""",2001-02-03,a;b,1.5,7,"two

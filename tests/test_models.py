@@ -29,6 +29,7 @@ from ragschema import (
     DocumentVersion,
     Job,
     JobStatus,
+    aio,
     create_async_engine,
     session_factory,
 )
@@ -319,6 +320,19 @@ def run_async(database: Database, work: Callable[[AsyncSession], Awaitable[None]
             await engine.dispose()
 
     asyncio.run(main())
+
+
+def test_async_functions_can_be_made_tasks(database: Database) -> None:
+    """Type checkers let nothing else than a coroutine be made one."""
+
+    async def work(session: AsyncSession) -> None:
+        asked = asyncio.create_task(aio.jobs.enqueue(session, "embed", {}))
+        assert isinstance(await asked, UUID)
+        async with asyncio.TaskGroup() as group:
+            begun = group.create_task(aio.chat.create_session(session, "ann"))
+        assert begun.result().user_id == "ann"
+
+    run_async(database, work)
 
 
 def test_async_sessions_write_walk_and_delete_the_same_rows(database: Database, session: Session) -> None:

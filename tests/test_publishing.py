@@ -201,7 +201,9 @@ def test_a_text_that_cannot_be_stored_is_named_by_its_place(
 def test_a_name_that_cannot_be_stored_is_told(session: Session, article: str, name: str) -> None:
     with pytest.raises(ContentError, match=f"The {name} of article '{article}' holds a NUL byte"):
         make_plan(session, article, ["a"], **{name: "nul \0 byte"})
-    with pytest.raises(ContentError, match=f"The {name} of article '{article}' is int, not str"):
+    with pytest.raises(
+        ContentError, match=f"The {name} of article '{article}' is int, not str\\.\nPass a str"
+    ):
         make_plan(session, article, ["a"], **{name: 1})
     with pytest.raises(ContentError, match="article_id holds a NUL byte"):
         make_plan(session, f"{article}\0", ["a"])

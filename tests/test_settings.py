@@ -490,3 +490,14 @@ def test_the_embedded_directory(tmp_path: Path, environ: dict[str, str], dotenv:
 
 def test_an_empty_embedded_directory_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, RAG_EMBEDDED_DIR="").message == "RAG_EMBEDDED_DIR is empty."
+
+
+@pytest.mark.parametrize(
+    "given", [sa.make_url("postgresql://u:s3cret@h/d"), Path("/s3cret"), b"postgresql://h/d"]
+)
+def test_an_object_in_the_place_of_a_url_is_refused(given: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"--database-url is {type(given).__name__}, not str"
+    ) as refused:
+        find_database(given)
+    assert "s3cret" not in str(refused.value)

@@ -32,6 +32,7 @@ from ragschema import (
     nearest_chunks,
     pending_embeddings,
     session_factory,
+    tenants,
     use_schema,
     version_chunks,
     version_diff,
@@ -282,6 +283,17 @@ def test_a_pooler_of_transactions_keeps_tenants_apart(database: Database) -> Non
                 assert search_path(session) == "one, public"
         for engine in engines:
             engine.dispose()
+
+
+@pytest.mark.parametrize("schema", [None, 7, b"one"])
+def test_a_tenant_that_was_not_said_is_refused(database: Database, schema: Any) -> None:
+    """As by a request without its header: it is not taken for the schema of the search_path."""
+    engine = create_engine(database.libpq_url())
+    with Session(engine) as session, pytest.raises(ConfigurationError, match=r"schema's name is .*, not str"):
+        use_schema(session, schema)
+    with pytest.raises(ConfigurationError, match=r"tenant's name is .*, not str"):
+        tenants.create_tenant(schema, database)
+    engine.dispose()
 
 
 def test_the_page_on_tenants_prints_what_it_says(empty_database: Database, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ragschema.errors import RagSchemaError
 
 T = TypeVar("T")
+_LEAST_REAL = 1.5e-45
 
 
 def several(
@@ -66,7 +67,14 @@ def check_text(name: str, value: object, error: type[RagSchemaError]) -> None:
         error: The message says which argument it is, and what is wrong with it.
     """
     if problem := find_problem(value):
-        raise error(f"{name} {problem}.", "PostgreSQL stores any Unicode text but U+0000.")
+        raise error(f"{name} {problem}.", remedy_of(value))
+
+
+def remedy_of(value: object) -> str:
+    """Return what to do about a value that `find_problem` has found one with."""
+    if isinstance(value, str):
+        return "PostgreSQL stores any Unicode text but U+0000."
+    return "Pass a str."
 
 
 def check_whole(
@@ -84,6 +92,11 @@ def check_whole(
     if number is None or isinstance(value, bool) or not lowest <= number <= most:
         raise error(f"{name} is {value!r}.", "Pass a whole number.")
     return number
+
+
+def as_real(number: float) -> float:
+    """Return a number that a column of ``real`` takes: one that is too small for it, which the server refuses, as 0."""
+    return 0.0 if abs(number) < _LEAST_REAL else number
 
 
 def find_problem_of_time(value: object) -> str | None:

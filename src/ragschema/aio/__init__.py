@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from ragschema import publishing, queries
 from ragschema.aio import chat, collections, graph, jobs
-from ragschema.aio.calls import AsyncExecutor, awaited
+from ragschema.aio.calls import AsyncExecutor, awaited, awaited_on_connection
 from ragschema.database.tenants import use_schema as _use_schema
 from ragschema.publishing import ingest_async as ingest
 
@@ -23,7 +23,7 @@ delete_documents = awaited(publishing.delete_documents)
 plan_version = awaited(publishing.plan_version)
 prune_versions = awaited(publishing.prune_versions)
 publish = awaited(publishing.publish)
-publish_many = awaited(publishing.publish_many)
+publish_many = awaited_on_connection(publishing.publish_many)
 purge_deleted = awaited(publishing.purge_deleted)
 purge_document = awaited(publishing.purge_document)
 purge_documents = awaited(publishing.purge_documents)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 P = ParamSpec("P")
@@ -18,7 +19,7 @@ AsyncExecutor: TypeAlias = AsyncSession | AsyncConnection
 
 def awaited(
     function: Callable[Concatenate[E, P], T],
-) -> Callable[Concatenate[AsyncExecutor, P], Awaitable[T]]:
+) -> Callable[Concatenate[AsyncExecutor, P], Coroutine[Any, Any, T]]:
     """Return a function as a coroutine function of an AsyncSession or AsyncConnection: the same statements."""
 
     @wraps(function)
@@ -26,3 +27,10 @@ def awaited(
         return await session.run_sync(lambda sync: function(sync, *args, **kwargs))  # type: ignore[arg-type]
 
     return call
+
+
+def awaited_on_connection(
+    function: Callable[Concatenate[Connection, P], T],
+) -> Callable[Concatenate[AsyncConnection, P], Coroutine[Any, Any, T]]:
+    """Return a function that commits by itself, so that a session is refused, as a coroutine function."""
+    return awaited(function)

@@ -128,8 +128,9 @@ def _read_status(row: sa.RowMapping) -> CitationStatus:
 def erase_citations(session: Executor, document_ids: Collection[UUID]) -> list[UUID]:
     """Take what was quoted of some documents out of all citations, in the caller's transaction.
 
-    Quotes, titles and urls go; which place of which document was cited, and its hash, stay. A message that is being
-    added meanwhile, and commits later, keeps its quotes: call this again when the documents are long gone.
+    Quotes, titles and urls go; which place of which document was cited, and its hash, stay. A message that is added
+    after the documents were purged gets none. One that is being added meanwhile, and commits later, keeps its quotes:
+    call this again when the documents are long gone.
 
     Args:
         session: In whose transaction.
@@ -150,14 +151,18 @@ _CITATION = (
     "number, is_cited, document_id, article_id, version_id, version_number, chunk_id, ordinal, start_offset,"
     " end_offset, content_hash, quote, title, url, score, distance"
 )
+_GIVEN = {  # a document that was erased while its answer was written is not quoted again
+    "content_hash": "decode(c.content_hash, 'hex')",
+    **{name: f"CASE WHEN d.id IS NOT NULL THEN c.{name} END" for name in ("quote", "title", "url")},
+}
 INSERT_CITATIONS = f"""
 INSERT INTO rag_chat_citations (message_id, {_CITATION})
-SELECT message.id, {_CITATION.replace("content_hash", "decode(content_hash, 'hex')")}
+SELECT message.id, {", ".join(_GIVEN.get(name, f"c.{name}") for name in _CITATION.split(", "))}
 FROM message CROSS JOIN jsonb_to_recordset(CAST(CAST(:citations AS text) AS jsonb)) AS c (
     number integer, is_cited boolean, document_id uuid, article_id text, version_id uuid, version_number integer,
     chunk_id uuid, ordinal integer, start_offset integer, end_offset integer, content_hash text, quote text, title text,
     url text, score float8, distance float8
-)
+) LEFT JOIN LATERAL (SELECT id FROM rag_documents WHERE id = c.document_id OFFSET 0) d ON true
 """
 """Of the statement that adds a message, whose row is the CTE ``message``."""
 

@@ -38,7 +38,8 @@ def add_message(
         parent_id: The message that it follows, of the same conversation; None: it begins a tree of its own. By default
             the last one that is committed, or of this transaction: name it where several write at once.
         citations: Rows of `nearest_chunks` or `hybrid_search` in the order in which the model was shown them: [1] is
-            the first. Of each its place, hash, score and offsets are kept, and of a cited one the text as a quote.
+            the first. Of each its place, hash, score and offsets are kept, and of a cited one the text as a quote; of
+            a document that is gone by now neither text, title nor url: it may have been erased meanwhile.
         cited: The numbers of those that the message cites, from 1; all by default. The others are kept as what was
             retrieved.
 

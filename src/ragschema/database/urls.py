@@ -45,6 +45,11 @@ class Setting:
     file: Path | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.value, str):
+            raise ConfigurationError(
+                f"{self.source} is {type(self.value).__name__}, not str.",
+                "Pass a URL as text, of SQLAlchemy's URL: url.render_as_string(hide_password=False).",
+            )
         if re.search("[\udc80-\udcff]", self.value):  # how Python reads bytes that are not UTF-8
             raise ConfigurationError(f"{self.source} is not UTF-8.", "Write it in UTF-8.")
 

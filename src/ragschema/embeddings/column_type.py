@@ -73,7 +73,9 @@ class Embedding(VECTOR):
             dimension = "x".join(map(str, given.shape)) or "no"
             raise EmbeddingError(
                 f"An embedding has {dimension} dimensions, the column takes {self.dim}.",
-                "Use the embedding model that the column was made for.",
+                "Use the embedding model that the column was made for."
+                if given.ndim == 1
+                else "Pass a flat list of numbers for each text.",
             )
         with np.errstate(all="ignore"):  # what overflows float32 becomes infinity, refused below
             array = given.astype(np.float32, copy=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from numbers import Real
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from ragschema.graph.errors import GraphError
-from ragschema.values import check_text, several
+from ragschema.values import as_real, check_text, several
 
 NAME_BYTES = 1_000
 """The longest name of an entity, in bytes of UTF-8."""
@@ -76,11 +76,7 @@ class NewRelation:
         check_word("relation_type", self.relation_type)
         if self.description is not None:
             check_text("description", self.description, GraphError)
-        weight = self.weight
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not _is_weight(weight):
-            raise GraphError(
-                f"The weight of a relation is {weight!r:.60}.", "Pass a number from 0 to 3e38, 1 by default."
-            )
+        object.__setattr__(self, "weight", _read_weight(self.weight))
 
 
 @dataclass(frozen=True)
@@ -170,5 +166,10 @@ def _check_end(name: str, value: object) -> None:
     check_name(f"{name}[1]", value[1])
 
 
-def _is_weight(weight: float) -> bool:
-    return isfinite(weight) and 0 <= weight <= 3e38
+def _read_weight(weight: object) -> float:
+    # numpy's are of Real too
+    if isinstance(weight, Real) and not isinstance(weight, bool) and weight <= 3e38 and not weight < 0:
+        return as_real(float(weight))
+    raise GraphError(
+        f"The weight of a relation is {weight!r:.60}.", "Pass a number from 0 to 3e38, 1 by default."
+    )

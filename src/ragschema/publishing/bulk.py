@@ -24,13 +24,13 @@ from ragschema.publishing.documents import (
     has_nothing_new,
     memberships,
 )
-from ragschema.publishing.errors import ContentError, PublishingError, StalePlan, in_a_transaction
+from ragschema.publishing.errors import ContentError, PublishingError, StalePlan
 from ragschema.publishing.facts import settle_facts
 from ragschema.publishing.live_models import LiveModels, read_live_models
 from ragschema.publishing.memberships import join_collections, settle_text_configs
 from ragschema.publishing.plans import plan_versions
 from ragschema.publishing.text_configs import find_refused
-from ragschema.publishing.transactions import check_atomic
+from ragschema.publishing.transactions import check_connection
 from ragschema.publishing.version_plan import VersionPlan
 from ragschema.publishing.writing import PublishedVersion, publish_unsettled
 from ragschema.schema.ids import uuid7s
@@ -101,7 +101,7 @@ def publish_many(
         ContentError: A text cannot be stored; the batches before it stay.
         EmbeddingError: The embeddings of a document are not one for each of its chunks, or cannot be stored; or are
             of a model that is not live.
-        PublishingError: The connection is in a transaction, or is of another driver.
+        PublishingError: The connection is in a transaction, is of another driver, or is a session.
         UnknownCollection: A collection of a document is not there; the batches before it stay.
         StalePlan: Embedding models were added, activated or dropped while a batch was written: run it again.
     """
@@ -136,9 +136,7 @@ def publish_many(
 
 
 def _psycopg_connection(connection: sa.Connection) -> Driver:
-    if connection.in_transaction():
-        raise in_a_transaction("publish_many", "connection")
-    check_atomic(connection, "publish_many")
+    check_connection(connection, "publish_many")
     driver = connection.connection.driver_connection
     connection.rollback()
     if not isinstance(driver, psycopg.Connection | psycopg.AsyncConnection):

@@ -17,7 +17,7 @@ from ragschema.publishing.sources import (
     write_metadata,
 )
 from ragschema.publishing.version_plan import VersionPlan
-from ragschema.values import check_text, find_problem, several
+from ragschema.values import check_text, find_problem, remedy_of, several
 
 ARTICLE_ID_BYTES = 2_600
 """The longest article_id, in bytes of UTF-8: an index entry holds 2,700, whatever compression would make of more."""
@@ -62,7 +62,9 @@ def check_contents(
     texts: list[str] = [each.content if isinstance(each, ChunkText) else each for each in given]
     for place, content in enumerate(texts):
         problem = find_problem(content)
-        remedy = "Clean the text before chunking; PostgreSQL stores any Unicode text but U+0000."
+        remedy = remedy_of(content)
+        if isinstance(content, str):
+            remedy = f"Clean the text before chunking; {remedy}"
         if problem is None and refuse is not None:
             problem, remedy = _ask(refuse, content), "Leave the chunk out, or cut the text in another way."
         if problem:

@@ -55,6 +55,21 @@ def check_batches(session: Executor, what: str) -> None:
     session.rollback()
 
 
+def check_connection(connection: sa.Connection, what: str) -> None:
+    """Refuse what is no connection that can be committed batch by batch.
+
+    Raises:
+        PublishingError: It is a session, say, or in a transaction, or in autocommit mode.
+    """
+    if not isinstance(connection, sa.Connection):
+        raise PublishingError(
+            f"{what} takes a Connection, not {type(connection).__name__}.", "Pass engine.connect()."
+        )
+    if connection.in_transaction():
+        raise in_a_transaction(what, "connection")
+    check_atomic(connection, what)
+
+
 def check_time(name: str, time: object) -> None:
     """Refuse what is no time, or another one in another zone.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from ragschema.importing.neo4j.items import (
     relationship_record,
 )
 from ragschema.importing.neo4j.values import write_properties
-from ragschema.values import find_problem
+from ragschema.values import as_real, find_problem
 
 _TYPE_BYTES, _NAME_BYTES, _KEY_BYTES = 200, 1000, 2000
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\\s]+")
@@ -106,7 +105,7 @@ def _written(properties: dict[str, Any], record: dict[str, Any]) -> str:
 
 def _weight(weight: Any) -> str:
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    return repr(weight) if is_number and math.isfinite(weight) and 0 <= weight <= _FLOAT_MOST else "1"
+    return repr(as_real(weight)) if is_number and 0 <= weight <= _FLOAT_MOST else "1"
 
 
 def _field(text: str) -> str:
