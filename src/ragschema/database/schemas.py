@@ -75,6 +75,8 @@ def check_name(name: str, source: str, kind: str, reserved: Collection[str]) -> 
         ConfigurationError: It is one.
     """
     remedy = f"Name another {kind}, or leave it out."
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{source} is {name!r}, which is no text.", remedy)
     if not name.strip():
         raise ConfigurationError(f"{source} is empty.", f"Name a {kind}, or unset it.")
     if re.search("[\0\ud800-\udfff]", name):  # Python reads bytes that are not UTF-8 as surrogates

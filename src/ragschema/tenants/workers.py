@@ -23,8 +23,8 @@ from ragschema.migrations.interruption import Terminated
 from ragschema.tenants.lending import Lender
 from ragschema.tenants.tasks import INTERRUPTED, NOT_BEGUN, Task
 
-Work = Callable[[Lender, str], Any]
-"""What is done with a tenant: takes who lends its connection, and its name, returns what became of it; never raises."""
+Work = Callable[[Lender, Task], Any]
+"""What is done with a tenant: takes who lends its connection, and the task, returns what came of it; never raises."""
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -58,9 +58,10 @@ class Worker:
         return not self.channel.closed and self.process.is_alive()
 
     def give(self, task: Task) -> None:
-        """Give it a tenant."""
+        """Give it a tenant; that it has died meanwhile is heard from its channel."""
         self.tasks.append(task)
-        self.channel.send(task)
+        with suppress(OSError):
+            self.channel.send(task)
 
     def signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
@@ -131,7 +132,7 @@ class _Loop:
             return NOT_BEGUN
         try:
             self._is_working = True
-            outcomes.append(self._work(self._lender_of(task.database), task.schema))
+            outcomes.append(self._work(self._lender_of(task.database), task))
             self._is_working = False
         except (KeyboardInterrupt, SystemExit):
             self._is_working = False
