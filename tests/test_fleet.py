@@ -25,6 +25,7 @@ from ragschema.database.server import VERSION_TABLE
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
 from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.migrations.request import Request
 from ragschema.revisions.manifest import read_manifest
 from ragschema.tenants.databases import Found, find_all, name_of, read_urls
 from ragschema.tenants.lending import Lender
@@ -453,6 +454,10 @@ def test_a_mark_at_the_beginning_and_a_database_named_twice_are_no_matter(
     url = database.libpq_url()
     urls.write_bytes(b"\xef\xbb\xbf" + f"{url}\r\n\r\n# the same\n  {url}  \n{url}".encode())
     assert [str(each).rpartition(" (")[2] for each in read_urls(urls)] == [f"from line 1 of {urls})"]
+    urls.write_text(
+        "postgresql://me@db/app\npostgresql://me:secret@db:5432/app?application_name=x\npostgresql://you@db/app"
+    )
+    assert [each.source[:6] for each in read_urls(urls)] == ["line 1", "line 3"]
 
 
 def test_the_password_comes_from_the_usual_places(
@@ -579,6 +584,8 @@ def test_a_rollout_that_cannot_be_is_refused(database: Database, wrong: dict[str
         tenants.Rollout(**wrong)
     with pytest.raises(UsageError, match="There is no revision"):
         tenants.migrate_tenants([database], ["head"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="check_drift is 'no'"):
+        Request(check_drift="no")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="workers is -1"):
         tenants.verify_tenants([database], workers=-1)
     with pytest.raises(ConfigurationError, match="is 5, which is no text"):

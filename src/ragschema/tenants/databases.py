@@ -21,6 +21,8 @@ from ragschema.tenants.finding import Tenant, find_tenants
 from ragschema.tenants.outcomes import DatabaseFailure
 from ragschema.values import several
 
+_NO_PART = ("password", "application_name", "connect_timeout")  # of what tells a database from others
+
 DatabaseOfTenants: TypeAlias = Options | Database | str
 """A database as the functions about all tenants take it: options, itself, or its URL."""
 
@@ -64,11 +66,24 @@ def read_urls(path: Path) -> list[Database]:
     wanted = [each for each in settings if each.value.strip() and not each.value.lstrip().startswith("#")]
     if not wanted:
         raise ConfigurationError(f"The file {path} has no URL.", "Write one a line.")
-    found: dict[tuple[object, ...], Database] = {}
+    found: dict[tuple[tuple[str, str], ...], Database] = {}
     for each in wanted:
         database = database_of_url(each)
-        found.setdefault((database.embedded, *sorted(database.parameters.items())), database)
+        found.setdefault(_identity(database), database)
     return [*found.values()]
+
+
+def _identity(database: Database) -> tuple[tuple[str, str], ...]:
+    """Return what tells a database from others, as libpq fills it in."""
+    from psycopg.pq import Conninfo
+
+    named = dict(database.parameters)
+    if "service" not in named:
+        for option in Conninfo.get_defaults():
+            if option.val:
+                named.setdefault(option.keyword.decode(), option.val.decode())
+        named.setdefault("dbname", named.get("user", ""))
+    return tuple(sorted((name, value) for name, value in named.items() if name not in _NO_PART))
 
 
 def name_of(database: Database) -> str:
