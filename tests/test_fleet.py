@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,17 @@ from psycopg import sql
 from checkouts import Checkout, finish, in_the_way, made_role, rows, use_checkout, wait_until
 from conftest import Command, clean_environment, connect
 from ragschema import tenants
-from ragschema.database.options import find_options
+from ragschema.database.options import Options, find_options
 from ragschema.database.server import VERSION_TABLE
 from ragschema.database.settings import Database
 from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
 from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.migrations.request import Request
 from ragschema.revisions.manifest import read_manifest
-from ragschema.tenants.databases import name_of, read_urls
+from ragschema.tenants.databases import Found, find_all, name_of, read_urls
 from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import Progress
+from ragschema.tenants.tasks import Task
 from ragschema.tenants.upgrading import Upgrading
 
 HEAD = read_manifest().head
@@ -107,6 +109,15 @@ def lock_away(database: Database, schema: str) -> str:
 
 
 # migrated
+
+
+def test_what_was_applied_before_a_failure_is_told(checkout: Checkout, database: Database) -> None:
+    """As the database has it: in the first tenants, by their revisions, and in the others, by what those ran."""
+    first, second = checkout.add(SMALL), checkout.add('op.execute("SELECT 1 / 0")')
+    found = migrate(checkout, database, "--workers", "1", code=1)
+    assert revisions(database) == dict.fromkeys(NAMES, first)
+    assert [(each["revision"], each["applied"]) for each in found["tenants"]] == [(first, [first])] * 5
+    assert second not in found["counts"]
 
 
 def test_every_tenant_is_migrated_once_with_its_history(checkout: Checkout, database: Database) -> None:
@@ -247,7 +258,7 @@ def test_a_tenant_that_is_ahead_or_not_whole_is_named(checkout: Checkout, databa
     found = migrate(checkout, database, "--check-drift", "fail", code=1)
     assert fates(found) == {**dict.fromkeys(NAMES, "migrated"), "acme": "failed", "hooli": "failed"}
     errors = {each["schema"]: each["error"] for each in found["tenants"]}
-    assert "30000101000000, which this ragschema does not know" in errors["acme"]
+    assert errors["acme"] == "The database is at revision 30000101000000, which this ragschema does not know."
     assert "1 object differs" in errors["hooli"] or "not those of" in errors["hooli"]
 
 
@@ -268,16 +279,16 @@ def test_what_one_tenant_leaves_in_the_session_is_not_the_nexts(
 @pytest.mark.parametrize("at", [HEAD, None])
 def test_a_tenant_that_is_dropped_meanwhile_is_not_made_again(database: Database, at: str | None) -> None:
     options = find_options(database)
-    behind = {} if at == HEAD else {(name_of(database), "hooli"): at}
+    behind = {} if at == HEAD else {Task(0, "hooli"): at}
     upgrading = Upgrading(HEAD, None, behind, True, False, False, "warn")
     lender = Lender(options)
     tenants.drop_tenant("hooli", database)
-    outcome = upgrading(lender, "hooli")
+    outcome = upgrading(lender, Task(0, "hooli"))
     assert (outcome.fate, outcome.error) == (
         "dropped",
         "The tenant hooli is there no more: somebody has dropped it.",
     )
-    assert upgrading(lender, "acme").fate == "up to date"
+    assert upgrading(lender, Task(0, "acme")).fate == "up to date"
     lender.close()
     assert [*revisions(database)] == [each for each in NAMES if each != "hooli"]
 
@@ -297,7 +308,8 @@ def test_a_visit_names_what_is_not_whole_and_reads_no_imprint(
     monkeypatch.setattr("ragschema.tenants.upgrading.survey", None)
     monkeypatch.setattr("ragschema.tenants.upgrading.look", None)
     lender = Lender(find_options(database))
-    assert Upgrading(HEAD, None, {}, True, False, False, "warn")(lender, "initech").fate == "up to date"
+    upgrading = Upgrading(HEAD, None, {}, True, False, False, "warn")
+    assert upgrading(lender, Task(0, "initech")).fate == "up to date"
     lender.close()
 
 
@@ -442,6 +454,10 @@ def test_a_mark_at_the_beginning_and_a_database_named_twice_are_no_matter(
     url = database.libpq_url()
     urls.write_bytes(b"\xef\xbb\xbf" + f"{url}\r\n\r\n# the same\n  {url}  \n{url}".encode())
     assert [str(each).rpartition(" (")[2] for each in read_urls(urls)] == [f"from line 1 of {urls})"]
+    urls.write_text(
+        "postgresql://me@db/app\npostgresql://me:secret@db:5432/app?application_name=x\npostgresql://you@db/app"
+    )
+    assert [each.source[:6] for each in read_urls(urls)] == ["line 1", "line 3"]
 
 
 def test_the_password_comes_from_the_usual_places(
@@ -479,6 +495,101 @@ def test_tenants_that_differ_alike_are_told_together(run: Command, database: Dat
     said = run("rag", "tenants", "verify", DATABASE_URL=database.libpq_url())
     assert "2 tenants with the same drift: acme in " in said.stdout
     assert "index rag_chunks.rag_chunks_current_embedding_idx is missing" in said.stdout
+
+
+def test_tenants_of_services_and_of_addresses_are_told_apart(
+    tmp_path: Path, run: Command, urls: tuple[Path, list[Database]]
+) -> None:
+    """Where libpq is what finds the server, two databases are alike in all else."""
+    _, (one, other) = urls
+    execute(one, "acme", "DROP INDEX rag_chunks_current_embedding_idx")
+    services, path = tmp_path / "services", tmp_path / "of services"
+    services.write_text(
+        "".join(
+            f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in each.parameters.items())
+            for name, each in (("eu1", one), ("eu2", other))
+        )
+    )
+    path.write_text("postgresql:///?service=eu1\npostgresql:///?service=eu2\n")
+    result = run("rag", "tenants", "verify", "--json", "--urls", str(path), PGSERVICEFILE=str(services))
+    assert result.returncode == 4, result.stderr
+    same, drifted = json.loads(result.stdout)["groups"]
+    assert same["count"] == 9
+    assert drifted["tenants"] == ["acme in the default database on the service eu1"]
+    places: tuple[dict[str, str], ...] = (
+        {"hostaddr": "10.0.0.1"},
+        {"hostaddr": "10.0.0.2"},
+        {"service": "a"},
+        {},
+    )
+    known = {"host": "db", "port": "5432", "dbname": "app", "user": "u"}
+    names = [name_of(Database({**known, **each}, "the tests")) for each in places]
+    assert names == [
+        "app on db:5432 (10.0.0.1) as u",
+        "app on db:5432 (10.0.0.2) as u",
+        "app on db:5432 of the service a as u",
+        "app on db:5432 as u",
+    ]
+
+
+def test_a_tenant_that_is_dropped_meanwhile_is_left_out_of_what_is_compared(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_and_drop(*args: Any, **others: Any) -> list[Found]:
+        found = find_all(*args, **others)
+        tenants.drop_tenant("hooli", database)
+        execute(database, "public", "ALTER SCHEMA acme RENAME TO acme_inc")
+        return found
+
+    monkeypatch.setattr("ragschema.tenants.verifying.find_all", find_and_drop)
+    found = tenants.verify_tenants([database])
+    assert (found.unverified, found.revisions) == ((), {HEAD: 3})
+    assert [each.count for each in found.groups] == [3]
+
+
+def test_what_a_database_owes_stops_no_other_where_it_cannot_be_seen(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_options: Options) -> None:
+        raise RagSchemaError("There is no place for another connection.", "Try again.")
+
+    monkeypatch.setattr("ragschema.tenants.owing.opened_database", refuse)
+    result = tenants.migrate_tenants([database.libpq_url()])
+    assert result.counts == {"up to date": 5}
+
+
+@pytest.mark.parametrize("given", [None, 5, "postgresql:///x", [], [None], [5], {"a": "b"}, b"x"])
+@pytest.mark.parametrize("ask", [tenants.migrate_tenants, tenants.verify_tenants, tenants.read_standings])
+def test_databases_that_are_none_are_refused(ask: Callable[[Any], object], given: object) -> None:
+    with pytest.raises(UsageError, match="databases"):
+        ask(given)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"workers": 0},
+        {"workers": "2"},
+        {"canary": -1},
+        {"canary": None},
+        {"max_failures": 0},
+        {"max_failures": 1.5},
+        {"order": "age"},
+        {"check_drift": "no"},
+    ],
+)
+def test_a_rollout_that_cannot_be_is_refused(database: Database, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"{name} is "):
+        tenants.Rollout(**wrong)
+    with pytest.raises(UsageError, match="There is no revision"):
+        tenants.migrate_tenants([database], ["head"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="check_drift is 'no'"):
+        Request(check_drift="no")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="workers is -1"):
+        tenants.verify_tenants([database], workers=-1)
+    with pytest.raises(ConfigurationError, match="is int, not str"):
+        tenants.create_tenant(5, database)  # type: ignore[arg-type]
 
 
 def test_status_counts_the_tenants_at_each_revision(checkout: Checkout, database: Database) -> None:

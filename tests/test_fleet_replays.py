@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from checkouts import Checkout, finish, in_the_way, rows, use_checkout, wait_until
+from checkouts import Checkout, finish, in_the_way, made_role, rows, use_checkout, wait_until
 from conftest import connect, made_database
 from ragschema import tenants
+from ragschema.database.options import find_options
 from ragschema.database.settings import Database
+from ragschema.errors import RagSchemaError
 from ragschema.migrations.replay import Replay, is_replayable
 from ragschema.migrations.request import Recording
 from ragschema.revisions.manifest import read_manifest
@@ -251,12 +254,10 @@ def _sleeping(connection: psycopg.Connection[Any]) -> list[object]:
 
 
 def test_a_worker_that_has_died_is_replaced(database: Database) -> None:
-    from ragschema.database.options import find_options
-
-    def work(_lender: Lender, schema: str) -> str:
-        if schema == "b":
+    def work(_lender: Lender, task: Task) -> str:
+        if task.schema == "b":
             psutil.Process().kill()
-        return schema
+        return task.schema
 
     heard: list[tuple[str, object]] = []
     tasks = [Task(0, name) for name in "abcdef"]
@@ -267,6 +268,47 @@ def test_a_worker_that_has_died_is_replaced(database: Database) -> None:
         assert dispatch.run(tasks, lambda: True) == []
     assert heard == [("a", "a"), ("b", None), ("c", "c"), ("d", "d"), ("e", "e"), ("f", "f")]
     assert dispatching.AHEAD > 1
+
+
+def test_a_worker_that_dies_before_it_is_given_another_is_replaced(database: Database) -> None:
+    heard: list[tuple[str, object]] = []
+
+    def hear(task: Task, said: object) -> None:
+        heard.append((task.schema, said))
+        if len(heard) == 1:
+            assert isinstance(said, int)
+            worker = psutil.Process(said)
+            worker.kill()
+            worker.wait()
+
+    tasks = [Task(0, name) for name in "abcdef"]
+    dispatch = Dispatch([find_options(database)], lambda _lender, _task: os.getpid(), hear, 1)
+    with dispatch.started(tasks):
+        assert dispatch.run(tasks, lambda: True) == []
+    assert [name for name, _ in heard] == [*"abcdef"]
+    assert [said for _, said in heard].count(None) == 1  # the one that it may have begun
+
+
+@pytest.mark.parametrize(("places", "expected"), [(1, "done"), (0, "refused")])
+def test_a_worker_without_a_connection_takes_no_tenant_from_the_others(
+    database: Database, places: int, expected: str
+) -> None:
+    """As where the server has few places left: it would fail one after the other while they work."""
+
+    def work(lender: Lender, task: Task) -> str:
+        try:
+            with lender.lent_in_passing(task.schema):
+                return "done"
+        except RagSchemaError:
+            return "refused"
+
+    heard: list[object] = []
+    tasks = [Task(0, name) for name in NAMES]
+    with made_role(database, attributes=f"CONNECTION LIMIT {places}") as role:
+        dispatch = Dispatch([find_options(role)], work, lambda _task, said: heard.append(said), 3)
+        with dispatch.started(tasks):
+            assert dispatch.run(tasks, lambda: True) == []
+    assert heard == [expected] * len(NAMES)
 
 
 def test_no_canary_begins_after_one_has_failed(checkout: Checkout, database: Database) -> None:

@@ -90,7 +90,8 @@ def check_whole(
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not lowest <= number <= most:
-        raise error(f"{name} is {value!r}.", "Pass a whole number.")
+        bound = f", {lowest} or more" if lowest > -(2**63) else ""
+        raise error(f"{name} is {value!r}.", f"Pass a whole number{bound}.")
     return number
 
 

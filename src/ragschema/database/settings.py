@@ -93,10 +93,16 @@ class Database:
         if "service" not in known:  # libpq fills in what a service or the environment says
             for option in Conninfo.get_defaults():
                 known.setdefault(option.keyword.decode(), (option.val or b"").decode())
-        where = known.get("host") or known.get("hostaddr") or "the local socket"
+        named, address = known.get("host"), known.get("hostaddr")
+        service = self.parameters.get("service") or (None if named or address else known.get("service"))
+        where = named or address or (f"the service {service}" if service else "the local socket")
         if port := known.get("port"):
             is_ipv6 = ":" in where and not re.search("[/,]", where)
             where = f"[{where}]:{port}" if is_ipv6 else f"{where}:{port}"
+        if named and address:  # libpq goes to the address
+            where = f"{where} ({address})"
+        if service and (named or address):
+            where = f"{where} of the service {service}"
         user = known.get("user")
         name = known.get("dbname") or user or "the default database"
         return f"{name} on {where}{f' as {user}' if user else ''} (from {self.source})"

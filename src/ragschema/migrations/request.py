@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from ragschema.database.options import Options, find_options
 from ragschema.database.settings import Database
+from ragschema.errors import UsageError
 from ragschema.revisions.manifest import Direction, RevisionId
+from ragschema.values import check_choice
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -87,6 +89,9 @@ class Request:
     force: bool = False
     record: Callable[[Recording], None] | None = None
     is_tenant: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("check_drift", self.check_drift, get_args(CheckDrift), UsageError)
 
 
 @dataclass(frozen=True)

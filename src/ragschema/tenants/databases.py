@@ -8,16 +8,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from ragschema.database.connections import held_reachable, opened_database
 from ragschema.database.environment import reason
-from ragschema.database.options import Options
+from ragschema.database.options import Options, find_options
 from ragschema.database.secrets import without_secrets
 from ragschema.database.settings import Database, database_of_url
 from ragschema.database.urls import Setting
-from ragschema.errors import ConfigurationError, RagSchemaError
+from ragschema.errors import ConfigurationError, RagSchemaError, UsageError
 from ragschema.tenants.finding import Tenant, find_tenants
 from ragschema.tenants.outcomes import DatabaseFailure
+from ragschema.values import several
+
+_NO_PART = ("password", "application_name", "connect_timeout")  # of what tells a database from others
+
+DatabaseOfTenants: TypeAlias = Options | Database | str
+"""A database as the functions about all tenants take it: options, itself, or its URL."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,24 @@ def read_urls(path: Path) -> list[Database]:
     wanted = [each for each in settings if each.value.strip() and not each.value.lstrip().startswith("#")]
     if not wanted:
         raise ConfigurationError(f"The file {path} has no URL.", "Write one a line.")
-    found: dict[tuple[object, ...], Database] = {}
+    found: dict[tuple[tuple[str, str], ...], Database] = {}
     for each in wanted:
         database = database_of_url(each)
-        found.setdefault((database.embedded, *sorted(database.parameters.items())), database)
+        found.setdefault(_identity(database), database)
     return [*found.values()]
+
+
+def _identity(database: Database) -> tuple[tuple[str, str], ...]:
+    """Return what tells a database from others, as libpq fills it in."""
+    from psycopg.pq import Conninfo
+
+    named = dict(database.parameters)
+    if "service" not in named:
+        for option in Conninfo.get_defaults():
+            if option.val:
+                named.setdefault(option.keyword.decode(), option.val.decode())
+        named.setdefault("dbname", named.get("user", ""))
+    return tuple(sorted((name, value) for name, value in named.items() if name not in _NO_PART))
 
 
 def name_of(database: Database) -> str:
@@ -79,15 +99,33 @@ def server_of(database: Database) -> str:
 
 
 @contextmanager
-def reached(databases: Sequence[Options]) -> Iterator[list[Options]]:
-    """Yield options of databases for several connections; embedded servers run meanwhile."""
+def reached(databases: Sequence[DatabaseOfTenants]) -> Iterator[list[Options]]:
+    """Yield options of databases for several connections; embedded servers run meanwhile.
+
+    Raises:
+        UsageError: They are not several, or none, or one of them is nothing that names a database.
+        ConfigurationError: One is no URL of PostgreSQL.
+    """
+    given = several("databases", databases, UsageError, is_ordered=True)
+    if not given:
+        raise UsageError("databases is empty.", "Pass the databases whose tenants are meant.")
     with ExitStack() as stack:
         yield [
             replace(stack.enter_context(held_reachable(each)), is_announced=True)
             if each.database.embedded is not None
             else each
-            for each in databases
+            for each in map(_options_of, given)
         ]
+
+
+def _options_of(database: DatabaseOfTenants) -> Options:
+    if isinstance(database, Options):
+        return database
+    if not isinstance(database, Database | str):
+        raise UsageError(
+            f"One of databases is {type(database).__name__}.", "Pass URLs, or what `find_options` returns."
+        )
+    return find_options(database, application_name="rag tenants")
 
 
 def find_all(databases: Sequence[Options], *, with_sizes: bool = False) -> list[Found]:

@@ -16,7 +16,7 @@ from typing import Any
 from ragschema.database.options import Options
 from ragschema.tenants.databases import server_of
 from ragschema.tenants.outcomes import Interruption
-from ragschema.tenants.tasks import Task
+from ragschema.tenants.tasks import Task, Unconnected
 from ragschema.tenants.workers import Line, Work, Worker, start_worker
 
 log = logging.getLogger(__name__)
@@ -98,11 +98,11 @@ class Dispatch:
                 workers[place] = start_worker(self.databases, self.work, self._all())
         for depth in range(ahead):
             for worker in workers:
-                if queue and len(worker.tasks) == depth and not worker.channel.closed:
+                if queue and len(worker.tasks) == depth and not (worker.channel.closed or worker.is_refused):
                     worker.give(queue.popleft())
 
     def _hear(self, worker: Worker) -> list[Task]:
-        """Read what a worker says; return what it had not begun, if it has died."""
+        """Read what a worker says; return what is another's: what it had not begun, if it has died or is refused."""
         try:
             message = worker.channel.recv()
         except (EOFError, OSError):  # it has died
@@ -112,9 +112,18 @@ class Dispatch:
             return others
         if isinstance(message, Line):
             log.log(message.level, "%s: %s", message.schema, message.text)
-        else:
-            self.heard(worker.tasks.pop(0), message)
+            return []
+        task = worker.tasks.pop(0)
+        worker.is_refused = isinstance(message, Unconnected) and self._has_another(worker, task)
+        if worker.is_refused:
+            return [task]
+        self.heard(task, message.outcome if isinstance(message, Unconnected) else message)
         return []
+
+    def _has_another(self, worker: Worker, task: Task) -> bool:
+        """Whether another worker of a tenant's server may have a connection."""
+        others = self._by_server[self._server_of(task)]
+        return any(each.is_alive and not each.is_refused for each in others if each is not worker)
 
     @property
     def interrupted_by(self) -> Interruption | None:

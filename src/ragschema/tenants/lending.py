@@ -35,11 +35,17 @@ class Lender:
         self._connection: Connection | None = None
         self._tenants = 0
         self._is_set = self._is_direct = False  # for statements in passing
+        self._is_refused = False
 
     @property
     def options(self) -> Options:
         """The database."""
         return self._options
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the last attempt to connect has failed."""
+        return self._is_refused
 
     def options_of(self, schema: str) -> Options:
         """Return the options of a tenant, which is looked at and migrated on this connection."""
@@ -93,7 +99,9 @@ class Lender:
         if self._tenants >= _TENANTS or (self._connection is not None and self._connection.closed):
             self.close()
         if self._connection is None:
+            self._is_refused = True
             self._connection = begin(replace(self._options, lend=None), self._options.database).connection
+            self._is_refused = False
             keep_prepared(self._connection)
             self._tenants, self._is_set = 0, False
         self._tenants += 1

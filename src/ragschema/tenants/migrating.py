@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ragschema.database.options import Options
+from ragschema.errors import UsageError
 from ragschema.migrations.request import CheckDrift
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
-from ragschema.tenants.databases import Found, find_all, name_of, reached
+from ragschema.tenants.databases import DatabaseOfTenants, Found, find_all, reached
 from ragschema.tenants.finding import Tenant
 from ragschema.tenants.outcomes import Fate, FleetResult, Interruption, Progress, TenantOutcome, count_fates
 from ragschema.tenants.owing import find_owing
 from ragschema.tenants.tasks import INTERRUPTED, NOT_BEGUN, Clock, Task
+from ragschema.values import check_choice, check_whole
 
 if TYPE_CHECKING:
     from ragschema.tenants.workers import Work
@@ -48,9 +49,18 @@ class Rollout:
     allow_data_loss: bool = False
     check_drift: CheckDrift = "warn"
 
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            check_whole("workers", self.workers, UsageError, lowest=1)
+        check_whole("canary", self.canary, UsageError, lowest=0)
+        if self.max_failures is not None:
+            check_whole("max_failures", self.max_failures, UsageError, lowest=1)
+        check_choice("order", self.order, get_args(Order), UsageError)
+        check_choice("check_drift", self.check_drift, get_args(CheckDrift), UsageError)
+
 
 def migrate_tenants(
-    databases: Sequence[Options],
+    databases: Sequence[DatabaseOfTenants],
     revision: str = "head",
     rollout: Rollout = Rollout(),
     *,
@@ -62,17 +72,17 @@ def migrate_tenants(
     end `ragschema.migrations.upgrade`, begin no other, and are told by ``interrupted_by``.
 
     Args:
-        databases: The databases; their ``schema`` is not used.
+        databases: The databases, or their URLs; their ``schema`` is not used.
         revision: Where to stop: a revision id, or ``head``.
         rollout: How to go about it.
         show: Called with every tenant that is done.
 
     Raises:
-        UsageError: There is no such revision.
+        UsageError: There is no such revision, or no database.
     """
     manifest, clock = read_manifest(), Clock()
     target = manifest.head if revision in ("head", "heads") else revision
-    if target not in manifest.checksums:
+    if not isinstance(target, str) or target not in manifest.checksums:
         raise unknown_revision(revision)
     with reached(databases) as found_databases:
         found = find_all(found_databases, with_sizes=rollout.order == "size")
@@ -154,8 +164,9 @@ class _Fleet:
         tasks = []
         for task, tenant in self.tenants.items():
             if tenant.standing == "unknown" and not tenant.is_locked:  # in its turn it may be free
-                error = tenant.problem or str(ahead(tenant.revision or "none"))
-                self._set(task, "failed", error=error)
+                unknown = ahead(tenant.revision or "none")
+                evidence = None if tenant.problem else unknown.remedy
+                self._set(task, "failed", error=tenant.problem or unknown.message, evidence=evidence)
             elif (
                 tenant.revision is None
                 or tenant.revision < self.target
@@ -203,13 +214,7 @@ class _Fleet:
         return Upgrading(
             self.target,
             scripts,
-            {
-                (name_of(self.found[task.database].options.database), task.schema): self.tenants[
-                    task
-                ].revision
-                for task in tasks
-                if self._is_behind(task)
-            },
+            {task: self.tenants[task].revision for task in tasks if self._is_behind(task)},
             not (contracts and rollout.expand_only),
             rollout.expand_only,
             rollout.allow_data_loss,
@@ -228,7 +233,7 @@ class _Fleet:
         elif isinstance(outcome, TenantOutcome):
             self.outcomes[task] = outcome
         else:
-            self._set(task, "failed", error="Its worker has died. Run the same command again.")
+            self._set(task, "failed", error="Its worker has died.", evidence="Run the same command again.")
         if self.show is not None:
             done, total = len(self.outcomes), len(self.tenants)
             remaining = self.clock.remaining(done, total)
@@ -241,7 +246,9 @@ class _Fleet:
     def _count(self, fate: Fate) -> int:
         return sum(each.fate == fate for each in self.outcomes.values())
 
-    def _set(self, task: Task, fate: Fate, error: str | None = None) -> None:
+    def _set(self, task: Task, fate: Fate, *, error: str | None = None, evidence: str | None = None) -> None:
         database = self.found[task.database].name
         revision = self.tenants[task].revision
-        self.outcomes[task] = TenantOutcome(database, task.schema, fate, revision, error=error)
+        self.outcomes[task] = TenantOutcome(
+            database, task.schema, fate, revision, error=error, evidence=evidence
+        )

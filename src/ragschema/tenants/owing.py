@@ -11,6 +11,7 @@ import psycopg
 from ragschema.database.connections import opened_database, quoted
 from ragschema.database.options import Options
 from ragschema.database.server import HISTORY_TABLE, Connection
+from ragschema.errors import RagSchemaError
 from ragschema.state.owed import find_owed
 from ragschema.tenants.finding import BATCH
 
@@ -25,9 +26,14 @@ def find_owing(options: Options, schemas: Sequence[str]) -> Iterator[str]:
     if not schemas:
         return
     rest = iter(schemas)
-    with opened_database(replace(options, is_announced=True)) as (connection, _):
-        while batch := list(islice(rest, BATCH)):
-            yield from filter(lambda schema: _owes(connection, schema), _with_deferrals(connection, batch))
+    try:
+        with opened_database(replace(options, is_announced=True)) as (connection, _):
+            while batch := list(islice(rest, BATCH)):
+                yield from filter(
+                    lambda schema: _owes(connection, schema), _with_deferrals(connection, batch)
+                )
+    except RagSchemaError:  # of this database: it stops no other, and is said when its tenants are visited
+        yield from schemas
 
 
 def _with_deferrals(connection: Connection, schemas: Sequence[str]) -> list[str]:

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ragschema.database.options import Options
 from ragschema.revisions.manifest import RevisionId, read_manifest
-from ragschema.tenants.databases import find_all, reached
+from ragschema.tenants.databases import DatabaseOfTenants, find_all, reached
 from ragschema.tenants.finding import Standing, Tenant
 from ragschema.tenants.outcomes import DatabaseFailure
 
@@ -63,11 +62,14 @@ class FleetStatus:
         return sum(each.tenants for each in self.counts)
 
 
-def read_standings(databases: Sequence[Options]) -> FleetStatus:
+def read_standings(databases: Sequence[DatabaseOfTenants]) -> FleetStatus:
     """Read where the tenants of some databases stand; reads only, a few statements for each database.
 
     Args:
-        databases: The databases; their ``schema`` is not used.
+        databases: The databases, or their URLs; their ``schema`` is not used.
+
+    Raises:
+        UsageError: There is no database.
     """
     with reached(databases) as reachable:
         found = find_all(reachable)

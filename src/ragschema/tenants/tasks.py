@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 INTERRUPTED = "interrupted"
 NOT_BEGUN = "not begun"
@@ -21,6 +22,17 @@ class Task:
 
     database: int
     schema: str
+
+
+@dataclass(frozen=True)
+class Unconnected:
+    """What a worker answers that got no connection: others may have theirs, as where the server has no place for more.
+
+    Attributes:
+        outcome: What became of the tenant, if no other worker can be given it.
+    """
+
+    outcome: Any
 
 
 class Clock:

@@ -22,7 +22,8 @@ from ragschema.state.glance import Glance
 from ragschema.state.survey import Survey, drift_of, glance_in_passing, survey
 from ragschema.tenants.databases import name_of
 from ragschema.tenants.lending import Lender
-from ragschema.tenants.outcomes import Fate, TenantOutcome
+from ragschema.tenants.outcomes import TenantOutcome
+from ragschema.tenants.tasks import Task
 
 if TYPE_CHECKING:
     from ragschema.migrations.loaded_scripts import LoadedScripts
@@ -38,7 +39,7 @@ class Upgrading:
         target: The revision to end at.
         scripts: The revisions; None where none are pending: they are loaded for the first tenant that needs them,
             for Alembic costs a second.
-        revisions: The revision of each tenant that is behind, by its database and its name; None at base.
+        revisions: The revision of each tenant that is behind; None at base.
         passes: Whether a tenant may be upgraded in passing: not where revisions are held back.
         expand_only: Pass over contract revisions.
         allow_data_loss: Whether rows and column values may be destroyed.
@@ -47,46 +48,48 @@ class Upgrading:
 
     target: RevisionId
     scripts: LoadedScripts | None
-    revisions: Mapping[tuple[str, str], RevisionId | None]
+    revisions: Mapping[Task, RevisionId | None]
     passes: bool
     expand_only: bool
     allow_data_loss: bool
     check_drift: CheckDrift
-    _replays: dict[str, Replay] = field(default_factory=dict, init=False)  # by database
-    _unreachable: dict[str, int] = field(default_factory=dict, init=False)
+    _replays: dict[int, Replay] = field(default_factory=dict, init=False)  # by the place of the database
+    _unreachable: dict[int, int] = field(default_factory=dict, init=False)
 
-    def __call__(self, lender: Lender, schema: str) -> TenantOutcome:
+    def __call__(self, lender: Lender, task: Task) -> TenantOutcome:
         """Upgrade a tenant, and return what became of it."""
-        began, database = time.monotonic(), name_of(lender.options.database)
-        if self._unreachable.get(database, 0) >= _UNREACHABLE:
-            return TenantOutcome(database, schema, "failed", None, error="The database could not be reached.")
+        began, place = time.monotonic(), task.database
+        outcome = TenantOutcome(name_of(lender.options.database), task.schema, "failed", None)
+        if self._unreachable.get(place, 0) >= _UNREACHABLE:
+            return replace(outcome, error="The database could not be reached.")
+        applied: list[Applied] = []
         try:
-            result = self._upgrade(lender, schema, database)
+            result = self._upgrade(lender, task, applied)
+            outcome = replace(
+                outcome,
+                fate="migrated" if applied else "up to date",
+                revision=result.current,
+                owed=result.owed,
+            )
+            self._unreachable[place] = 0
         except TenantGone as exc:
-            seconds = time.monotonic() - began
-            return TenantOutcome(database, schema, "dropped", None, seconds=seconds, error=exc.message)
+            outcome = replace(outcome, fate="dropped", error=exc.message)
+        except KeyboardInterrupt:
+            outcome = replace(outcome, fate="interrupted")
         except Exception as exc:  # a revision may raise anything, and the next tenant is not to pay for it
             gone = isinstance(exc, DatabaseUnreachable) and not isinstance(exc, NodeUnreachable)
-            self._unreachable[database] = self._unreachable.get(database, 0) + 1 if gone else 0
-            return _failure(database, schema, exc, time.monotonic() - began)
-        self._unreachable[database] = 0
-        return TenantOutcome(
-            database,
-            schema,
-            "migrated" if result.applied else "up to date",
-            result.current,
-            tuple(each.revision for each in result.applied),
-            result.owed,
-            time.monotonic() - began,
+            self._unreachable[place] = self._unreachable.get(place, 0) + 1 if gone else 0
+            outcome = _failed(outcome, exc)
+        return replace(
+            outcome, applied=tuple(each.revision for each in applied), seconds=time.monotonic() - began
         )
 
-    def _upgrade(self, lender: Lender, schema: str, database: str) -> Result:
-        replays = self._replays.setdefault(database, Replay())
-        applied: list[Applied] = []
-        if self._upgrade_in_passing(lender, schema, database, replays, applied):
+    def _upgrade(self, lender: Lender, task: Task, applied: list[Applied]) -> Result:
+        replays = self._replays.setdefault(task.database, Replay())
+        if self._upgrade_in_passing(lender, task, replays, applied):
             return Result(applied, self.target)
-        options = lender.options_of(schema)
-        if (database, schema) not in self.revisions:
+        options = lender.options_of(task.schema)
+        if task not in self.revisions:
             nothing = look(options, self.target, expand_only=self.expand_only)
             if nothing is not None:
                 return nothing
@@ -94,23 +97,23 @@ class Upgrading:
             options,
             allow_data_loss=self.allow_data_loss,
             expand_only=self.expand_only,
+            report=applied.append,
             check_drift=self.check_drift,
-            record=lambda recording: replays.hear(schema, recording),
+            record=lambda recording: replays.hear(task.schema, recording),
             is_tenant=True,
         )
         if self.scripts is None:
             from ragschema.migrations.loaded_scripts import LoadedScripts
 
             self.scripts = LoadedScripts()
-        result = self.scripts.upgrade(request, self.target)
-        return replace(result, applied=[*applied, *result.applied])
+        return self.scripts.upgrade(request, self.target)
 
     def _upgrade_in_passing(
-        self, lender: Lender, schema: str, database: str, replays: Replay, applied: list[Applied]
+        self, lender: Lender, task: Task, replays: Replay, applied: list[Applied]
     ) -> bool:
         """Upgrade a tenant by what its revisions have run on others; False where that is not the end of it."""
-        is_behind = (database, schema) in self.revisions
-        if not self.passes or (is_behind and replays.next(self.revisions[database, schema]) is None):
+        schema, is_behind = task.schema, task in self.revisions
+        if not self.passes or (is_behind and replays.next(self.revisions[task]) is None):
             return False
         try:
             with interruptible(), lender.lent_in_passing(schema) as connection:
@@ -169,18 +172,15 @@ def _is_clean(connection: Connection, seen: Survey) -> bool:
     return drift is not None and drift.is_clean
 
 
-def _failure(database: str, schema: str, exc: Exception, seconds: float) -> TenantOutcome:
-    fate: Fate = "locked" if isinstance(exc, LockNotObtained) else "failed"
+def _failed(outcome: TenantOutcome, exc: Exception) -> TenantOutcome:
+    """Return the outcome of a tenant that this was raised of."""
     if isinstance(exc, RagSchemaError):
         message, evidence = exc.message, "\n".join(part for part in (exc.remedy, exc.evidence) if part)
     else:
         message, evidence = f"{type(exc).__name__}: {exc}", ""
-    return TenantOutcome(
-        database,
-        schema,
-        fate,
-        None,
-        seconds=seconds,
+    return replace(
+        outcome,
+        fate="locked" if isinstance(exc, LockNotObtained) else "failed",
         error=without_secrets(message),
         evidence=without_secrets(evidence) or None,
     )

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 
 import psycopg
 
-from ragschema.database.options import Options
+from ragschema.database.connections import opened_database
 from ragschema.database.secrets import without_secrets
-from ragschema.errors import RagSchemaError
+from ragschema.errors import RagSchemaError, UsageError
 from ragschema.migrations.inspection import verify
+from ragschema.migrations.preparation import has_version_table
 from ragschema.revisions.manifest import RevisionId
 from ragschema.state.comparison import Drift
 from ragschema.state.survey import drift_of, survey
-from ragschema.tenants.databases import find_all, reached
+from ragschema.tenants.databases import DatabaseOfTenants, find_all, reached
 from ragschema.tenants.dispatching import Dispatch, default_workers
 from ragschema.tenants.lending import Lender
 from ragschema.tenants.outcomes import DatabaseFailure, Interruption, Progress
 from ragschema.tenants.tasks import Clock, Task
+from ragschema.values import check_whole
 
 
 @dataclass(frozen=True)
@@ -84,21 +87,30 @@ class _Compared:
     differences: tuple[str, ...]
 
 
+_GONE = True
+"""The answer of a tenant that somebody has dropped meanwhile: it is left out, as where tenants are found."""
+
+
 def verify_tenants(
-    databases: Sequence[Options],
+    databases: Sequence[DatabaseOfTenants],
     *,
     workers: int | None = None,
     show: Callable[[Progress], None] | None = None,
 ) -> FleetDrift:
     """Compare every tenant of some databases with what its revision says, in worker processes; reads only.
 
-    Forks: call it where no other thread runs.
+    Forks: call it where no other thread runs. A tenant that is dropped meanwhile is left out.
 
     Args:
-        databases: The databases; their ``schema`` is not used.
+        databases: The databases, or their URLs; their ``schema`` is not used.
         workers: Processes for each server; one for each core here by default.
         show: Called with every tenant that is done.
+
+    Raises:
+        UsageError: There is no database, or no worker.
     """
+    if workers is not None:
+        check_whole("workers", workers, UsageError, lowest=1)
     clock, answers = Clock(), dict[Task, object]()
     with reached(databases) as reachable:
         found = find_all(reachable)
@@ -107,7 +119,9 @@ def verify_tenants(
         def hear(task: Task, answer: object) -> None:
             answers[task] = answer
             if show is not None:
-                failed = sum(not isinstance(each, _Compared) for each in answers.values())
+                failed = sum(
+                    each is not _GONE and not isinstance(each, _Compared) for each in answers.values()
+                )
                 done, total = len(answers), len(tasks)
                 show(Progress(done, total, failed, 0, clock.remaining(done, total)))
 
@@ -121,11 +135,11 @@ def verify_tenants(
         revisions[each.revision] = revisions.get(each.revision, 0) + 1
     return FleetDrift(
         dict(sorted(revisions.items())),
-        _group({f"{task.schema} in {found[task.database].name}": each for task, each in compared.items()}),
+        _group([(f"{task.schema} in {found[task.database].name}", each) for task, each in compared.items()]),
         tuple(
             UnverifiedTenant(found[task.database].name, task.schema, _error_of(answers[task]))
             for task in tasks
-            if task not in compared
+            if task not in compared and answers[task] is not _GONE
         ),
         tuple(each.failure for each in found if each.failure is not None),
         dispatch.interrupted_by,
@@ -133,12 +147,12 @@ def verify_tenants(
     )
 
 
-def _compare(lender: Lender, schema: str) -> _Compared | str:
+def _compare(lender: Lender, task: Task) -> _Compared | str | bool:
     """Compare one tenant; a text says why that cannot be done."""
     try:
-        drift = _compare_in_passing(lender, schema) or verify(lender.options_of(schema))
+        drift = _compare_in_passing(lender, task.schema) or verify(lender.options_of(task.schema))
     except RagSchemaError as exc:
-        return without_secrets(str(exc))
+        return _GONE if _is_gone(lender, task.schema) else without_secrets(str(exc))
     return _Compared(drift.revision, tuple(drift.lines()))
 
 
@@ -151,9 +165,15 @@ def _compare_in_passing(lender: Lender, schema: str) -> Drift | None:
     return None
 
 
-def _group(compared: Mapping[str, _Compared]) -> tuple[DriftGroup, ...]:
+def _is_gone(lender: Lender, schema: str) -> bool:
+    with suppress(RagSchemaError), opened_database(lender.options_of(schema)) as (connection, _):
+        return not has_version_table(connection, schema)
+    return False
+
+
+def _group(compared: Sequence[tuple[str, _Compared]]) -> tuple[DriftGroup, ...]:
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name, each in sorted(compared.items()):
+    for name, each in sorted(compared, key=itemgetter(0)):
         alike.setdefault(each.differences, []).append(name)
     groups = [DriftGroup(len(names), differences, tuple(names)) for differences, names in alike.items()]
     return tuple(sorted(groups, key=lambda group: (-group.count, group.differences)))

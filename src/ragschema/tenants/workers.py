@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 from ragschema.database.options import Options
 from ragschema.migrations.interruption import Terminated
 from ragschema.tenants.lending import Lender
-from ragschema.tenants.tasks import INTERRUPTED, NOT_BEGUN, Task
+from ragschema.tenants.tasks import INTERRUPTED, NOT_BEGUN, Task, Unconnected
 
-Work = Callable[[Lender, str], Any]
-"""What is done with a tenant: takes who lends its connection, and its name, returns what became of it; never raises."""
+Work = Callable[[Lender, Task], Any]
+"""What is done with a tenant: takes who lends its connection, and the task, returns what came of it; never raises."""
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -46,11 +46,13 @@ class Worker:
         process: The process.
         channel: Takes a `Task` and gives `Line` and, of each task in its turn, an outcome.
         tasks: What it has been given and has not answered.
+        is_refused: Whether it got no connection; then it is given nothing more.
     """
 
     process: BaseProcess
     channel: Channel
     tasks: list[Task] = field(default_factory=list)
+    is_refused: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -58,9 +60,10 @@ class Worker:
         return not self.channel.closed and self.process.is_alive()
 
     def give(self, task: Task) -> None:
-        """Give it a tenant."""
+        """Give it a tenant; that it has died meanwhile is heard from its channel."""
         self.tasks.append(task)
-        self.channel.send(task)
+        with suppress(OSError):
+            self.channel.send(task)
 
     def signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
@@ -131,7 +134,9 @@ class _Loop:
             return NOT_BEGUN
         try:
             self._is_working = True
-            outcomes.append(self._work(self._lender_of(task.database), task.schema))
+            lender = self._lender_of(task.database)
+            outcome = self._work(lender, task)
+            outcomes.append(Unconnected(outcome) if lender.is_refused else outcome)
             self._is_working = False
         except (KeyboardInterrupt, SystemExit):
             self._is_working = False
