@@ -199,16 +199,16 @@ def _refuse_move(connection: Connection, schema: str, before: str, after: str, n
         raise TenantRefused(
             f"The cluster has no node {after} that takes tenants.", f"Name one of: {', '.join(nodes)}."
         )
+    if found := find_asynchronous(connection):
+        raise TenantRefused(
+            f"With synchronous_commit off, as on {', '.join(found)}, a move loses commits that were acknowledged.",
+            "Nothing was changed. ALTER SYSTEM SET synchronous_commit = on on every node, then run this again.",
+        )
     if before in find_without_replication(connection):
         raise TenantRefused(
             f"A move copies a tenant by logical replication, and wal_level is not logical on {before}.",
             "Nothing was changed. ALTER SYSTEM SET wal_level = logical on every node, restart them, then run this"
             " again.",
-        )
-    if found := find_asynchronous(connection):
-        raise TenantRefused(
-            f"With synchronous_commit off, as on {', '.join(found)}, a move loses commits that were acknowledged.",
-            "Nothing was changed. ALTER SYSTEM SET synchronous_commit = on on every node, then run this again.",
         )
 
 
