@@ -79,7 +79,8 @@ class NodeCount:
 def database_at(database: Database, place: Place) -> Database:
     """Return the same database on a node of Citus."""
     given = {name: value for name, value in database.parameters.items() if name != "hostaddr"}
-    return replace(database, parameters={**given, "host": place.host, "port": str(place.port)})
+    parameters = {**given, "host": place.host, "port": str(place.port)}
+    return replace(database, parameters=parameters, source="the cluster of Citus")
 
 
 def is_on_citus(connection: sa.Connection) -> bool:
