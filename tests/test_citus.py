@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from citus_clusters import connect_to
 from publishing import assert_consistent, publish_texts
 from ragschema import create_engine, jobs, migrations
 from ragschema.database.options import Options
@@ -96,7 +97,7 @@ def test_an_engine_of_a_tenant_speaks_to_its_node(near: sa.Engine, engine: sa.En
 
 def test_a_revision_gives_way_to_readers_on_the_node(options: Options, engine: sa.Engine) -> None:
     """lock_timeout reaches the node: a table that is read there is waited for no longer than was said."""
-    with engine.connect() as reader, psycopg.connect(URL) as connection:
+    with engine.connect() as reader, connect_to() as connection, connection.transaction():
         reader.execute(sa.text("SELECT count(*) FROM rag_collections"))
         connection.execute("SET LOCAL citus.propagate_set_commands = 'local'")
         connection.execute("SET LOCAL lock_timeout = '300ms'")
@@ -107,7 +108,7 @@ def test_a_revision_gives_way_to_readers_on_the_node(options: Options, engine: s
 def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine: sa.Engine) -> None:
     before = locate(SCHEMA, URL)
     assert before is not None
-    with psycopg.connect(URL) as connection:
+    with connect_to() as connection:
         nodes = connection.execute(
             "SELECT nodename::text, nodeport FROM pg_dist_node WHERE isactive AND shouldhaveshards"
         ).fetchall()

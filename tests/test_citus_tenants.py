@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 
 from checkouts import ADD_COLUMN, Checkout, use_checkout
 from citus_clusters import connect_to, made_cluster_database
-from conftest import connect
+from conftest import Command, connect
 from publishing import assert_consistent, publish_texts
-from ragschema import create_engine, jobs, migrations
+from ragschema import create_engine, index_health, jobs, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import TenantRefused
@@ -29,6 +29,7 @@ from ragschema.migrations.health import check_health
 from ragschema.tenants import (
     create_tenant,
     distribute_tenant,
+    drop_tenant,
     list_tenants,
     locate,
     move_tenant,
@@ -38,6 +39,7 @@ from ragschema.tenants import (
 pytestmark = pytest.mark.citus
 
 NAMES = ("acme", "globex", "hooli")
+INDEX = "rag_chunks_current_embedding_idx"
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +123,9 @@ def test_a_node_that_is_away_is_said_before_anything_is_touched(
     gone, there = other_node(database, "acme")
     before = revisions(database)
     with node_away(database, gone) as node:
-        said = f"No tenant of Citus can be changed while a node is away: {node}."
+        said = f"No tenant of Citus can be made, changed or dropped while a node is away: {node}."
         for name, words in (
-            (gone, "The node of Citus that has these tables does not answer."),
+            (gone, "A node of Citus that this command needs does not answer."),
             (there, said),
         ):
             done = checkout.run("rag", "migrate", "--schema", name, database=database)
@@ -148,6 +150,121 @@ def test_a_node_that_is_away_is_said_before_anything_is_touched(
         engine.dispose()
     after = revisions(database)
     assert {name: after[name] for name in NAMES} == {name: before[name] for name in NAMES}
+
+
+def test_no_tenant_is_made_placed_or_dropped_while_a_node_is_away(run: Command, database: Database) -> None:
+    gone, there = other_node(database, "acme")
+    told = {"DATABASE_URL": database.libpq_url()}
+    fresh = 'fresh "one"'
+    before = revisions(database)
+    with node_away(database, gone) as node:
+        place = locate(gone, database)
+        assert place is not None
+        for command in (
+            ("tenants", "create", fresh),
+            ("migrate", "--schema", fresh),
+            ("migrate", "init", "--schema", fresh),
+            ("tenants", "drop", "ordinary", "--yes", "--allow-data-loss"),
+            ("tenants", "drop", there, "--yes", "--allow-data-loss"),
+            ("tenants", "distribute", "ordinary"),
+            ("tenants", "distribute", "ordinary", "--yes"),
+            ("tenants", "move", there, f"{place.host}:{place.port}"),
+            ("tenants", "move", gone, node, "--yes"),
+        ):
+            done = run("rag", *command, **told)
+            assert done.returncode == 69, (command, done.stderr)
+            assert f"can be made, changed or dropped while a node is away: {node}." in done.stderr, command
+            assert "Nothing was changed." in done.stderr
+    assert revisions(database) == before
+    create_tenant(fresh, database)
+    assert distribute_tenant(fresh, database).after
+    drop_tenant(fresh, database)
+    assert revisions(database) == before
+
+
+def test_who_reads_goes_on_while_a_node_is_away(run: Command, database: Database) -> None:
+    gone, there = other_node(database, "acme")
+    told = {"DATABASE_URL": database.libpq_url()}
+    sizes = {each.schema: each.bytes for each in list_tenants(database, with_sizes=True)}
+    with node_away(database, gone) as node:
+        for command in (
+            "migrate status",
+            "migrate verify --data",
+            "migrate plan",
+            "models list",
+            "index health",
+            "index rebuild",
+            "jobs stats",
+        ):
+            done = run("rag", *command.split(), "--schema", there, **told)
+            assert done.returncode == 0, (command, done.stderr)
+        found = {each.schema: each for each in list_tenants(database, with_sizes=True)}
+        assert found[gone].problem == f"Its node of Citus does not answer: {node}."
+        assert (found[gone].bytes, found[there].bytes) == (None, sizes[there])
+        assert [found[name].problem for name in (there, "ordinary")] == [None, None]
+        assert found[there].revision
+        verified = verify_tenants([Options(database)])
+        unverified = {each.schema for each in verified.unverified}
+        assert (gone in unverified, there in unverified) == (True, False)
+        assert ("warning", f"1 node of Citus does not answer: {node}") in findings(database, "ordinary")
+        assert ("refused", f"1 node of Citus does not answer: {node}") in findings(database, "fresh")
+
+
+def test_sizes_are_those_of_the_rows_and_nothing_of_them_is_left_here(database: Database) -> None:
+    sizes = {each.schema: each.bytes for each in list_tenants(database, with_sizes=True)}
+    with connect(database) as connection:
+        for name in NAMES:
+            row = connection.execute(
+                "SELECT sum(pg_relation_size(c.oid)), sum(citus_total_relation_size(c.oid)) FROM pg_class c"
+                " WHERE c.relnamespace = %s::regnamespace AND c.relkind = 'r'",
+                (name,),
+            ).fetchone()
+            assert row is not None
+            assert (row[0], row[1]) == (0, sizes[name])
+
+
+def test_an_index_is_measured_and_rebuilt_where_its_rows_are(database: Database) -> None:
+    options = Options(database, schema="globex")
+    place = locate("globex", database)
+    assert place is not None
+    with connect(database) as connection:
+        connection.execute(
+            "UPDATE globex.rag_chunks SET embedding = (SELECT array_agg(((ordinal * i * i + i) %% 97) - 48)::vector"
+            " FROM generate_series(1, 768) i)".replace("%%", "%").encode()
+        )
+    (before,) = index_health.check_indexes(options)
+    assert (before.index, before.table, before.note) == (INDEX, "rag_chunks", "")
+    assert before.recall is not None
+    assert before.rows
+    assert before.size > before.rows * 768 * 4
+    with connect_to(host=place.host, port=place.port, dbname=database.parameters["dbname"]) as node:
+        node.execute("SET citus.override_table_visibility = off")
+        node.execute("SET citus.enable_manual_changes_to_shards = on")
+        found = node.execute(
+            "SELECT t.relname, i.relname, i.oid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
+            " JOIN pg_class t ON t.oid = x.indrelid"
+            " WHERE i.relnamespace = 'globex'::regnamespace AND i.relname ~ %s",
+            (f"^{INDEX}_[0-9]+$",),
+        ).fetchone()
+        assert found is not None
+        table, index, oid = found
+        left = f"{index[:55]}_ccnew"
+        node.execute(
+            f"CREATE INDEX {left} ON globex.{table} USING hnsw (embedding vector_cosine_ops)".encode()
+        )
+        node.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid IN (%s, %s::regclass)",
+            (oid, f"globex.{left}"),
+        )
+        assert [each.is_valid for each in index_health.check_indexes(options)] == [False, False]
+        done = index_health.maintain(options)
+        assert [(each.index, each.table) for each in done.rebuilt] == [(INDEX, "rag_chunks")]
+        assert (done.dropped, done.vacuumed) == ((left,), ("rag_chunks",))
+        (after,) = index_health.check_indexes(options)
+        assert (after.is_valid, after.rows) == (True, before.rows)
+        vacuumed = node.execute("SELECT pg_stat_get_last_vacuum_time(%s::regclass)", (f"globex.{table}",))
+        assert vacuumed.fetchone() == (after.vacuumed_at,)
+    assert index_health.rebuild(options, INDEX).rebuilt[0].index == INDEX
 
 
 def test_all_tenants_are_migrated_and_verified_while_one_publishes(

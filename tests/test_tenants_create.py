@@ -14,16 +14,19 @@ import sqlalchemy as sa
 from checkouts import finish, made_role, wait_until
 from conftest import Command, connect, start_rag
 from ragschema import create_engine, migrations, tenants
+from ragschema.database.connections import explained
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.errors import (
     ConfigurationError,
     DataLossRefused,
     LockNotObtained,
+    NodeUnreachable,
     RagSchemaError,
     TenantRefused,
 )
 from ragschema.migrations.deployer_lock import deployer_lock_key
+from ragschema.migrations.failure_report import explain
 from ragschema.publishing import plan_version, publish
 from ragschema.revisions.manifest import read_manifest
 from ragschema.tenants import counting, dropping, finding
@@ -130,7 +133,7 @@ def test_many_are_read_in_batches_and_hold_no_more_locks(
 
         monkeypatch.setattr(connection, "execute", spy)
         assert len(tenants.find_tenants(connection)) == 7
-    assert [each.count("rag_alembic_version") for each in statements[1:]] == [3, 3, 1]
+    assert [read for each in statements if (read := each.count('"rag_alembic_version"'))] == [3, 3, 1]
 
 
 def test_a_tenant_dropped_meanwhile_is_left_out(empty_database: Database) -> None:
@@ -222,6 +225,62 @@ def test_two_who_make_the_same_tenant_make_one(run: Command, empty_database: Dat
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda _: run("rag", "tenants", "create", "acme", **told), range(3)))
     assert sorted(each.returncode for each in results) == [0, 1, 1]
+
+
+# in a cluster
+
+# What Citus has of a node that does not answer, in a database without Citus.
+NODE_AWAY = (
+    "SET allow_system_table_mods = on",
+    "CREATE TABLE pg_catalog.pg_dist_node (nodename text, nodeport int, isactive bool, groupid int, noderole text)",
+    "CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass)",
+    "CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid bigint)",
+    "CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, groupid int)",
+    "INSERT INTO pg_catalog.pg_dist_node VALUES ('node', 5702, true, 1, 'primary')",
+    "CREATE FUNCTION pg_catalog.citus_check_connection_to_node(text, int) RETURNS bool RETURN false",
+    "INSERT INTO pg_extension SELECT 1, 'citus', 10, 'pg_catalog'::regnamespace, false, '14.0-1'",
+)
+
+
+def test_nothing_is_made_handed_over_or_dropped_while_a_node_is_away(empty_database: Database) -> None:
+    tenants.create_tenant("acme", empty_database)
+    execute(empty_database, *NODE_AWAY)
+    before = schemas(empty_database)
+    for change in (
+        lambda: tenants.create_tenant("globex", empty_database),
+        lambda: migrations.upgrade(Options(empty_database, schema="globex")),
+        lambda: tenants.distribute_tenant("acme", empty_database, dry_run=True),
+        lambda: tenants.move_tenant("acme", "node", 5702, empty_database, dry_run=True),
+        lambda: tenants.drop_tenant("acme", empty_database),
+    ):
+        with pytest.raises(NodeUnreachable, match="while a node is away: node:5702") as refused:
+            change()
+        assert "Nothing was changed." in refused.value.remedy
+    assert schemas(empty_database) == before
+    assert [each.standing for each in tenants.list_tenants(empty_database)] == ["at head"]
+    execute(empty_database, "UPDATE pg_catalog.pg_dist_node SET isactive = false")
+    assert tenants.create_tenant("globex", empty_database).revision == HEAD
+
+
+def test_a_node_that_a_revision_did_not_reach_is_said(empty_database: Database) -> None:
+    message = (
+        "connection to the remote node rag@node:5702 failed with the following error: Connection refused"
+    )
+    with connect(empty_database) as connection, pytest.raises(psycopg.Error) as failed:
+        connection.execute(
+            f"DO $$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = '08006'; END $$".encode()
+        )
+    said = explain(failed.value, "Revision 1 failed and was rolled back", "committed: nothing", [])
+    assert isinstance(said, NodeUnreachable)
+    assert said.remedy.startswith(
+        "A node of Citus does not answer: bring it back, then run the same command again"
+    )
+    assert message in said.evidence
+    with (
+        pytest.raises(NodeUnreachable, match="A node of Citus that this command needs does not answer"),
+        explained(),
+    ):
+        raise failed.value
 
 
 # dropped

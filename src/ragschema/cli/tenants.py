@@ -55,7 +55,7 @@ def list_(
             each.schema,
             each.revision or "",
             f"{each.standing}: {each.problem}" if each.problem else each.standing,
-            *((describe_bytes(each.bytes or 0),) if sizes else ()),
+            *(("" if each.bytes is None else describe_bytes(each.bytes),) if sizes else ()),
         )
         for each in found
     ]

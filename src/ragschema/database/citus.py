@@ -6,13 +6,14 @@ carried out by the tenant's node as a whole: settings and types that it asks for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from ragschema.database.server import Connection
+    from ragschema.database.settings import Database
 
 HAS_CITUS = "EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')"
 """Whether a database has Citus, as an expression of SQL."""
@@ -73,6 +74,13 @@ class NodeCount:
 
     deleted: int
     is_counted: bool
+
+
+def database_at(database: Database, place: Place) -> Database:
+    """Return the same database on a node of Citus."""
+    given = {name: value for name, value in database.parameters.items() if name != "hostaddr"}
+    parameters = {**given, "host": place.host, "port": str(place.port)}
+    return replace(database, parameters=parameters, source="the cluster of Citus")
 
 
 def is_on_citus(connection: sa.Connection) -> bool:

@@ -176,7 +176,7 @@ def explained() -> Iterator[None]:
         message = str(driver_error).strip()
         if is_node_away(exc):
             raise NodeUnreachable(
-                "The node of Citus that has these tables does not answer.",
+                "A node of Citus that this command needs does not answer.",
                 "Bring the node back, then run the same command again.",
                 message,
             ) from exc

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -14,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine as sa_create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 import ragschema.embeddings.column_type  # noqa: F401  first: engines made after it bind embeddings in binary
-from ragschema.database.citus import HAS_CITUS, find_place, remember_citus
+from ragschema.database.citus import HAS_CITUS, database_at, find_place, remember_citus
 from ragschema.database.connecting import explain_timeout
 from ragschema.database.connections import reachable
 from ragschema.database.options import find_schema
@@ -115,10 +114,7 @@ def _nearest(database: Database, tenant: str | None) -> Database:
         return database
     with psycopg.connect(database.libpq_url(), autocommit=True) as connection:
         place = find_place(connection, tenant)
-    if place is None or place.is_here:
-        return database
-    given = {name: value for name, value in database.parameters.items() if name != "hostaddr"}
-    return replace(database, parameters={**given, "host": place.host, "port": str(place.port)})
+    return database if place is None or place.is_here else database_at(database, place)
 
 
 def _reachable_until_exit(database_url: str | None) -> Database:

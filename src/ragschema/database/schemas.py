@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from psycopg import sql
@@ -114,7 +115,7 @@ def read_schemas(row: Sequence[Any], schema: str | None) -> Schemas:
     if first not in ("", "$user", current):
         raise ConfigurationError(
             f"The search_path is {search_path}, but there is no schema {first} that {user} may use.",
-            f"Add `--schema {first}` (or RAG_SCHEMA={first}) to create it, or set search_path to a schema"
+            f"Add `--schema {quote(first)}` (or RAG_SCHEMA={quote(first)}) to create it, or set search_path to a schema"
             " that exists.",
         )
     if current is None or current.startswith("pg_"):
@@ -125,7 +126,7 @@ def read_schemas(row: Sequence[Any], schema: str | None) -> Schemas:
     if migrated and current not in migrated:
         raise ConfigurationError(
             f"The search_path ({search_path}) starts with {current}, but schema {migrated[0]} has the tables.",
-            f"Say which you mean: `--schema {migrated[0]}`, or `--schema {current}` for a second set.",
+            f"Say which you mean: `--schema {quote(migrated[0])}`, or `--schema {quote(current)}` for a second set.",
         )
     return Schemas(current, True, extension)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -138,7 +139,7 @@ def set_search_path(connection: Any, schema: str, *, is_local: bool) -> None:
         if cursor.fetchone() is None:
             raise ConfigurationError(
                 f"Schema {schema} has none of our tables, or is not there.",
-                f"Run `rag migrate --schema {schema}`, or name another.",
+                f"Run `rag migrate --schema {shlex.quote(schema)}`, or name another.",
             )
     finally:
         cursor.close()

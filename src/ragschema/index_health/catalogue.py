@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ragschema.database.citus import is_distributed
 from ragschema.database.server import Connection
 from ragschema.errors import UsageError
 from ragschema.state.status import IS_BUILDING, is_left_by_reindex
@@ -39,6 +40,15 @@ WHERE EXISTS (
     AND (ours.oid = t.oid OR ours.oid IN (SELECT relid FROM pg_partition_ancestors(t.oid))))
 ORDER BY 3, 4
 """
+# Tables and indexes of a node as they are called there and here; elsewhere nothing. In its own statement, because
+# only Citus has these tables.
+_SHARDS = """
+SELECT shard.relname::text, c.relname::text
+FROM pg_dist_shard d JOIN pg_namespace n ON n.nspname = %s
+JOIN pg_class c ON c.relnamespace = n.oid
+    AND (c.oid = d.logicalrelid OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = d.logicalrelid))
+JOIN pg_class shard ON shard.oid = to_regclass(shard_name(c.oid, d.shardid))
+"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class HnswIndex:
         table_rows: How many rows the table has, as the server reckons.
         vacuumed_at: When the table was last vacuumed, by hand or by autovacuum; None if never.
         dead_rows: Of the table, as the server reckons.
+        stored_table: What the table is called where its rows are: a node of Citus appends a number.
+        stored_name: What the index is called there.
     """
 
     oid: int
@@ -84,6 +96,8 @@ class HnswIndex:
     table_rows: float
     vacuumed_at: datetime | None
     dead_rows: int
+    stored_table: str
+    stored_name: str
 
     @property
     def is_left_over(self) -> bool:
@@ -92,8 +106,20 @@ class HnswIndex:
 
 
 def find_hnsw_indexes(connection: Connection, schema: str) -> list[HnswIndex]:
-    """Find every HNSW index of our tables and of their partitions, valid or not; reads the catalogue only."""
-    return [HnswIndex(*row) for row in connection.execute(_INDEXES.encode(), {"schema": schema}).fetchall()]
+    """Find every HNSW index of our tables and of their partitions, valid or not; reads the catalogue only.
+
+    On Citus: those of the node that is asked, on a connection of `opened_at_rows`.
+    """
+    rows = connection.execute(_INDEXES.encode(), {"schema": schema}).fetchall()
+    found = [HnswIndex(*row, *row[2:4]) for row in rows]
+    if not is_distributed(connection, schema):
+        return found
+    names: dict[str, str] = dict(connection.execute(_SHARDS, (schema,)).fetchall())
+    return [
+        replace(each, table=names[each.table], name=names.get(each.name, each.name))
+        for each in found
+        if each.table in names
+    ]
 
 
 def choose(indexes: list[HnswIndex], name: str | None, schema: str) -> list[HnswIndex]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ragschema.database.citus import find_place
 from ragschema.database.connections import Opened, opened
 from ragschema.database.row_security import refuse_hidden
 from ragschema.errors import UsageError
 from ragschema.index_health.catalogue import HnswIndex, find_hnsw_indexes
 from ragschema.index_health.recall import NotMeasured, Recall, measure_recall
+from ragschema.index_health.rows import opened_at_rows
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.queries.planner_hints import EF_SEARCH, EF_SEARCH_MOST
 
@@ -86,8 +86,8 @@ def check_indexes(
         RowsHidden: Row security hides rows of our tables from this role.
     """
     check_sample(sample, ef_search)
-    with opened(resolve_options(database, schema)) as at:
-        return look(at, sample=sample, ef_search=ef_search, seed=seed)
+    with opened(resolve_options(database, schema)) as at, opened_at_rows(at) as there:
+        return look(there, sample=sample, ef_search=ef_search, seed=seed)
 
 
 def check_sample(sample: int, ef_search: int | None) -> None:
@@ -109,22 +109,17 @@ def look(at: Opened, *, sample: int, ef_search: int | None, seed: int | None) ->
     if sample and indexes:
         refuse_hidden(at.connection, schema)
     candidates = _chosen(at) if ef_search is None else ef_search
-    place = find_place(at.connection, schema)
-    elsewhere = "" if place is None else f"its rows are on {place.host}:{place.port}, a node of Citus"
-    return [_look_at(at, each, sample, candidates, seed, elsewhere) for each in indexes]
+    return [_look_at(at, each, sample, candidates, seed) for each in indexes]
 
 
-def _look_at(
-    at: Opened, index: HnswIndex, sample: int, ef_search: int, seed: int | None, elsewhere: str
-) -> IndexHealth:
-    found, note = None, elsewhere
-    # what the catalogue here says of sizes, and what an index finds, is of an empty table
-    if sample and not elsewhere:
+def _look_at(at: Opened, index: HnswIndex, sample: int, ef_search: int, seed: int | None) -> IndexHealth:
+    found, note = None, ""
+    if sample:
         try:
             found = measure_recall(at.connection, index, sample=sample, ef_search=ef_search, seed=seed)
         except NotMeasured as exc:
             note = str(exc)
-    elif not elsewhere:
+    else:
         note = "no question was asked"
     return IndexHealth(
         index=index.name,

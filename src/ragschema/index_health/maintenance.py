@@ -95,10 +95,10 @@ def maintain(
                 rebuilt.append(rebuild_one(at, each))
                 if report is not None:
                     report(rebuilt[-1])
-            tables = {(each.schema, each.table): None for each in chosen}
-            for table in tables:
-                log.info("Vacuuming %s", table[1])
-                at.connection.execute(sql.SQL("VACUUM {}").format(sql.Identifier(*table)))
+            tables = {(each.schema, each.stored_table): each.table for each in chosen}
+            for stored, table in tables.items():
+                log.info("Vacuuming %s", table)
+                at.connection.execute(sql.SQL("VACUUM {}").format(sql.Identifier(*stored)))
             after = tuple(look(at, sample=sample, ef_search=ef_search, seed=seed))
-    vacuumed = tuple(table for _, table in tables)
+    vacuumed = tuple(tables.values())
     return Maintenance(if_recall_below, before, tuple(rebuilt), dropped, vacuumed, after)

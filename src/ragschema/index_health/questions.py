@@ -71,7 +71,7 @@ def _draw(connection: Connection, index: HnswIndex, wanted: int, seed: int) -> S
         sampled = f"TABLESAMPLE SYSTEM ({100 * share}) REPEATABLE ({seed})" if share < 1 else ""
         statement = _DRAW.format(
             expression=index.expression.replace("%", "%%"),
-            table=sql.Identifier(index.schema, index.table).as_string().replace("%", "%%"),
+            table=sql.Identifier(index.schema, index.stored_table).as_string().replace("%", "%%"),
             sampled=sampled,
             predicate=(index.predicate or "true").replace("%", "%%"),
         )

@@ -18,6 +18,7 @@ from ragschema.database.write_access import check_writable
 from ragschema.errors import LockNotObtained, RagSchemaError
 from ragschema.index_health.catalogue import HnswIndex, choose, find_hnsw_indexes
 from ragschema.index_health.disk import find_room, megabytes, needed_room, refuse_without_room
+from ragschema.index_health.rows import opened_at_rows
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.request import DatabaseArgument, resolve_options
@@ -109,12 +110,12 @@ def at_work(database: DatabaseArgument, schema: str | None, show_build: ShowBuil
         check_writable(at.connection)
         check_owners(at.connection, at.schemas)
         take_deployer_lock(at.connection, at.schemas.target, wait=options.lock_wait)
-        at.connection.execute(
-            "SELECT set_config('lock_timeout', '0', false)"
-        )  # it would leave an invalid index
-        pid = find_backend_pid(at.connection)
-        with watching(lambda: watch_connection(at), pid, show_build=show_build):
-            yield at
+        with opened_at_rows(at) as there:
+            # it would leave an invalid index
+            there.connection.execute("SELECT set_config('lock_timeout', '0', false)")
+            pid = find_backend_pid(there.connection)
+            with watching(lambda: watch_connection(there), pid, show_build=show_build):
+                yield there
 
 
 def drop_left_overs(at: Opened, found: list[HnswIndex]) -> tuple[str, ...]:
@@ -160,4 +161,4 @@ def _is_same(one: HnswIndex, other: HnswIndex) -> bool:
 
 
 def _identifier(index: HnswIndex) -> sql.Identifier:
-    return sql.Identifier(index.schema, index.name)
+    return sql.Identifier(index.schema, index.stored_name)

@@ -251,6 +251,6 @@ def _names(index: HnswIndex) -> dict[str, Any]:
         "expression": index.expression,
         "operator": index.operator,
         "predicate": index.predicate or "true",
-        "table": sql.Identifier(index.schema, index.table).as_string(),
+        "table": sql.Identifier(index.schema, index.stored_table).as_string(),
     }
     return {name: value.replace("%", "%%") for name, value in names.items()}

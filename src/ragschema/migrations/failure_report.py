@@ -10,8 +10,14 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from ragschema.database.secrets import without_secrets
-from ragschema.database.sqlstates import driver_error, is_connection_lost, is_lock_conflict, server_message
-from ragschema.errors import DatabaseUnreachable, LockNotObtained, RagSchemaError
+from ragschema.database.sqlstates import (
+    driver_error,
+    is_connection_lost,
+    is_lock_conflict,
+    is_node_away,
+    server_message,
+)
+from ragschema.errors import DatabaseUnreachable, LockNotObtained, NodeUnreachable, RagSchemaError
 from ragschema.migrations.watch import Blocker
 from ragschema.revisions.locations import script_location
 
@@ -34,6 +40,10 @@ def explain(exc: Exception, what: str, outcome: str, blockers: list[Blocker]) ->
     if error is None:
         return RagSchemaError(message, f"Mend the cause below, {_AGAIN}", "\n".join(_of_python(exc)))
     evidence = list(map(without_secrets, _of_the_server(error, exc)))
+    if is_node_away(exc):
+        return NodeUnreachable(
+            message, f"A node of Citus does not answer: bring it back, {_AGAIN}", "\n".join(evidence)
+        )
     if is_connection_lost(exc):
         return DatabaseUnreachable(message, f"See that the server runs, {_AGAIN}", "\n".join(evidence))
     if is_lock_conflict(exc):

@@ -27,6 +27,7 @@ from ragschema.errors import ConfigurationError, DatabaseMissing, DatabaseUnreac
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import read_manifest
+from ragschema.state.cluster import refuse_away
 from ragschema.state.elsewhere import refuse_second_set
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ def prepare(connection: Connection, schema: str) -> Schemas:
     """
     schemas = find_schemas(connection, schema)
     if not schemas.target_exists:
+        refuse_away(connection)
         create_schema(connection, schemas.target)
     return prepare_extension(connection, schemas.target)
 

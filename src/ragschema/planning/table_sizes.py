@@ -33,7 +33,7 @@ SELECT (each ->> 0)::real AS rows, (each ->> 1)::int8 AS heap, (each ->> 2)::int
 FROM run_command_on_shards(m.oid, $$
     SELECT json_build_array(reltuples, pg_relation_size(oid), pg_total_relation_size(oid))
     FROM pg_class WHERE oid = '%%s'::regclass
-$$) s CROSS JOIN LATERAL CAST(s.result AS jsonb) each
+$$) s CROSS JOIN LATERAL CAST(CASE WHEN s.success THEN s.result END AS jsonb) each
 """
 _INDEXES = """
 SELECT i.relname::text, t.relname::text FROM pg_index x

@@ -8,8 +8,9 @@ from typing import Literal
 
 from ragschema.database.citus import Place, find_place, has_citus, is_distributed
 from ragschema.database.members import members
-from ragschema.database.server import Connection
+from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.errors import NodeUnreachable, RevisionRefused
+from ragschema.state.status import has_our_tables
 from ragschema.words import counted
 
 _UNREACHABLE = """
@@ -17,11 +18,20 @@ SELECT nodename || ':' || nodeport FROM pg_catalog.pg_dist_node
 WHERE isactive AND NOT coalesce(pg_catalog.citus_check_connection_to_node(nodename, nodeport), false)
 ORDER BY 1
 """
-_ASYNCHRONOUS = """
+_OUT_OF_REACH = """
+SELECT s.nspname::text, n.nodename || ':' || n.nodeport
+FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace
+JOIN pg_catalog.pg_dist_shard d ON d.logicalrelid = p.logicalrelid
+JOIN pg_catalog.pg_dist_placement a ON a.shardid = d.shardid
+JOIN pg_catalog.pg_dist_node n ON n.groupid = a.groupid AND n.noderole = 'primary'
+WHERE c.relname = %s AND n.nodename || ':' || n.nodeport = ANY (%s)
+"""
+_SET_TO = """
 SELECT nodename || ':' || nodeport
-FROM pg_catalog.run_command_on_all_nodes($$SELECT pg_catalog.current_setting('synchronous_commit')$$) r
+FROM pg_catalog.run_command_on_all_nodes(pg_catalog.format('SELECT pg_catalog.current_setting(%%L)', %s::text)) r
 JOIN pg_catalog.pg_dist_node n USING (nodeid)
-WHERE r.success AND r.result = 'off' ORDER BY 1
+WHERE r.success AND r.result = ANY (%s) ORDER BY 1
 """
 _TRIGGERS = f"""
 SELECT t.tgname::text FROM pg_catalog.pg_trigger t
@@ -60,22 +70,57 @@ def find_unreachable(connection: Connection) -> list[str]:
     return [str(row[0]) for row in connection.execute(_UNREACHABLE).fetchall()]
 
 
+def find_out_of_reach(connection: Connection) -> dict[str, str]:
+    """Return the tenants whose node of Citus does not answer, each with that node as HOST:PORT.
+
+    A node that hangs is waited for once, and not for each of its tenants.
+    """
+    away = find_unreachable(connection)
+    return dict(connection.execute(_OUT_OF_REACH, (VERSION_TABLE, away)).fetchall()) if away else {}
+
+
 def find_asynchronous(connection: Connection) -> list[str]:
     """Return the nodes of Citus whose commits are acknowledged before they are kept, as HOST:PORT."""
-    return [str(row[0]) for row in connection.execute(_ASYNCHRONOUS).fetchall()]
+    return _find_set_to(connection, "synchronous_commit", ["off"])
+
+
+def find_without_replication(connection: Connection) -> list[str]:
+    """Return the nodes of Citus that no tenant can be copied from while it is written to, as HOST:PORT."""
+    return _find_set_to(connection, "wal_level", ["minimal", "replica"])
+
+
+def _find_set_to(connection: Connection, setting: str, values: list[str]) -> list[str]:
+    return [str(row[0]) for row in connection.execute(_SET_TO, (setting, values)).fetchall()]
 
 
 def refuse_unreachable(connection: Connection, schema: str) -> None:
-    """Refuse to change a schema of Citus while a node is away: no DDL of any tenant works then.
+    """Refuse to change a schema of Citus, or to make one there, while a node is away: that is done on every node.
+
+    Tables that are ordinary ones, and there already, are changed all the same.
 
     Raises:
         NodeUnreachable: One does not answer.
     """
-    if is_distributed(connection, schema) and (away := find_unreachable(connection)):
+    if has_citus(connection) and _is_on_every_node(connection, schema):
+        refuse_away(connection)
+
+
+def refuse_away(connection: Connection) -> None:
+    """Refuse what is done on every node of Citus while one is away: to make, to hand over, to drop a schema.
+
+    Raises:
+        NodeUnreachable: One does not answer.
+    """
+    if away := find_unreachable(connection):
         raise NodeUnreachable(
-            f"No tenant of Citus can be changed while a node is away: {', '.join(away)}.",
+            f"No tenant of Citus can be made, changed or dropped while a node is away: {', '.join(away)}.",
             "Nothing was changed. Bring the node back, or take it out of the cluster, then run this again.",
         )
+
+
+def _is_on_every_node(connection: Connection, schema: str) -> bool:
+    """Whether a change of a schema's tables reaches the nodes of Citus: they are on one, or are still to be made."""
+    return is_distributed(connection, schema) or not has_our_tables(connection, schema)
 
 
 def refuse_way_back(connection: Connection, schema: str, reversed_revisions: Iterable[str]) -> None:
@@ -95,14 +140,16 @@ def refuse_way_back(connection: Connection, schema: str, reversed_revisions: Ite
 
 def find_cluster_faults(connection: Connection, schema: str) -> Iterator[ClusterFault]:
     """Yield what is wrong with the cluster that a schema is in, and what is not kept there; nothing without Citus."""
-    if (place := find_place(connection, schema)) is None:
+    if not has_citus(connection):
         return
     if away := find_unreachable(connection):
         yield ClusterFault(
-            "refused",
-            f"{counted(len(away), 'node')} of Citus does not answer: {', '.join(away)}",
-            "Bring it back: until then nobody can change the tables of any tenant.",
+            "refused" if _is_on_every_node(connection, schema) else "warning",
+            f"{counted(len(away), 'node')} of Citus {'does' if len(away) == 1 else 'do'} not answer: {', '.join(away)}",
+            "Bring it back: until then nobody can make a tenant, or change the tables or functions of one.",
         )
+    if (place := find_place(connection, schema)) is None:
+        return
     yield ClusterFault(
         "ok",
         f"the tables are on {place.host}:{place.port}, without triggers: our functions keep is_current, updated_at and"

@@ -60,6 +60,7 @@ def create_tenant(
 
     Raises:
         TenantRefused: There is a schema of that name with something in it; nothing was changed.
+        NodeUnreachable: A node of Citus is away; nothing was changed.
         ConfigurationError: It is no name of a schema, or a right is missing.
         LockNotObtained: A deployer of that schema held the lock for too long.
         RagSchemaError: The server refused it; nothing is left of it.

@@ -22,6 +22,7 @@ from ragschema.migrations.interruption import find_interruption, interruptible
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.watch import Watch, watch_connection, watching
+from ragschema.state.cluster import refuse_away
 from ragschema.state.expected import our_tables, read_fingerprints
 from ragschema.state.status import has_our_tables, read_current
 from ragschema.tenants.counting import TenantRows, count_rows, find_tables
@@ -98,12 +99,14 @@ def drop_tenant(
         DataLossRefused: It has rows; nothing was changed.
         TenantRefused: There is no such tenant, or its schema has something that is not ours, or something of
             others depends on its tables.
+        NodeUnreachable: A node of Citus is away; nothing was changed.
         LockNotObtained: A deployer of it held the lock for too long, or sessions its tables.
     """
     with interruptible(), _opened(name, database) as at:
         connection, schema, options = at.connection, at.schemas.target, at.options
         take_deployer_lock(connection, schema, wait=options.lock_wait)
         check_writable(connection)
+        refuse_away(connection)
         refuse_strangers(connection, schema)
         refuse_dependents(connection, schema)
         rows = count_rows(connection, schema)

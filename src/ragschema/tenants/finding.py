@@ -14,10 +14,12 @@ from typing import Literal, TypeAlias
 
 import psycopg
 
+from ragschema.database.citus import has_citus
 from ragschema.database.connections import opened_database, quoted
 from ragschema.database.server import VERSION_TABLE, Connection
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.revisions.manifest import Manifest, read_manifest
+from ragschema.state.cluster import find_out_of_reach
 from ragschema.words import counted
 
 Standing = Literal["at head", "behind", "unknown"]
@@ -39,6 +41,15 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'm')
 GROUP BY n.nspname
 """
+# of a node that is away none
+_SIZES_ON_NODES = """
+SELECT n.nspname::text, CASE WHEN bool_and(s.size IS NOT NULL) THEN sum(s.size)::bigint END
+FROM pg_dist_shard d JOIN pg_class c ON c.oid = d.logicalrelid AND c.relkind = 'r'
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN citus_shard_sizes() s ON s.shard_id = d.shardid
+WHERE n.nspname = ANY (%s)
+GROUP BY n.nspname
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,8 @@ class Tenant:
         standing: ``at head`` of this package; ``behind`` it; ``unknown`` at a revision that this package does not
             know, or where it cannot be read.
         owner: The role that owns the schema.
-        bytes: The size of its tables with indexes and TOAST, where it was asked for.
+        bytes: The size of its tables with indexes and TOAST, where it was asked for, and the tenant's node of Citus
+            answers.
         problem: Why the revision cannot be read; None where it can.
         is_locked: Whether that is because another session holds the version table, so that it may be read later.
     """
@@ -76,11 +88,16 @@ def find_tenants(connection: Connection, *, with_sizes: bool = False) -> list[Te
     """
     manifest = read_manifest()
     found = connection.execute(_VERSION_TABLES, (VERSION_TABLE,)).fetchall()
-    heads = dict(_read_heads(connection, [schema for schema, _, may_read in found if may_read]))
+    away = find_out_of_reach(connection)
+    wanted = [schema for schema, _, may_read in found if may_read and schema not in away]
+    heads = dict(_read_heads(connection, wanted))
     tenants = []
     for schema, owner, may_read in found:
         if not may_read:
             problem = f"The role {connection.info.user} may not read {VERSION_TABLE}."
+            tenants.append(Tenant(schema, None, "unknown", owner, problem=problem))
+        elif schema in away:
+            problem = f"Its node of Citus does not answer: {away[schema]}."
             tenants.append(Tenant(schema, None, "unknown", owner, problem=problem))
         elif (read := heads[schema]) is not None:
             tenants.append(_tenant_of(schema, owner, read, manifest))
@@ -156,6 +173,8 @@ def standing_of(revision: str | None, manifest: Manifest) -> Standing:
 
 
 def _with_sizes(connection: Connection, tenants: Sequence[Tenant]) -> list[Tenant]:
-    rows = connection.execute(_SIZES, ([each.schema for each in tenants],)).fetchall()
-    sizes: dict[str, int] = dict(rows)
+    schemas = [each.schema for each in tenants]
+    sizes: dict[str, int | None] = dict(connection.execute(_SIZES, (schemas,)).fetchall())
+    if has_citus(connection):
+        sizes |= dict(connection.execute(_SIZES_ON_NODES, (schemas,)).fetchall())
     return [replace(each, bytes=sizes.get(each.schema)) for each in tenants]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
-from ragschema.state.cluster import find_asynchronous
+from ragschema.state.cluster import find_asynchronous, find_without_replication, refuse_away
 from ragschema.state.status import require_current
 
 _TRIGGERS = """
@@ -110,8 +111,8 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
             connection.execute(_DISTRIBUTE, (schema,))
             for (function,) in connection.execute(_LEFT_BEHIND, (schema,)).fetchall():
                 connection.execute(function.encode())
-        for (table,) in connection.execute(_TABLES, (schema,)).fetchall():
-            connection.execute(_FREE, (table,))  # the copies that the move left behind here
+            for (table,) in connection.execute(_TABLES, (schema,)).fetchall():
+                connection.execute(_FREE, (table,))  # the copies that the move left behind here
         return PlacedTenant(schema, False, None, _said(find_place(connection, schema)), triggers)
 
 
@@ -129,7 +130,7 @@ def move_tenant(
 
     Raises:
         TenantRefused: The tenant is on no node, or on that one; that is none of the cluster's; or synchronous_commit
-            is off, so that commits would be lost.
+            is off, so that commits would be lost, or wal_level not logical.
         LockNotObtained: Another deployer held the lock for too long.
     """
     with _placing(name, database) as at:
@@ -150,6 +151,7 @@ def _placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
 
     Raises:
         TenantRefused: The database has no Citus.
+        NodeUnreachable: A node is away.
     """
     check_schema_name(name, "The tenant's name")
     options = replace(resolve_options(database, None), schema=name, application_name="rag tenants")
@@ -160,6 +162,7 @@ def _placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
                 "Nothing was changed. Name the coordinator of a cluster.",
             )
         take_deployer_lock(at.connection, at.schemas.target, wait=options.lock_wait)
+        refuse_away(at.connection)
         require_current(at.connection, at.schemas.target)
         check_ready(at.connection, at.schemas.target)
         yield at
@@ -169,7 +172,7 @@ def _require_place(connection: Connection, schema: str) -> Place:
     if (place := find_place(connection, schema)) is None:
         raise TenantRefused(
             f"The tenant {schema} is on no node of Citus: its tables are ordinary ones.",
-            f"Nothing was changed. `rag tenants distribute {schema}` hands them to a node.",
+            f"Nothing was changed. `rag tenants distribute {shlex.quote(schema)}` hands them to a node.",
         )
     return place
 
@@ -185,7 +188,7 @@ def _refuse_strangers(schema: str, names: Sequence[str]) -> None:
 def _there_already(schema: str, node: str) -> TenantRefused:
     return TenantRefused(
         f"The tenant {schema} is on the node {node} already.",
-        f"Nothing was changed. `rag tenants move {schema} HOST:PORT` takes it to another.",
+        f"Nothing was changed. `rag tenants move {shlex.quote(schema)} HOST:PORT` takes it to another.",
     )
 
 
@@ -200,6 +203,12 @@ def _refuse_move(connection: Connection, schema: str, before: str, after: str, n
         raise TenantRefused(
             f"With synchronous_commit off, as on {', '.join(found)}, a move loses commits that were acknowledged.",
             "Nothing was changed. ALTER SYSTEM SET synchronous_commit = on on every node, then run this again.",
+        )
+    if before in find_without_replication(connection):
+        raise TenantRefused(
+            f"A move copies a tenant by logical replication, and wal_level is not logical on {before}.",
+            "Nothing was changed. ALTER SYSTEM SET wal_level = logical on every node, restart them, then run this"
+            " again.",
         )
 
 

@@ -114,7 +114,12 @@ def verify_tenants(
     clock, answers = Clock(), dict[Task, object]()
     with reached(databases) as reachable:
         found = find_all(reachable)
-        tasks = [Task(place, each.schema) for place, one in enumerate(found) for each in one.tenants]
+        tenants = {Task(place, each.schema): each for place, one in enumerate(found) for each in one.tenants}
+        tasks = [*tenants]
+        answers |= {
+            task: each.problem for task, each in tenants.items() if each.problem and not each.is_locked
+        }
+        comparable = [task for task in tasks if task not in answers]
 
         def hear(task: Task, answer: object) -> None:
             answers[task] = answer
@@ -126,8 +131,8 @@ def verify_tenants(
                 show(Progress(done, total, failed, 0, clock.remaining(done, total)))
 
         dispatch = Dispatch([each.options for each in found], _compare, hear, workers or default_workers())
-        with dispatch.started(tasks):
-            left = dispatch.run(tasks, lambda: True)
+        with dispatch.started(comparable):
+            left = dispatch.run(comparable, lambda: True)
     answers |= dict.fromkeys(left, "It was not begun.")
     compared = {task: each for task, each in answers.items() if isinstance(each, _Compared)}
     revisions: dict[str, int] = {}
