@@ -157,6 +157,8 @@ def _execute(connection: Connection, schema: str, statements: Sequence[GrantStat
     connection.add_notice_handler(hear)
     try:
         with connection.transaction():
+            # Citus names the types of a function's arguments to its nodes as this path does, and theirs is another
+            connection.execute("SET LOCAL search_path = ''")
             before = _read_granted(connection, schema)
             for statement in statements:
                 if statement.needed and all(_has(connection, *each) for each in statement.needed):
