@@ -148,6 +148,7 @@ DOCUMENTS: dict[str, Any] = {
     "tenants verify": FleetDrift,
     "tenants distribute": PlacedTenant,
     "tenants move": PlacedTenant,
+    "tenants undistribute": PlacedTenant,
     "jobs prune": _object("Pruned", is_dry_run=bool, jobs=_COMPLETED | _FINISHED),
     "chat prune": _object("PrunedChat", is_dry_run=bool, before=datetime, pruned=ChatPruning),
     "jobs schedule add": Schedule,

@@ -150,15 +150,40 @@ def move(
     _show_placed(move_tenant(name, host, int(port), options, dry_run=not yes), json=json)
 
 
+@app.command()
+@takes_target
+def undistribute(
+    target: Target,
+    name: Name,
+    lock_wait: LockWait = None,
+    yes: Yes = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take a tenant from its node of Citus into an ordinary schema, with triggers. Changes nothing without --yes."""
+    from ragschema.tenants.undistributing import undistribute_tenant
+
+    options = options_of(target, lock_wait=lock_wait)
+    _show_placed(undistribute_tenant(name, options, dry_run=not yes), json=json)
+
+
 def _show_placed(placed: PlacedTenant, *, json: bool) -> None:
+    from ragschema.planning.hazards import describe_bytes
+
     if json:
         print_json(placed)
         return
     here = "this database"
     after = placed.after or ("a node that Citus chooses" if placed.before is None else here)
     typer.echo(f"{placed.schema}: from {placed.before or here} to {after}")
+    if placed.rows is not None:
+        had = ", ".join(placed.rows.lines()) or "no rows"
+        typer.echo(
+            f"Copied, while all who read or write it wait: {had} ({describe_bytes(placed.bytes or 0)})"
+        )
     if placed.triggers:
-        typer.echo(f"{counted(len(placed.triggers), 'trigger')} dropped: {', '.join(placed.triggers)}")
+        became = "dropped" if placed.rows is None else "made again"
+        typer.echo(f"{counted(len(placed.triggers), 'trigger')} {became}: {', '.join(placed.triggers)}")
     if placed.is_dry_run:
         typer.echo("Nothing was changed: add --yes.")
 

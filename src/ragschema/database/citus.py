@@ -127,6 +127,17 @@ def find_place(connection: Connection, schema: str) -> Place | None:
     return None if row is None else Place(*row)
 
 
+def hand_lock_timeout_on(connection: Connection) -> None:
+    """Tell the nodes lock_timeout in a transaction that is open: a setting of the session holds on this node alone.
+
+    An ALTER through the coordinator waited 6.6 s for a reader on the tenant's node where 1 s was set, and 1.4 s so.
+    """
+    connection.execute("SET LOCAL citus.propagate_set_commands = 'local'")
+    told = "SELECT format('SET LOCAL lock_timeout = %L', current_setting('lock_timeout'))"
+    for (statement,) in connection.execute(told).fetchall():
+        connection.execute(statement.encode())
+
+
 def count_deletions(connection: Connection, schema: str) -> dict[int, NodeCount]:
     """Return what has been deleted of a schema's tables, by their oids here, as their node counts it; reads only."""
     shards = connection.execute(_SHARDS, (schema,)).fetchall()

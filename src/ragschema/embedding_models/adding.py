@@ -16,12 +16,11 @@ from ragschema.errors import UsageError
 from ragschema.migrations.request import DatabaseArgument
 from ragschema.state.partitions import (
     COLUMN_MODEL,
-    PARENT,
     REGISTRY,
     THE_COLUMN,
     RegisteredModel,
-    checks_of,
     index_definition,
+    partition_statements,
     read_models,
 )
 from ragschema.values import check_choice, check_text
@@ -184,7 +183,8 @@ def _add(connection: Connection, schema: str, wanted: RegisteredModel, *, is_fir
     row = connection.execute(sql.SQL(_INSERT).format(registry), values).fetchone()
     assert row is not None
     model = RegisteredModel(row[0], *values, state="building", created_at=None, activated_at=None)
-    _make_partition(connection, schema, model)
+    for statement in partition_statements(schema, model):
+        connection.execute(statement)
     if not is_first:
         return _added(model, is_new=True)
     # rag_chunks is locked: whatever a writer has committed is seen, and none is at it
@@ -200,26 +200,6 @@ def _add(connection: Connection, schema: str, wanted: RegisteredModel, *, is_fir
     if model.index_type != "none":
         connection.execute(index_definition(model).encode())  # of an empty table: at once
     return _added(model, is_new=True, state="active")
-
-
-def _make_partition(connection: Connection, schema: str, model: RegisteredModel) -> None:
-    """Make a model's partition, like its parent, and attach it.
-
-    The foreign key comes with ATTACH, which then takes SHARE ROW EXCLUSIVE on rag_chunks; where the table has it
-    before, ATTACH drops its triggers there, under ACCESS EXCLUSIVE. So does PARTITION OF with the parent.
-    """
-    table, parent = sql.Identifier(schema, model.table), sql.Identifier(schema, PARENT)
-    checks = [
-        sql.SQL("CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(text))
-        for name, text in checks_of(model).items()
-    ]
-    like = sql.SQL("LIKE {} INCLUDING CONSTRAINTS INCLUDING DEFAULTS INCLUDING INDEXES INCLUDING STORAGE")
-    connection.execute(
-        sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join([like.format(parent), *checks]))
-    )
-    connection.execute(
-        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})").format(parent, table, model.id)
-    )
 
 
 def _has_chunks(connection: Connection, schema: str) -> bool:

@@ -114,9 +114,7 @@ def run_script(connection: Connection, schemas: Schemas, script: HeadScript) -> 
         DriftFound: The tables are not whole at the end.
     """
     schema, started = schemas.target, time.monotonic()
-    connection.execute(_SET_PATH, {"schema": schema, "extension": schemas.extension.schema or schema})
-    connection.execute(create_version_table(schema))
-    connection.execute(attempts.create_table(schema).encode())
+    make_bookkeeping(connection, schemas)
     connection.execute(script.text.encode())  # many statements, one round trip
     connection.execute(
         sql.SQL("INSERT INTO {} (version_num) VALUES ({})").format(
@@ -128,6 +126,19 @@ def run_script(connection: Connection, schemas: Schemas, script: HeadScript) -> 
     )
     connection.execute(attempts.insert(schema, entry).encode())
     find_soundness(connection, schema, script.revision).refuse()
+
+
+def make_bookkeeping(connection: Connection, schemas: Schemas) -> None:
+    """Make the version table and the history, without a row, and set the search_path of the head script.
+
+    Args:
+        connection: In a transaction, for which the search_path is set.
+        schemas: Ours, which exists, and pgvector's.
+    """
+    schema = schemas.target
+    connection.execute(_SET_PATH, {"schema": schema, "extension": schemas.extension.schema or schema})
+    connection.execute(create_version_table(schema))
+    connection.execute(attempts.create_table(schema).encode())
 
 
 def carry_out(creation: Creation, request: Request) -> Result:

@@ -8,9 +8,8 @@ from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from psycopg import sql
 
-from ragschema.database.citus import has_citus
+from ragschema.database.citus import hand_lock_timeout_on, has_citus
 from ragschema.database.drivers import engine_on
 from ragschema.database.server import Connection
 from ragschema.migrations.run import Run
@@ -73,7 +72,7 @@ def run_connection(driver: Connection, run: Run) -> Iterator[sa.Connection]:
         "after_cursor_execute": _note_statement,
     }
     if is_there:
-        listeners["begin"] = lambda _: _hand_lock_timeout_on(driver)
+        listeners["begin"] = lambda _: None if driver.autocommit else hand_lock_timeout_on(driver)
     for name, listener in listeners.items():
         sa.event.listen(engine, name, listener)
     try:
@@ -82,15 +81,3 @@ def run_connection(driver: Connection, run: Run) -> Iterator[sa.Connection]:
     finally:
         for name, listener in listeners.items():
             sa.event.remove(engine, name, listener)
-
-
-def _hand_lock_timeout_on(driver: Connection) -> None:
-    """Tell the nodes of Citus lock_timeout in each transaction: a setting of the session holds on this node alone.
-
-    An ALTER through the coordinator waited 6.6 s for a reader on the tenant's node where 1 s was set, and 1.4 s so.
-    """
-    if driver.autocommit:
-        return
-    row = driver.execute("SELECT current_setting('lock_timeout')").fetchone()
-    driver.execute("SET LOCAL citus.propagate_set_commands = 'local'")
-    driver.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(*(row or ())))

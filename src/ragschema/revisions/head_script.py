@@ -7,6 +7,7 @@ search_path of our schema, then pgvector's, as revisions are. Read without Alemb
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from ragschema.revisions.manifest import Manifest, RevisionId
 from ragschema.revisions.sums import file_checksum
 
 _OF, _HEAD = "-- Of: sha256:", "-- Head: "
+_ADDS_KEY = re.compile(r"ALTER TABLE [^;]+\bADD CONSTRAINT ")
 _BETWEEN = "\n--\n"  # statements: to read them takes no parser then
 
 
@@ -40,7 +42,25 @@ class HeadScript:
     @property
     def text(self) -> str:
         """All of it in one string."""
-        return ";\n".join(self.statements)
+        return _joined(self.statements)
+
+    @property
+    def before_rows(self) -> str:
+        """Its tables, with what they need to take rows: no key yet, no index and no trigger."""
+        return _joined(self.statements[: self._first_key])
+
+    @property
+    def after_rows(self) -> str:
+        """The rest of it: keys, indexes, triggers, foreign keys."""
+        return _joined(self.statements[self._first_key :])
+
+    @property
+    def _first_key(self) -> int:
+        return next(number for number, each in enumerate(self.statements) if _ADDS_KEY.match(each))
+
+
+def _joined(statements: Iterable[str]) -> str:
+    return ";\n".join(statements)
 
 
 def head_script_path() -> Path:

@@ -142,6 +142,33 @@ def index_definition(model: RegisteredModel) -> str:
     )
 
 
+def partition_statements(
+    schema: str, model: RegisteredModel, checks: Mapping[str, str] | None = None
+) -> tuple[sql.Composed, sql.Composed]:
+    """Return the statements that make a model's partition, like its parent, and attach it.
+
+    The foreign key comes with ATTACH, which then takes SHARE ROW EXCLUSIVE on rag_chunks; where the table has it
+    before, ATTACH drops its triggers there, under ACCESS EXCLUSIVE. So does PARTITION OF with the parent.
+
+    Args:
+        schema: The schema of our tables.
+        model: The model.
+        checks: Its CHECK constraints by name, if not `checks_of` it.
+    """
+    table, parent = sql.Identifier(schema, model.table), sql.Identifier(schema, PARENT)
+    constraints = [
+        sql.SQL("CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(text))
+        for name, text in (checks_of(model) if checks is None else checks).items()
+    ]
+    like = sql.SQL("LIKE {} INCLUDING CONSTRAINTS INCLUDING DEFAULTS INCLUDING INDEXES INCLUDING STORAGE")
+    return (
+        sql.SQL("CREATE TABLE {} ({})").format(
+            table, sql.SQL(", ").join([like.format(parent), *constraints])
+        ),
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES IN ({})").format(parent, table, model.id),
+    )
+
+
 def concurrent_index(model: RegisteredModel) -> str:
     """Return the statement that builds that index concurrently."""
     return index_definition(model).replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)

@@ -21,6 +21,7 @@ from ragschema.tenants.placing import locate as locate
 from ragschema.tenants.placing import move_tenant as move_tenant
 from ragschema.tenants.standings import FleetStatus as FleetStatus
 from ragschema.tenants.standings import read_standings as read_standings
+from ragschema.tenants.undistributing import undistribute_tenant as undistribute_tenant
 from ragschema.tenants.verifying import DriftGroup as DriftGroup
 from ragschema.tenants.verifying import FleetDrift as FleetDrift
 from ragschema.tenants.verifying import verify_tenants as verify_tenants

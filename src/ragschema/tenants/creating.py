@@ -66,7 +66,7 @@ def create_tenant(
         RagSchemaError: The server refused it; nothing is left of it.
     """
     check_schema_name(name, "The tenant's name")
-    script = _script()
+    script = require_head_script()
     options = replace(resolve_options(database, None), schema=name)
     with interruptible(), opened(options) as at:
         take_deployer_lock(at.connection, at.schemas.target, wait=options.lock_wait)
@@ -98,7 +98,12 @@ def refuse_occupied(connection: Connection, schema: str) -> None:
     )
 
 
-def _script() -> HeadScript:
+def require_head_script() -> HeadScript:
+    """Return the head script.
+
+    Raises:
+        ConfigurationError: It is not of these revisions.
+    """
     script = read_head_script(read_manifest())
     if script is None:
         raise ConfigurationError(

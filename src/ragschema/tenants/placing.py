@@ -20,6 +20,7 @@ from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.state.cluster import find_asynchronous, find_without_replication, refuse_away
 from ragschema.state.status import require_current
+from ragschema.tenants.counting import TenantRows
 
 _TRIGGERS = """
 SELECT t.tgname::text, c.relname::text FROM pg_trigger t
@@ -55,7 +56,9 @@ class PlacedTenant:
         is_dry_run: Whether nothing was changed.
         before: The node it was on, as HOST:PORT; None: its tables are ordinary ones of the database that was asked.
         after: The node it is on now, likewise; None of a dry run of distribute too: Citus chooses it.
-        triggers: The triggers that go.
+        triggers: The triggers that go; of undistribute those that are made again.
+        rows: What is copied, of undistribute.
+        bytes: The size of its tables with indexes and TOAST on the node, likewise.
     """
 
     schema: str
@@ -63,6 +66,8 @@ class PlacedTenant:
     before: str | None
     after: str | None
     triggers: tuple[str, ...] = ()
+    rows: TenantRows | None = None
+    bytes: int | None = None
 
 
 def locate(name: str, database: DatabaseArgument = None) -> Place | None:
@@ -83,7 +88,6 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
     """Hand a tenant's tables, with their rows, to a node that Citus chooses; in one transaction.
 
     Our triggers are dropped before, as Citus allows none: see docs/citus.md for what SQL by hand keeps itself then.
-    Citus takes no such tenant back: its tables have identity columns.
     ACCESS EXCLUSIVE on all of its tables, for as long as their rows are copied.
 
     Args:
@@ -95,10 +99,10 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
         TenantRefused: There is no Citus, the tenant is on a node already, or has triggers that are not ours.
         LockNotObtained: Another deployer held the lock for too long.
     """
-    with _placing(name, database) as at:
+    with placing(name, database) as at:
         connection, schema = at.connection, at.schemas.target
         if (place := find_place(connection, schema)) is not None:
-            raise _there_already(schema, _said(place))
+            raise _there_already(schema, said(place))
         found = connection.execute(_TRIGGERS, (schema,)).fetchall()
         _refuse_strangers(schema, [name for name, _ in found if not name.startswith("rag_")])
         triggers = tuple(name for name, _ in found)
@@ -113,7 +117,7 @@ def distribute_tenant(name: str, database: DatabaseArgument = None, *, dry_run: 
                 connection.execute(function.encode())
             for (table,) in connection.execute(_TABLES, (schema,)).fetchall():
                 connection.execute(_FREE, (table,))  # the copies that the move left behind here
-        return PlacedTenant(schema, False, None, _said(find_place(connection, schema)), triggers)
+        return PlacedTenant(schema, False, None, said(find_place(connection, schema)), triggers)
 
 
 def move_tenant(
@@ -133,20 +137,20 @@ def move_tenant(
             is off, so that commits would be lost, or wal_level not logical.
         LockNotObtained: Another deployer held the lock for too long.
     """
-    with _placing(name, database) as at:
+    with placing(name, database) as at:
         connection, schema = at.connection, at.schemas.target
-        before = _require_place(connection, schema)
+        before = require_place(connection, schema)
         after = f"{host}:{port}"
         nodes = [f"{each}:{number}" for each, number in connection.execute(_NODES).fetchall()]
-        _refuse_move(connection, schema, _said(before), after, nodes)
+        _refuse_move(connection, schema, said(before), after, nodes)
         if not dry_run:
             connection.execute(_MOVE, (schema, host, port))
-            after = _said(find_place(connection, schema))
-        return PlacedTenant(schema, dry_run, _said(before), after)
+            after = said(find_place(connection, schema))
+        return PlacedTenant(schema, dry_run, said(before), after)
 
 
 @contextmanager
-def _placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
+def placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
     """Open a tenant that is to be placed, and hold its deployer lock.
 
     Raises:
@@ -168,7 +172,12 @@ def _placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
         yield at
 
 
-def _require_place(connection: Connection, schema: str) -> Place:
+def require_place(connection: Connection, schema: str) -> Place:
+    """Return the node that a tenant is on.
+
+    Raises:
+        TenantRefused: It is on none.
+    """
     if (place := find_place(connection, schema)) is None:
         raise TenantRefused(
             f"The tenant {schema} is on no node of Citus: its tables are ordinary ones.",
@@ -212,5 +221,6 @@ def _refuse_move(connection: Connection, schema: str, before: str, after: str, n
         )
 
 
-def _said(place: Place | None) -> str:
+def said(place: Place | None) -> str:
+    """Return a node as HOST:PORT."""
     return "" if place is None else f"{place.host}:{place.port}"
