@@ -170,6 +170,8 @@ def test_no_tenant_is_made_placed_or_dropped_while_a_node_is_away(run: Command, 
             ("tenants", "distribute", "ordinary", "--yes"),
             ("tenants", "move", there, f"{place.host}:{place.port}"),
             ("tenants", "move", gone, node, "--yes"),
+            ("tenants", "undistribute", there),
+            ("tenants", "undistribute", gone, "--yes"),
         ):
             done = run("rag", *command, **told)
             assert done.returncode == 69, (command, done.stderr)

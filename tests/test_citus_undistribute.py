@@ -23,6 +23,7 @@ from conftest import connect, start_rag
 from embedding_models import do_jobs
 from publishing import assert_consistent, embed, publish_texts, read_current
 from ragschema import create_engine, jobs, migrations, nearest_chunks
+from ragschema.database.citus import database_at
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.embedding_models import add_model, enqueue_backfill, index_model
@@ -39,7 +40,7 @@ from tenant_steps import STEPS, run
 
 pytestmark = pytest.mark.citus
 
-ODD = "It's a tenant"
+ODD = 'it\'s "a" %s'
 _TABLES = """
 SELECT relname::text FROM pg_class WHERE relnamespace = quote_ident(%s)::regnamespace
 AND relkind IN ('r', 'p') AND NOT relispartition
@@ -419,6 +420,15 @@ def test_nothing_of_others_is_lost(
         finally:
             connection.execute(ended.encode())
     assert (read_rows(database, tenant), locate(tenant, database)) == (rows, place)
+
+
+def test_only_the_coordinator_places_tenants(database: Database, tenant: str) -> None:
+    place = locate(tenant, database)
+    assert place is not None
+    for change in (undistribute_tenant, distribute_tenant):
+        with pytest.raises(TenantRefused, match="not on its coordinator") as refused:
+            change(tenant, database_at(database, place), dry_run=True)
+        assert database.parameters["port"] in refused.value.remedy
 
 
 def test_only_a_tenant_of_a_node_at_head_is_taken_back(database: Database, tenant: str) -> None:

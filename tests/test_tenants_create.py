@@ -251,6 +251,7 @@ def test_nothing_is_made_handed_over_or_dropped_while_a_node_is_away(empty_datab
         lambda: migrations.upgrade(Options(empty_database, schema="globex")),
         lambda: tenants.distribute_tenant("acme", empty_database, dry_run=True),
         lambda: tenants.move_tenant("acme", "node", 5702, empty_database, dry_run=True),
+        lambda: tenants.undistribute_tenant("acme", empty_database, dry_run=True),
         lambda: tenants.drop_tenant("acme", empty_database),
     ):
         with pytest.raises(NodeUnreachable, match="while a node is away: node:5702") as refused:
@@ -260,6 +261,21 @@ def test_nothing_is_made_handed_over_or_dropped_while_a_node_is_away(empty_datab
     assert [each.standing for each in tenants.list_tenants(empty_database)] == ["at head"]
     execute(empty_database, "UPDATE pg_catalog.pg_dist_node SET isactive = false")
     assert tenants.create_tenant("globex", empty_database).revision == HEAD
+
+
+def test_without_a_cluster_no_tenant_is_placed(run: Command, empty_database: Database) -> None:
+    tenants.create_tenant("acme", empty_database)
+    for command in (("distribute",), ("move",), ("undistribute",)):
+        node = ("node:5702",) if command == ("move",) else ()
+        for told in ((), ("--yes",), ("--yes", "--json")):
+            done = run(
+                "rag", "tenants", *command, "acme", *node, *told, DATABASE_URL=empty_database.libpq_url()
+            )
+            assert done.returncode != 0
+            assert (
+                "The database has no Citus, which would place tenants on nodes." in done.stderr + done.stdout
+            )
+    assert migrations.verify(empty_database, schema="acme").is_clean
 
 
 def test_a_node_that_a_revision_did_not_reach_is_said(empty_database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -133,8 +134,8 @@ def refuse_way_back(connection: Connection, schema: str, reversed_revisions: Ite
         raise RevisionRefused(
             f"A tenant on a node of Citus cannot go back past {LAST_WAY_BACK}: its tables have no triggers, and"
             " earlier revisions take some away.",
-            f"Nothing was changed. Roll back to {LAST_WAY_BACK} at most; docs/citus.md says how the tenant becomes an"
-            " ordinary schema again, which can go back farther.",
+            f"Nothing was changed. Roll back to {LAST_WAY_BACK} at most; or, at head, run"
+            f" `rag tenants undistribute {shlex.quote(schema)}`: an ordinary schema goes back farther.",
         )
 
 

@@ -59,11 +59,15 @@ def advance_sequences(connection: Connection, schema: str, sequences: list[Ident
     """Let sequences go on where others have stopped, and after every number that is in their column."""
     for each in sequences:
         statement = sql.SQL(
-            "SELECT setval(%(name)s::regclass, greatest(%(last)s, max({column}))) FROM {table}"
-            " HAVING greatest(%(last)s, max({column})) IS NOT NULL"
-        ).format(column=sql.Identifier(each.column), table=sql.Identifier(schema, each.table))
-        name = sql.Identifier(schema, each.name).as_string()
-        connection.execute(statement, {"name": name, "last": each.last})
+            "SELECT setval({name}::regclass, number) FROM (SELECT greatest({last}, max({column})) FROM {table})"
+            " of (number) WHERE number IS NOT NULL"
+        ).format(
+            name=sql.Literal(sql.Identifier(schema, each.name).as_string()),
+            last=sql.Literal(each.last),
+            column=sql.Identifier(each.column),
+            table=sql.Identifier(schema, each.table),
+        )
+        connection.execute(statement)  # without parameters: the schema's name may have a %
 
 
 def copy_rows(connection: Connection, source: str, target: str, tables: Sequence[str]) -> None:

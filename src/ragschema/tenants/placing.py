@@ -42,6 +42,11 @@ WHERE n.nspname = %s AND p.prokind IN ('f', 'p') AND NOT EXISTS (
     SELECT FROM pg_dist_object d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
 )
 """
+# Its name, where another node is asked.
+_COORDINATOR = """
+SELECT (SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0 AND noderole = 'primary')
+FROM pg_dist_local_group WHERE groupid <> 0
+"""
 _DISTRIBUTE = "SELECT citus_schema_distribute(quote_ident(%s)::regnamespace)"
 _MOVE = "SELECT citus_schema_move(quote_ident(%s)::regnamespace, %s, %s)"
 _FREE = "SELECT truncate_local_data_after_distributing_table(%s::regclass)"
@@ -154,7 +159,7 @@ def placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
     """Open a tenant that is to be placed, and hold its deployer lock.
 
     Raises:
-        TenantRefused: The database has no Citus.
+        TenantRefused: The database has no Citus, or is not the cluster's coordinator.
         NodeUnreachable: A node is away.
     """
     check_schema_name(name, "The tenant's name")
@@ -167,9 +172,19 @@ def placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
             )
         take_deployer_lock(at.connection, at.schemas.target, wait=options.lock_wait)
         refuse_away(at.connection)
+        _refuse_node(at.connection)
         require_current(at.connection, at.schemas.target)
         check_ready(at.connection, at.schemas.target)
         yield at
+
+
+def _refuse_node(connection: Connection) -> None:
+    row = connection.execute(_COORDINATOR).fetchone()
+    if row is not None:
+        raise TenantRefused(
+            "The database is on a node of a cluster, and not on its coordinator.",
+            f"Nothing was changed. Name the coordinator: {row[0] or 'the node of the group 0'}.",
+        )
 
 
 def require_place(connection: Connection, schema: str) -> Place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 
 import psycopg
 from psycopg import sql
@@ -12,7 +13,6 @@ from ragschema.database.connections import Opened
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.rights import check_owners, create_schema
 from ragschema.database.server import Connection
-from ragschema.database.sqlstates import is_connection_lost
 from ragschema.errors import RagSchemaError, TenantRefused
 from ragschema.migrations.creation import make_bookkeeping
 from ragschema.migrations.interruption import find_interruption
@@ -77,6 +77,7 @@ _SIZE = """
 SELECT coalesce(sum(citus_total_relation_size(c.oid)), 0)::int8 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind = 'r'
 """
+_SHOWN = 10
 _ASIDE = "SELECT format('rag_undistributed_%%s', oid) FROM pg_namespace WHERE nspname = %s"
 
 
@@ -138,7 +139,7 @@ def _refuse_unkept(connection: Connection, schema: str, script: HeadScript) -> N
             f"The tenant {schema} has what is not made again where it is taken back.",
             "Nothing was changed. Run what is pending by `rag migrate`, take away what is named below, then run"
             f" {again} again.",
-            "\n".join(unkept),
+            "\n".join(unkept[:_SHOWN] + ["..."] * (len(unkept) > _SHOWN)),
         )
 
 
@@ -152,24 +153,29 @@ def _carry_out(at: Opened, script: HeadScript) -> None:
     with watching(lambda: watch_connection(at), pid, every=at.options.lock_timeout / 4) as watch:
         try:
             retrying(at.options)(_take_back, at, script)
-        except psycopg.Error as exc:
+        except (psycopg.Error, KeyboardInterrupt) as exc:
+            outcome = _find_outcome(at)
             if (
                 stopped := find_interruption(exc)
             ) is not None:  # a rollback fails while a statement is on its way
+                stopped.add_note(outcome)
                 raise stopped from None
             from ragschema.migrations.failure_report import explain  # with SQLAlchemy
 
-            outcome = "nothing was changed"
-            if is_connection_lost(exc):
-                outcome = (
-                    f"`rag tenants undistribute {shlex.quote(schema)}` says whether it still is on a node"
-                )
             raise explain(exc, f"The tenant {schema} was not taken back", outcome, watch.blockers) from exc
     if (place := find_place(at.connection, schema)) is not None:
         raise RagSchemaError(
             f"The tenant {schema} was taken back, but the database says it is on {said(place)}.",
             "Report this, with the command you ran.",
         )
+
+
+def _find_outcome(at: Opened) -> str:
+    schema = at.schemas.target
+    with suppress(psycopg.Error):
+        place = find_place(at.connection, schema)
+        return "nothing was changed" if place else f"it is done all the same: {schema} is an ordinary schema"
+    return f"`rag tenants undistribute {shlex.quote(schema)}` says whether it is on a node still"
 
 
 def _take_back(at: Opened, script: HeadScript) -> None:
