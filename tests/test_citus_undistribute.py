@@ -40,7 +40,7 @@ from tenant_steps import STEPS, run
 
 pytestmark = pytest.mark.citus
 
-ODD = 'it\'s "a" %s'
+ODD = 'it\'s a "tenant"'
 _TABLES = """
 SELECT relname::text FROM pg_class WHERE relnamespace = quote_ident(%s)::regnamespace
 AND relkind IN ('r', 'p') AND NOT relispartition

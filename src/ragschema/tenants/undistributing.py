@@ -153,11 +153,13 @@ def _carry_out(at: Opened, script: HeadScript) -> None:
     with watching(lambda: watch_connection(at), pid, every=at.options.lock_timeout / 4) as watch:
         try:
             retrying(at.options)(_take_back, at, script)
-        except (psycopg.Error, KeyboardInterrupt) as exc:
+        except KeyboardInterrupt as exc:
+            exc.add_note(_find_outcome(at))
+            raise
+        except psycopg.Error as exc:
             outcome = _find_outcome(at)
-            if (
-                stopped := find_interruption(exc)
-            ) is not None:  # a rollback fails while a statement is on its way
+            # a rollback fails while a statement is on its way
+            if (stopped := find_interruption(exc)) is not None:
                 stopped.add_note(outcome)
                 raise stopped from None
             from ragschema.migrations.failure_report import explain  # with SQLAlchemy
