@@ -215,20 +215,20 @@ def test_maintenance_rebuilds_what_is_below_and_leaves_the_rest(poor: Database, 
             f"DROP INDEX {BITS}; DROP INDEX {HALF}; DELETE FROM rag_vectors WHERE id > 3500".encode()
         )
     url = {"DATABASE_URL": poor.libpq_url()}
-    checked = run("rag", "index", "health", "--fail-below", "0.98", "--ef-search", "20", **url)
+    checked = run("rag", "index", "health", "--fail-below", "0.96", "--ef-search", "20", **url)
     assert (checked.returncode, FAR in checked.stdout) == (5, True), checked.stderr
-    done = run("rag", "index", "maintain", "--if-recall-below", "0.98", "--ef-search", "20", "--json", **url)
+    done = run("rag", "index", "maintain", "--if-recall-below", "0.96", "--ef-search", "20", "--json", **url)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     before, after = ({each["index"]: each for each in document[which]} for which in ("before", "after"))
     assert [each["index"] for each in document["rebuilt"]] == [FAR]
     assert document["vacuumed"] == ["vectors_7"]
-    assert before[FAR]["recall"]["value"] < 0.95
+    assert before[FAR]["recall"]["value"] < 0.93
     assert before[FAR]["dead_share"] > 0.01
-    assert after[FAR]["recall"]["value"] >= 0.98
+    assert after[FAR]["recall"]["value"] >= 0.96
     assert after[FAR]["dead_share"] == 0
-    # of another sample of questions, of which an index at 0.98 may answer a little less
-    again = run("rag", "index", "maintain", "--if-recall-below", "0.95", "--ef-search", "20", **url)
+    # of another sample of questions, of which an index at 0.96 may answer a little less
+    again = run("rag", "index", "maintain", "--if-recall-below", "0.93", "--ef-search", "20", **url)
     assert (again.returncode, "Nothing to do" in again.stdout) == (0, True)
 
 

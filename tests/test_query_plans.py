@@ -27,6 +27,7 @@ from ragschema import (
     version_chunks,
     version_diff,
 )
+from ragschema.database.settings import Database
 from ragschema.publishing import activate_version, purge_document, retire_document
 
 NUMBER = 1042  # of the article that statements ask for
@@ -35,6 +36,7 @@ EMBEDDING = np.random.default_rng(5).standard_normal(768).astype(np.float32)
 
 database = filled(documents=2000, chunks=5)
 engine = pytest.fixture(scope="module")(make_engine)
+few = filled(documents=4, chunks=5)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,23 @@ def test_versions_are_read_by_their_manifests(
         version_diff(article.old_version, article.version),
     ):
         assert_reads(read(session, statement), {"rag_chunk_events_manifest_idx", CHUNKS_BY_ID})
+
+
+@pytest.mark.parametrize("words", [0, 4_000])
+def test_the_words_of_few_chunks_are_not_worked_out_either(few: Database, words: int) -> None:
+    """Which takes longer, the longer a chunk is, and PostgreSQL reckons with a few pages that are read at once."""
+    engine = sa.create_engine(few.url())
+    with Session(engine) as session:
+        if words:
+            longer = (
+                "content || (SELECT string_agg(md5(id::text || i), ' ') FROM generate_series(1, :words) i)"
+            )
+            session.execute(text(f"UPDATE rag_chunks SET content = {longer}"), {"words": words})
+        session.execute(text("SELECT gin_clean_pending_list('rag_chunks_current_words_idx')"))
+        session.execute(text("ANALYZE"))
+        for search in (hybrid_search(None, "word42 word43"), hybrid_search(EMBEDDING, "word42")):
+            assert "rag_chunks_current_words_idx" in indexes_read(scans(session, search))
+    engine.dispose()
 
 
 def test_a_search_reads_no_more_than_it_wants(session: Session) -> None:

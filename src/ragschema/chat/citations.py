@@ -153,18 +153,28 @@ _CITATION = (
 )
 _GIVEN = {  # a document that was erased while its answer was written is not quoted again
     "content_hash": "decode(c.content_hash, 'hex')",
-    **{name: f"CASE WHEN d.id IS NOT NULL THEN c.{name} END" for name in ("quote", "title", "url")},
+    **{
+        name: f"CASE WHEN c.document_id = ANY (known.ids) THEN c.{name} END"
+        for name in ("quote", "title", "url")
+    },
 }
+KNOWN_DOCUMENTS = """
+SELECT array_agg(d.id) AS ids FROM rag_documents d WHERE d.id = ANY (ARRAY(
+    SELECT CAST(c ->> 'document_id' AS uuid) FROM jsonb_array_elements(CAST(CAST(:citations AS text) AS jsonb)) c
+))
+"""
+"""The CTE ``known`` of that statement, materialized: Citus fails at a table in the SELECT of an INSERT."""
+
 INSERT_CITATIONS = f"""
 INSERT INTO rag_chat_citations (message_id, {_CITATION})
 SELECT message.id, {", ".join(_GIVEN.get(name, f"c.{name}") for name in _CITATION.split(", "))}
-FROM message CROSS JOIN jsonb_to_recordset(CAST(CAST(:citations AS text) AS jsonb)) AS c (
+FROM message CROSS JOIN known CROSS JOIN jsonb_to_recordset(CAST(CAST(:citations AS text) AS jsonb)) AS c (
     number integer, is_cited boolean, document_id uuid, article_id text, version_id uuid, version_number integer,
     chunk_id uuid, ordinal integer, start_offset integer, end_offset integer, content_hash text, quote text, title text,
     url text, score float8, distance float8
-) LEFT JOIN LATERAL (SELECT id FROM rag_documents WHERE id = c.document_id OFFSET 0) d ON true
+)
 """
-"""Of the statement that adds a message, whose row is the CTE ``message``."""
+"""Of the statement that adds a message, whose row is the CTE ``message``, beside `KNOWN_DOCUMENTS`."""
 
 _IS_DELETED = "d.deleted_at IS NOT NULL"
 # The chunk itself, else any row of the current version's manifest: there are those who copy what is unchanged.

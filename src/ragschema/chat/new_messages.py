@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ragschema.chat.arguments import check_id
-from ragschema.chat.citations import INSERT_CITATIONS, write_citations
+from ragschema.chat.citations import INSERT_CITATIONS, KNOWN_DOCUMENTS, write_citations
 from ragschema.chat.errors import ChatError, UnknownMessage, unknown_message, unknown_session
 from ragschema.chat.message_columns import COLUMNS, TYPES, WRITTEN
 from ragschema.chat.records import NewMessage, StoredMessage
@@ -138,7 +138,7 @@ marked AS (
     SELECT session_id, parent_position, {_GIVEN}, CAST(CAST(:parts AS text) AS jsonb),
         CAST(CAST(:metadata AS text) AS jsonb), coalesce(CAST(:created_at AS timestamptz), CURRENT_TIMESTAMP)
     FROM home RETURNING {COLUMNS}
-), cited AS ({INSERT_CITATIONS})
+), known AS MATERIALIZED ({KNOWN_DOCUMENTS}), cited AS ({INSERT_CITATIONS})
 SELECT message.*, home.parent_id FROM message CROSS JOIN home
 """).columns(**TYPES)
 

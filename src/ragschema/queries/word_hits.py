@@ -110,6 +110,7 @@ def _matches(words: CTE, filters: Filters) -> CTE:
     holders = current.where(
         or_(words.c.config == _EXACT, Chunk.text_config == words.c.config),
         held.bool_op("@>")(words.c.lexemes),
+        WORDING_COSTS,
     )
     narrow = passing(filters)
     each: list[FromClause]
@@ -118,9 +119,7 @@ def _matches(words: CTE, filters: Filters) -> CTE:
     else:
         wide = holders.where(narrow.version_ids.is_(None))
         asked = filters.apply(wide, version_id=VERSION_OF_CHUNK)
-        met = holders.where(
-            narrow.chunk_ids.is_(None), Chunk.version_id == any_(narrow.version_ids), WORDING_COSTS
-        )
+        met = holders.where(narrow.chunk_ids.is_(None), Chunk.version_id == any_(narrow.version_ids))
         few = current.add_columns(Chunk.text_config, held.label("words"))
         few = filters.apply_to_chunks(few.where(Chunk.id == any_(narrow.chunk_ids)))
         worked_out = few.cte("worked_out").prefix_with("MATERIALIZED")
