@@ -5,6 +5,7 @@ In a database of their own on every node.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from checkouts import made_role, wait_until
 from citus_clusters import connect_to, made_cluster_database
-from conftest import connect, start_rag
+from conftest import Command, connect, start_rag
 from embedding_models import do_jobs
 from publishing import assert_consistent, embed, publish_texts, read_current
 from ragschema import create_engine, jobs, migrations, nearest_chunks
@@ -27,7 +28,7 @@ from ragschema.database.citus import database_at
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
 from ragschema.embedding_models import add_model, enqueue_backfill, index_model
-from ragschema.errors import TenantRefused
+from ragschema.errors import LockNotObtained, TenantRefused
 from ragschema.graph import NewEntity, NewRelation, merge_entities, record_extraction
 from ragschema.tenants import (
     create_tenant,
@@ -36,7 +37,8 @@ from ragschema.tenants import (
     locate,
     undistribute_tenant,
 )
-from tenant_steps import STEPS, run
+from tenant_steps import STEPS
+from tenant_steps import run as run_step
 
 pytestmark = pytest.mark.citus
 
@@ -146,7 +148,7 @@ def fill(database: Database, schema: str) -> None:
         *("store_embeddings_that_were_to_come", "delete_and_undelete", "publish_many_documents", "collect"),
         *("enqueue_jobs", "do_claimed_jobs", "schedule_jobs", "record_facts", "change_the_model"),
     ):
-        run(STEPS[step], engine, options)
+        run_step(STEPS[step], engine, options)
     with Session(engine) as session:
         publish_texts(session, "worded", ["a heron", "the reeds"])
         session.commit()
@@ -340,6 +342,45 @@ def test_killed_in_the_middle_it_is_on_its_node_as_before(
     assert leftovers(database) == [[], [], []]
     assert undistribute_tenant(tenant, database).triggers
     assert read_rows(database, tenant) == rows
+
+
+@pytest.mark.parametrize("of_node", [False, True], ids=["here", "on the node"])
+def test_it_gives_way_to_who_reads_and_says_so(database: Database, tenant: str, of_node: bool) -> None:
+    place = locate(tenant, database)
+    assert place is not None
+    read_by = database_at(database, place) if of_node else database
+    options = Options(database, lock_timeout=0.2, retries=0)
+    with connect(read_by) as reader, reader.transaction():
+        reader.execute("SELECT count(*) FROM acme.rag_jobs")
+        with pytest.raises(LockNotObtained, match="was not dropped"):
+            drop_tenant(tenant, options, allow_data_loss=True)
+        with pytest.raises(LockNotObtained, match="was not taken back; nothing was changed") as refused:
+            undistribute_tenant(tenant, options)
+        assert ("Blocked by pid" in refused.value.evidence) is not of_node
+    assert locate(tenant, database) == place
+    assert undistribute_tenant(tenant, options).triggers
+
+
+def test_the_command_says_what_it_would_do_and_what_it_has_done(
+    run: Command, database: Database, tenant: str
+) -> None:
+    place = locate(tenant, database)
+    assert place is not None
+    told = {"DATABASE_URL": database.libpq_url()}
+    for option, last in (("--wait-lock=1s", "Nothing was changed: add --yes."), ("--yes", "")):
+        done = run("rag", "tenants", "undistribute", tenant, option, **told)
+        lines = done.stdout.splitlines()
+        assert lines[0] == f"acme: from {place.host}:{place.port} to this database", done.stderr
+        assert lines[1].startswith(
+            "Copied, while all who read or write it wait: 1 document, 2 chunks, 3 other rows ("
+        ), lines
+        assert lines[2].startswith("21 triggers made again: rag_chunk_events_deleted, ")
+        assert lines[3:] == [last] * bool(last)
+    distribute_tenant(tenant, database)
+    done = run("rag", "tenants", "undistribute", tenant, "--yes", "--json", **told)
+    placed = json.loads(done.stdout)
+    assert (placed["is_dry_run"], placed["after"], placed["rows"]["chunks"]) == (False, None, 2)
+    assert locate(tenant, database) is None
 
 
 def test_back_from_its_node_it_goes_as_far_back_as_everywhere(database: Database, tenant: str) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import sqlalchemy as sa
 
     from ragschema.database.server import Connection
@@ -136,6 +138,43 @@ def hand_lock_timeout_on(connection: Connection) -> None:
     told = "SELECT format('SET LOCAL lock_timeout = %L', current_setting('lock_timeout'))"
     for (statement,) in connection.execute(told).fetchall():
         connection.execute(statement.encode())
+
+
+def lock_tables(connection: Connection, schema: str, tables: Sequence[str]) -> None:
+    """Take ACCESS EXCLUSIVE on tables of a schema, and on their partitions, wherever they are.
+
+    Args:
+        connection: In a transaction.
+        schema: The schema.
+        tables: Their names.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: A session has one of them. Of one on a node Citus only warns, and fails with an
+            internal error.
+    """
+    import psycopg  # what a service loads of this module needs no driver
+    from psycopg import sql
+
+    from ragschema.database.sqlstates import LOCK_CONFLICTS
+
+    if is_distributed(connection, schema):
+        hand_lock_timeout_on(connection)
+    warned: list[str | None] = []
+
+    def hear(diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.sqlstate in LOCK_CONFLICTS:
+            warned.append(diagnostic.message_primary)
+
+    names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
+    connection.add_notice_handler(hear)
+    try:
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+    except psycopg.errors.InternalError_ as exc:
+        if warned:
+            raise psycopg.errors.LockNotAvailable(f"{warned[0]}\n{exc}") from exc
+        raise
+    finally:
+        connection.remove_notice_handler(hear)
 
 
 def count_deletions(connection: Connection, schema: str) -> dict[int, NodeCount]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
+from ragschema.database.citus import hand_lock_timeout_on, is_distributed, lock_tables
 from ragschema.database.connections import Opened, opened
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.row_security import refuse_hidden
@@ -193,15 +194,17 @@ def _refuse_loss(rows: TenantRows, allow_data_loss: bool) -> None:
 
 def _drop_tables(connection: Connection, schema: str, tables: list[str]) -> None:
     names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
-    connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(names))
+    with connection.transaction():
+        if is_distributed(connection, schema):
+            hand_lock_timeout_on(connection)
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(names))
 
 
 def _drop_schema(connection: Connection, schema: str, allow_data_loss: bool) -> None:
     """Drop all that is left, in one transaction; what has come since it was looked at is seen under the locks."""
     with connection.transaction():
         if tables := find_tables(connection, schema):
-            names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
-            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+            lock_tables(connection, schema, tables)
             refuse_strangers(connection, schema)
             refuse_dependents(connection, schema)
             if not allow_data_loss:

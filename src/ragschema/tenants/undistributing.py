@@ -8,7 +8,7 @@ from contextlib import suppress
 import psycopg
 from psycopg import sql
 
-from ragschema.database.citus import find_place, hand_lock_timeout_on
+from ragschema.database.citus import find_place, lock_tables
 from ragschema.database.connections import Opened
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.rights import check_owners, create_schema
@@ -183,11 +183,9 @@ def _find_outcome(at: Opened) -> str:
 def _take_back(at: Opened, script: HeadScript) -> None:
     connection, schemas, schema = at.connection, at.schemas, at.schemas.target
     with connection.transaction():
-        hand_lock_timeout_on(connection)
         connection.execute("SET LOCAL citus.enable_schema_based_sharding = off")
         tables = find_tables(connection, schema)
-        names = sql.SQL(", ").join(sql.Identifier(schema, each) for each in tables)
-        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+        lock_tables(connection, schema, tables)
         _refuse_unkept(connection, schema, script)  # what has come since it was looked at is seen now
         catalogue, rights = read_catalogue(connection, schema), read_rights(connection, schema)
         sequences = find_sequences(connection, schema)
@@ -204,6 +202,7 @@ def _take_back(at: Opened, script: HeadScript) -> None:
         advance_sequences(connection, schema, sequences)
         restore_rights(connection, schema, rights)
         connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(aside)))
+        names = sql.SQL(", ").join(sql.Identifier(schema, each) for each in tables)
         connection.execute(sql.SQL("ANALYZE {}").format(names))
         _refuse_unlike(at, script, catalogue)
 
