@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -20,7 +21,8 @@ from publishing import assert_consistent, publish_texts
 from ragschema import create_engine, jobs, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import find_database
-from ragschema.errors import TenantRefused
+from ragschema.embedding_models import add_model, drop_model
+from ragschema.errors import LockNotObtained, TenantRefused
 from ragschema.migrations.health import check_health
 from ragschema.tenants import (
     create_tenant,
@@ -103,6 +105,15 @@ def test_a_revision_gives_way_to_readers_on_the_node(options: Options, engine: s
         connection.execute("SET LOCAL lock_timeout = '300ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             connection.execute(f'ALTER TABLE "{SCHEMA}".rag_collections ADD COLUMN tried integer'.encode())
+
+
+def test_a_model_gives_way_to_readers_on_the_node(options: Options, near: sa.Engine) -> None:
+    add_model(options, "read", 8, index_type="none")
+    with near.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM rag_chunk_embeddings"))
+        with pytest.raises(LockNotObtained):
+            drop_model(replace(options, lock_timeout=0.2, retries=0), "read", allow_data_loss=True)
+    drop_model(options, "read", allow_data_loss=True)
 
 
 def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine: sa.Engine) -> None:

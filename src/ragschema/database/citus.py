@@ -140,13 +140,16 @@ def hand_lock_timeout_on(connection: Connection) -> None:
         connection.execute(statement.encode())
 
 
-def lock_tables(connection: Connection, schema: str, tables: Sequence[str]) -> None:
-    """Take ACCESS EXCLUSIVE on tables of a schema, and on their partitions, wherever they are.
+def lock_tables(
+    connection: Connection, schema: str, tables: Sequence[str], *, with_partitions: bool = True
+) -> None:
+    """Take ACCESS EXCLUSIVE on tables of a schema, wherever they are.
 
     Args:
         connection: In a transaction.
         schema: The schema.
         tables: Their names.
+        with_partitions: On their partitions, too.
 
     Raises:
         psycopg.errors.LockNotAvailable: A session has one of them. Of one on a node Citus only warns, and fails with an
@@ -168,7 +171,8 @@ def lock_tables(connection: Connection, schema: str, tables: Sequence[str]) -> N
     names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
     connection.add_notice_handler(hear)
     try:
-        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+        only = sql.SQL("" if with_partitions else "ONLY ")
+        connection.execute(sql.SQL("LOCK TABLE {}{} IN ACCESS EXCLUSIVE MODE").format(only, names))
     except psycopg.errors.InternalError_ as exc:
         if warned:
             raise psycopg.errors.LockNotAvailable(f"{warned[0]}\n{exc}") from exc

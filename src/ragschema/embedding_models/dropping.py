@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg import sql
 
+from ragschema.database.citus import lock_tables
 from ragschema.database.connections import Opened
 from ragschema.database.server import Connection
 from ragschema.embedding_models.backfill_status import JOB_TYPE
@@ -116,8 +117,7 @@ def _drop_partition(connection: Connection, schema: str, model: RegisteredModel)
     """
     _refuse(lock_models(connection, schema), model.key)
     table = sql.Identifier(schema, model.table)
-    parent = sql.Identifier(schema, PARENT)
-    connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(parent))
+    lock_tables(connection, schema, [PARENT], with_partitions=False)
     connection.execute(sql.SQL("TRUNCATE {}").format(table))
     connection.execute(sql.SQL("DROP TABLE {}").format(table))
     registry = sql.Identifier(schema, REGISTRY)
