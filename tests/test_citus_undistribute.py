@@ -6,6 +6,7 @@ In a database of their own on every node.
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -316,8 +317,44 @@ def test_a_writer_loses_nothing_while_its_tenant_comes_back(database: Database, 
     assert migrations.verify_data(Options(database, schema=tenant)) == []
 
 
-def test_killed_in_the_middle_it_is_on_its_node_as_before(
-    database: Database, tenant: str, tmp_path: Path
+def test_what_the_node_has_acknowledged_comes_back(database: Database, tenant: str) -> None:
+    """A writer who speaks to the node itself is told that its tables are there no more."""
+    started, written, told = threading.Event(), list[str](), list[sa.exc.DBAPIError]()
+    engine = create_engine(database.libpq_url(), tenant=tenant)
+
+    def write() -> None:
+        with Session(engine) as session:
+            while True:
+                article = f"near {len(written)}"
+                publish_texts(session, article, ["a", article])
+                session.commit()
+                written.append(article)
+                started.set()
+
+    def write_until_told() -> None:
+        try:
+            write()
+        except sa.exc.DBAPIError as exc:
+            told.append(exc)
+
+    writer = threading.Thread(target=write_until_told)
+    writer.start()
+    assert started.wait(60)
+    undistribute_tenant(tenant, database)
+    writer.join(60)
+    engine.dispose()
+    assert len(told) == 1
+    with session_of(database, tenant) as session:
+        found = session.scalars(
+            sa.text("SELECT article_id FROM rag_documents WHERE article_id LIKE 'near %'")
+        )
+        assert sorted(found) == sorted(written)
+        assert_consistent(session)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_ended_in_the_middle_it_is_on_its_node_as_before(
+    database: Database, tenant: str, tmp_path: Path, sent: signal.Signals
 ) -> None:
     rows, rights = read_rows(database, tenant), read_rights(database, tenant)
     place = locate(tenant, database)
@@ -333,7 +370,9 @@ def test_killed_in_the_middle_it_is_on_its_node_as_before(
         with start_rag("tenants", "undistribute", tenant, "--yes", cwd=tmp_path, **told) as process:
             wait_until(lambda: looker.execute(at_work).fetchone() is not None, "the old schema is dropped")
             (pid,) = looker.execute(at_work).fetchone() or (0,)
-            process.kill()
+            process.send_signal(sent)
+            _, said = process.communicate(60)
+        assert ("nothing was changed" in said) is (sent != signal.SIGKILL), said
         alive = "SELECT FROM pg_stat_activity WHERE pid = %s"
         wait_until(lambda: looker.execute(alive, (pid,)).fetchone() is None, "its backend ended")
         holder.execute("ROLLBACK")
