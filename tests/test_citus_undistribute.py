@@ -473,6 +473,11 @@ def test_who_is_no_superuser_takes_its_own_tenant_back(database: Database) -> No
             "COMMENT ON FUNCTION acme.rag_words(text, text) IS NULL",
         ),
         (
+            "CREATE POLICY theirs ON acme.rag_jobs USING (true)",
+            "policy rag_jobs.theirs is not expected",
+            "DROP POLICY theirs ON acme.rag_jobs",
+        ),
+        (
             "CREATE STATISTICS acme.theirs ON status, priority FROM acme.rag_jobs",
             "statistics theirs of rag_jobs",
             "DROP STATISTICS acme.theirs",
@@ -483,7 +488,7 @@ def test_who_is_no_superuser_takes_its_own_tenant_back(database: Database) -> No
             "DROP PUBLICATION theirs",
         ),
     ],
-    ids=["view", "table", "index", "parameter", "column", "comment", "statistics", "publication"],
+    ids=["view", "table", "index", "parameter", "column", "comment", "policy", "statistics", "publication"],
 )
 def test_nothing_of_others_is_lost(
     database: Database, tenant: str, made: str, named: str, ended: str
