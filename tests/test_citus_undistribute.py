@@ -478,6 +478,16 @@ def test_who_is_no_superuser_takes_its_own_tenant_back(database: Database) -> No
             "DROP POLICY theirs ON acme.rag_jobs",
         ),
         (
+            "CREATE INDEX theirs ON acme.rag_migration_history (revision)",
+            "index theirs",
+            "DROP INDEX acme.theirs",
+        ),
+        (
+            "COMMENT ON INDEX acme.rag_jobs_pkey IS 'theirs'",
+            "comment on index rag_jobs_pkey",
+            "COMMENT ON INDEX acme.rag_jobs_pkey IS NULL",
+        ),
+        (
             "CREATE STATISTICS acme.theirs ON status, priority FROM acme.rag_jobs",
             "statistics theirs of rag_jobs",
             "DROP STATISTICS acme.theirs",
@@ -488,7 +498,19 @@ def test_who_is_no_superuser_takes_its_own_tenant_back(database: Database) -> No
             "DROP PUBLICATION theirs",
         ),
     ],
-    ids=["view", "table", "index", "parameter", "column", "comment", "policy", "statistics", "publication"],
+    ids=[
+        "view",
+        "table",
+        "index",
+        "parameter",
+        "column",
+        "comment",
+        "policy",
+        "history",
+        "comment of index",
+        "statistics",
+        "publication",
+    ],
 )
 def test_nothing_of_others_is_lost(
     database: Database, tenant: str, made: str, named: str, ended: str

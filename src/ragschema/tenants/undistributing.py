@@ -12,7 +12,7 @@ from ragschema.database.citus import find_place, lock_tables
 from ragschema.database.connections import Opened
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.rights import check_owners, create_schema
-from ragschema.database.server import Connection
+from ragschema.database.server import BOOKKEEPING, Connection
 from ragschema.errors import RagSchemaError, TenantRefused
 from ragschema.migrations.creation import make_bookkeeping
 from ragschema.migrations.interruption import find_interruption
@@ -34,7 +34,7 @@ from ragschema.state.partitions import (
 from ragschema.state.soundness import find_soundness
 from ragschema.state.status import require_current
 from ragschema.tenants.copying import advance_sequences, copy_rows, find_sequences
-from ragschema.tenants.counting import count_rows, find_tables
+from ragschema.tenants.counting import TenantRows, count_rows, find_tables
 from ragschema.tenants.creating import require_head_script
 from ragschema.tenants.dropping import refuse_dependents, refuse_strangers
 from ragschema.tenants.placing import PlacedTenant, placing, require_place, said
@@ -43,18 +43,17 @@ from ragschema.tenants.rights import read_rights, restore_rights
 # What the head script does not make, and the catalogue that is compared does not show.
 _UNSEEN = """
 WITH n AS (
-    SELECT oid FROM pg_namespace WHERE nspname = %s
+    SELECT oid FROM pg_namespace WHERE nspname = %(schema)s
 ), ours AS (
-    SELECT c.oid, c.relname, c.reltablespace FROM pg_class c JOIN n ON n.oid = c.relnamespace
+    SELECT c.*, c.relname = ANY (%(bookkeeping)s) AS is_aside FROM pg_class c JOIN n ON n.oid = c.relnamespace
 ), things (class, object) AS (
     SELECT 'pg_namespace'::regclass, oid FROM n
     UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pg_proc p JOIN n ON n.oid = p.pronamespace
     UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t JOIN n ON n.oid = t.typnamespace
     UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k JOIN ours ON ours.oid = k.conrelid
-    UNION ALL SELECT 'pg_class'::regclass, oid FROM ours WHERE relname IN (
-        SELECT x.indexrelid::regclass::text FROM pg_index x JOIN ours o ON o.oid = x.indrelid)
+    UNION ALL SELECT 'pg_class'::regclass, oid FROM ours WHERE is_aside OR relkind IN ('i', 'I', 'S')
 )
-SELECT 'comment on ' || pg_describe_object(d.classoid, d.objoid, 0)
+SELECT 'comment on ' || pg_describe_object(d.classoid, d.objoid, d.objsubid)
 FROM pg_description d JOIN things ON (d.classoid, d.objoid) = (class, object)
 UNION ALL
 SELECT format('publication %%s of %%s', p.pubname, ours.relname)
@@ -71,6 +70,15 @@ UNION ALL
 SELECT format('options of %%s.%%s', ours.relname, a.attname)
 FROM pg_attribute a JOIN ours ON ours.oid = a.attrelid
 WHERE a.attnum > 0 AND (a.attstattarget >= 0 OR a.attoptions IS NOT NULL)
+UNION ALL
+SELECT format('index %%s', x.indexrelid::regclass) FROM pg_index x JOIN ours ON ours.oid = x.indrelid
+WHERE is_aside AND NOT x.indisprimary
+UNION ALL
+SELECT format('constraint %%s of %%s', k.conname, ours.relname)
+FROM pg_constraint k JOIN ours ON ours.oid = k.conrelid WHERE is_aside AND k.contype NOT IN ('n', 'p')
+UNION ALL
+SELECT format('row security or parameters of %%s', relname) FROM ours
+WHERE is_aside AND (relrowsecurity OR reloptions IS NOT NULL)
 ORDER BY 1
 """
 _SIZE = """
@@ -108,10 +116,8 @@ def undistribute_tenant(
         before = said(require_place(connection, schema))
         check_owners(connection, at.schemas)
         _refuse_unkept(connection, schema, script)
-        rows = count_rows(connection, schema)
         size = connection.execute(_SIZE, (schema,)).fetchone()
-        if not dry_run:
-            _carry_out(at, script)
+        rows = count_rows(connection, schema) if dry_run else _carry_out(at, script)
         triggers = tuple(sorted(each.rpartition(".")[2] for each in _triggers(script)))
         return PlacedTenant(schema, dry_run, before, None, triggers, rows, size[0] if size else None)
 
@@ -133,7 +139,8 @@ def _refuse_unkept(connection: Connection, schema: str, script: HeadScript) -> N
     drift = find_drift(connection, schema, script.revision, owed=())
     notes = (each for each in drift.notes if each.object != "extension vector")
     unkept = [*map(str, (*drift.differences, *drift.misplaced, *notes))]
-    unkept += [text for (text,) in connection.execute(_UNSEEN, (schema,)).fetchall()]
+    asked = {"schema": schema, "bookkeeping": [*BOOKKEEPING]}
+    unkept += [text for (text,) in connection.execute(_UNSEEN, asked).fetchall()]
     if unkept:
         raise TenantRefused(
             f"The tenant {schema} has what is not made again where it is taken back.",
@@ -147,12 +154,12 @@ def _triggers(script: HeadScript) -> dict[str, str]:
     return {name: text for name, text in expected(script.revision).items() if name.startswith("trigger ")}
 
 
-def _carry_out(at: Opened, script: HeadScript) -> None:
+def _carry_out(at: Opened, script: HeadScript) -> TenantRows:
     """Take a tenant back in one transaction, again where it meets a lock; say of a failure what became of it."""
     schema, pid = at.schemas.target, find_backend_pid(at.connection)
     with watching(lambda: watch_connection(at), pid, every=at.options.lock_timeout / 4) as watch:
         try:
-            retrying(at.options)(_take_back, at, script)
+            rows = retrying(at.options)(_take_back, at, script)
         except KeyboardInterrupt as exc:
             exc.add_note(_find_outcome(at))
             raise
@@ -170,6 +177,7 @@ def _carry_out(at: Opened, script: HeadScript) -> None:
             f"The tenant {schema} was taken back, but the database says it is on {said(place)}.",
             "Report this, with the command you ran.",
         )
+    return rows
 
 
 def _find_outcome(at: Opened) -> str:
@@ -180,13 +188,15 @@ def _find_outcome(at: Opened) -> str:
     return f"`rag tenants undistribute {shlex.quote(schema)}` says whether it is on a node still"
 
 
-def _take_back(at: Opened, script: HeadScript) -> None:
+def _take_back(at: Opened, script: HeadScript) -> TenantRows:
+    """Return how many rows there were."""
     connection, schemas, schema = at.connection, at.schemas, at.schemas.target
     with connection.transaction():
         connection.execute("SET LOCAL citus.enable_schema_based_sharding = off")
         tables = find_tables(connection, schema)
         lock_tables(connection, schema, tables)
         _refuse_unkept(connection, schema, script)  # what has come since it was looked at is seen now
+        rows = count_rows(connection, schema)
         catalogue, rights = read_catalogue(connection, schema), read_rights(connection, schema)
         sequences = find_sequences(connection, schema)
         models = read_models(connection, schema)
@@ -205,6 +215,7 @@ def _take_back(at: Opened, script: HeadScript) -> None:
         names = sql.SQL(", ").join(sql.Identifier(schema, each) for each in tables)
         connection.execute(sql.SQL("ANALYZE {}").format(names))
         _refuse_unlike(at, script, catalogue)
+    return rows
 
 
 def _bring_embeddings(
