@@ -529,6 +529,25 @@ def test_nothing_of_others_is_lost(
     assert (read_rows(database, tenant), locate(tenant, database)) == (rows, place)
 
 
+def test_a_tenant_is_an_ordinary_schema_where_citus_places_every_new_one(database: Database) -> None:
+    name = database.parameters["dbname"]
+    with connect(database) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET citus.enable_schema_based_sharding = on".encode())
+        try:
+            create_tenant("fresh", database)
+            assert locate("fresh", database) is None
+            distribute_tenant("fresh", database)
+            undistribute_tenant("fresh", database)
+            assert locate("fresh", database) is None
+            assert migrations.verify(database, schema="fresh").is_clean
+            drop_tenant("fresh", database)
+            migrations.upgrade(database, schema="fresh")
+            assert locate("fresh", database) is None
+            drop_tenant("fresh", database)
+        finally:
+            connection.execute(f"ALTER DATABASE {name} RESET citus.enable_schema_based_sharding".encode())
+
+
 def test_only_the_coordinator_places_tenants(database: Database, tenant: str) -> None:
     place = locate(tenant, database)
     assert place is not None

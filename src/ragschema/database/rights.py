@@ -86,7 +86,7 @@ def create_extension(connection: Connection, schema: str) -> None:
 
 
 def create_schema(connection: Connection, schema: str) -> None:
-    """Create a schema.
+    """Create a schema: an ordinary one, where Citus is set to put each that is created on a node.
 
     Raises:
         ConfigurationError: This role may not; the remedy is the one line for somebody who may.
@@ -94,6 +94,7 @@ def create_schema(connection: Connection, schema: str) -> None:
     statement = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
     try:
         with connection.transaction():  # a refusal ends no transaction of the caller's
+            connection.execute("SET LOCAL citus.enable_schema_based_sharding = off")
             connection.execute(statement)
     except psycopg.errors.InsufficientPrivilege as exc:
         role = _current_role(connection)

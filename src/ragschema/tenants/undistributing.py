@@ -192,7 +192,6 @@ def _take_back(at: Opened, script: HeadScript) -> TenantRows:
     """Return how many rows there were."""
     connection, schemas, schema = at.connection, at.schemas, at.schemas.target
     with connection.transaction():
-        connection.execute("SET LOCAL citus.enable_schema_based_sharding = off")
         tables = find_tables(connection, schema)
         lock_tables(connection, schema, tables)
         _refuse_unkept(connection, schema, script)  # what has come since it was looked at is seen now
