@@ -24,7 +24,7 @@ from citus_clusters import connect_to, made_cluster_database
 from conftest import Command, connect, start_rag
 from embedding_models import do_jobs
 from publishing import assert_consistent, embed, publish_texts, read_current
-from ragschema import create_engine, jobs, migrations, nearest_chunks
+from ragschema import chat, create_engine, jobs, migrations, nearest_chunks
 from ragschema.database.citus import database_at
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
@@ -147,7 +147,7 @@ def fill(database: Database, schema: str) -> None:
     for step in (
         *("publish_a_next_version", "publish_places_metadata_and_source", "activate_another_version"),
         *("store_embeddings_that_were_to_come", "delete_and_undelete", "publish_many_documents", "collect"),
-        *("enqueue_jobs", "do_claimed_jobs", "schedule_jobs", "record_facts", "change_the_model"),
+        *("enqueue_jobs", "do_claimed_jobs", "schedule_jobs", "record_facts", "converse", "change_the_model"),
     ):
         run_step(STEPS[step], engine, options)
     with Session(engine) as session:
@@ -251,6 +251,9 @@ def works_on(database: Database, schema: str) -> None:
         position += " FROM rag_chat_sessions RETURNING position"
         last = session.scalar(sa.text("SELECT max(position) FROM rag_chat_messages"))
         assert session.scalar(sa.text(position)) == last + 2
+        session.commit()
+        talk = session.scalar(sa.text("SELECT id FROM rag_chat_sessions"))
+        chat.add_message(session, talk, chat.NewMessage("user", "And after?"), citations=[hit])
         session.commit()
         session.execute(
             sa.text("UPDATE rag_documents SET current_version_id = NULL WHERE article_id = 'after'")
