@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psycopg
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from citus_clusters import connect_to
 from publishing import assert_consistent, publish_texts
-from ragschema import create_engine, jobs, migrations
+from ragschema import chat, create_engine, jobs, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import find_database
 from ragschema.embedding_models import add_model, drop_model
@@ -95,6 +96,33 @@ def test_an_engine_of_a_tenant_speaks_to_its_node(near: sa.Engine, engine: sa.En
         assert jobs.complete(session, job)
         session.commit()
         assert_consistent(session)
+
+
+def test_a_conversation_goes_on_through_any_node(near: sa.Engine, engine: sa.Engine) -> None:
+    """Of which each has numbers of its own for an identity column; also where several write at once."""
+    with Session(near) as session, session.begin():
+        talk = chat.create_session(session, "ann")
+        first = chat.add_message(session, talk.id, chat.NewMessage("user", "On the node."))
+    with Session(engine) as session, session.begin():
+        second = chat.add_message(session, talk.id, chat.NewMessage("assistant", "Through the coordinator."))
+    with Session(near) as session, session.begin():
+        other = chat.branch(session, second.id, chat.NewMessage("assistant", "Beside it."))
+        assert (first.position, second.position, other.position) == (1, 2, 3)
+        assert (second.parent_id, other.parent_id) == (first.id, first.id)
+
+    def write(through: sa.Engine) -> None:
+        for number in range(5):
+            with Session(through) as session, session.begin():
+                chat.add_message(session, talk.id, chat.NewMessage("user", f"{number}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, each) for each in (near, engine, near, engine)]:
+            done.result()
+    with Session(engine) as session:
+        said = chat.messages(session, talk.id, limit=100)
+        assert [each.position for each in said] == [*range(1, 24)]
+        parents = {each.id: each.position for each in said}
+        assert all(parents[each.parent_id] == each.position - 1 for each in said[3:] if each.parent_id)
 
 
 def test_a_revision_gives_way_to_readers_on_the_node(options: Options, engine: sa.Engine) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from ragschema.chat.citations import INSERT_CITATIONS, KNOWN_DOCUMENTS, write_ci
 from ragschema.chat.errors import ChatError, UnknownMessage, unknown_message, unknown_session
 from ragschema.chat.message_columns import COLUMNS, TYPES, WRITTEN
 from ragschema.chat.records import NewMessage, StoredMessage
+from ragschema.database.citus import is_on_citus
 from ragschema.json_text import write_json
 from ragschema.schema.base import Executor
 
@@ -29,7 +30,7 @@ def add_message(
     """Add a message to a conversation with what was found for it, by one statement in the caller's transaction.
 
     Nobody waits for another writer of the conversation: the time of its last message is written once a minute, by
-    whoever comes first.
+    whoever comes first. On Citus writers of one conversation take turns, each for its transaction.
 
     Args:
         session: In whose transaction.
@@ -52,10 +53,12 @@ def add_message(
     if parent_id is not None and parent_id != "last":
         check_id("parent_id", parent_id)
     parameters = _parameters(message, citations, cited) | {"session_id": session_id}
+    statements = _statements(session, _SESSION, session_id)
     if isinstance(parent_id, UUID):
-        row = session.execute(_BELOW, parameters | {"parent_id": parent_id}).mappings().one_or_none()
+        statement, parameters = statements.below, parameters | {"parent_id": parent_id}
     else:
-        row = session.execute(_FIRST if parent_id is None else _LAST, parameters).mappings().one_or_none()
+        statement = statements.first if parent_id is None else statements.last
+    row = session.execute(statement, parameters).mappings().one_or_none()
     if row is None:
         if session.execute(_IS_THERE, {"session_id": session_id}).first() is None:
             raise unknown_session(session_id)
@@ -90,7 +93,8 @@ def branch(
     """
     check_id("message_id", message_id)
     parameters = _parameters(message, citations, cited) | {"message_id": message_id}
-    row = session.execute(_BESIDE, parameters).mappings().one_or_none()
+    statements = _statements(session, _SESSION_BESIDE, message_id)
+    row = session.execute(statements.beside, parameters).mappings().one_or_none()
     if row is None:
         session_id = session.execute(_SESSION_OF, {"message_id": message_id}).scalar_one_or_none()
         raise unknown_message(message_id) if session_id is None else unknown_session(session_id)
@@ -120,22 +124,46 @@ _NOBODY = "CAST(NULL AS uuid) AS parent_id, CAST(NULL AS bigint) AS parent_posit
 _PARENT = "p.id AS parent_id, p.position AS parent_position"
 
 
-def _adding(home: str) -> sa.TextualSelect:
-    """Return the statement that adds a message below the parent that ``home`` finds, with its session's row locked.
+# Each by itself: a row that is locked beside a subquery's is more than Citus can hand on.
+_NEWEST = "(SELECT m.{} FROM rag_chat_messages m WHERE m.session_id = s.id ORDER BY m.position DESC LIMIT 1)"
+_OPEN = "s.id = :session_id AND s.deleted_at IS NULL"
+
+
+class _Statements(NamedTuple):
+    """The statements that add a message to a session: its first, after its last, below one and beside one."""
+
+    first: sa.TextualSelect
+    last: sa.TextualSelect
+    below: sa.TextualSelect
+    beside: sa.TextualSelect
+
+
+def _adding(parent: str, sessions: str, *, is_numbered: bool) -> sa.TextualSelect:
+    """Return the statement that adds a message below the parent that is found, with its session's row locked.
 
     The lock is the foreign key's own, taken before: whoever destroys the session meanwhile leaves no row of ``home``.
     A session that another writer is about to mark is passed over, so that nobody waits until that one commits.
+
+    Args:
+        parent: Its columns.
+        sessions: What the session ``s`` is selected from, and the condition.
+        is_numbered: Whether the position is the next of the session, and not of the column's sequence.
     """
+    position, number = (
+        ("position, ", f", coalesce({_NEWEST.format('position')}, 0) + 1 AS position")
+        if is_numbered
+        else ("", "")
+    )
     return sa.text(f"""
-WITH home AS MATERIALIZED ({home}),
+WITH home AS MATERIALIZED (SELECT s.id AS session_id, {parent}{number} FROM {sessions} FOR KEY SHARE OF s),
 marked AS (
     UPDATE rag_chat_sessions SET updated_at = CURRENT_TIMESTAMP WHERE id = (
         SELECT s.id FROM rag_chat_sessions s WHERE s.id = (SELECT session_id FROM home)
         AND s.updated_at < CURRENT_TIMESTAMP - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED
     )
 ), message AS (
-    INSERT INTO rag_chat_messages (session_id, parent_position, {_SAID}, parts, metadata, created_at)
-    SELECT session_id, parent_position, {_GIVEN}, CAST(CAST(:parts AS text) AS jsonb),
+    INSERT INTO rag_chat_messages (session_id, {position}parent_position, {_SAID}, parts, metadata, created_at)
+    SELECT session_id, {position}parent_position, {_GIVEN}, CAST(CAST(:parts AS text) AS jsonb),
         CAST(CAST(:metadata AS text) AS jsonb), coalesce(CAST(:created_at AS timestamptz), CURRENT_TIMESTAMP)
     FROM home RETURNING {COLUMNS}
 ), known AS MATERIALIZED ({KNOWN_DOCUMENTS}), cited AS ({INSERT_CITATIONS})
@@ -143,28 +171,42 @@ SELECT message.*, home.parent_id FROM message CROSS JOIN home
 """).columns(**TYPES)
 
 
-_OPEN = "s.id = :session_id AND s.deleted_at IS NULL"
-_FIRST = _adding(
-    f"SELECT s.id AS session_id, {_NOBODY} FROM rag_chat_sessions s WHERE {_OPEN} FOR KEY SHARE OF s"
+def _made(*, is_numbered: bool) -> _Statements:
+    newest = f"{_NEWEST.format('id')} AS parent_id, {_NEWEST.format('position')} AS parent_position"
+    opened = f"rag_chat_sessions s WHERE {_OPEN}"
+    below = (
+        "rag_chat_sessions s JOIN rag_chat_messages p ON p.id = :parent_id AND p.session_id = s.id"
+        f" WHERE {_OPEN}"
+    )
+    beside = (
+        "rag_chat_messages m JOIN rag_chat_sessions s ON s.id = m.session_id AND s.deleted_at IS NULL"
+        " LEFT JOIN rag_chat_messages p ON p.session_id = m.session_id AND p.position = m.parent_position"
+        " WHERE m.id = :message_id"
+    )
+    each = (_NOBODY, opened), (newest, opened), (_PARENT, below), (_PARENT, beside)
+    return _Statements(*(_adding(parent, found, is_numbered=is_numbered) for parent, found in each))
+
+
+_ORDINARY, _ON_CITUS = _made(is_numbered=False), _made(is_numbered=True)
+_SESSION = sa.text("SELECT FROM rag_chat_sessions s WHERE s.id = :id FOR NO KEY UPDATE")
+_SESSION_BESIDE = sa.text(
+    "SELECT s.id FROM rag_chat_messages m JOIN rag_chat_sessions s ON s.id = m.session_id WHERE m.id = :id"
+    " FOR NO KEY UPDATE OF s"
 )
-# Each by itself: a row that is locked beside a subquery's is more than Citus can hand on.
-_NEWEST = "(SELECT m.{} FROM rag_chat_messages m WHERE m.session_id = s.id ORDER BY m.position DESC LIMIT 1)"
-_LAST = _adding(
-    f"SELECT s.id AS session_id, {_NEWEST.format('id')} AS parent_id,"
-    f" {_NEWEST.format('position')} AS parent_position"
-    f" FROM rag_chat_sessions s WHERE {_OPEN} FOR KEY SHARE OF s"
-)
-_BELOW = _adding(
-    f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_sessions s"
-    " JOIN rag_chat_messages p ON p.id = :parent_id AND p.session_id = s.id"
-    f" WHERE {_OPEN} FOR KEY SHARE OF s"
-)
-_BESIDE = _adding(
-    f"SELECT s.id AS session_id, {_PARENT} FROM rag_chat_messages m"
-    " JOIN rag_chat_sessions s ON s.id = m.session_id AND s.deleted_at IS NULL"
-    " LEFT JOIN rag_chat_messages p ON p.session_id = m.session_id AND p.position = m.parent_position"
-    " WHERE m.id = :message_id FOR KEY SHARE OF s"
-)
+
+
+def _statements(session: Executor, lock: sa.TextClause, id_: UUID) -> _Statements:
+    """Return the statements to use; on Citus after the session's row was locked.
+
+    Each node there gives numbers of a range of its own, so that a message written through another would come before
+    its parent. Its place in the session is counted instead, by one writer of it at a time.
+    """
+    if not is_on_citus(session if isinstance(session, sa.Connection) else session.connection()):
+        return _ORDINARY
+    session.execute(lock, {"id": id_})
+    return _ON_CITUS
+
+
 _IS_THERE = sa.text(f"SELECT FROM rag_chat_sessions s WHERE {_OPEN}")
 _SESSION_OF = sa.text("SELECT session_id FROM rag_chat_messages WHERE id = :message_id").columns(
     session_id=sa.Uuid()
