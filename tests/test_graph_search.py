@@ -19,6 +19,7 @@ from graph_data import add_graph, mention
 from publishing import embed, over_asyncpg, publish_texts, read_current
 from ragschema import Chunk, Document, EmbeddingError, aio, delete_document, nearest_chunks
 from ragschema.collections import add_documents, create_collection
+from ragschema.database.drivers import as_written
 from ragschema.database.settings import Database
 from ragschema.graph import GraphError, duplicates, find_broken, local_search, read_stats
 
@@ -202,11 +203,11 @@ def test_without_the_extension_similar_names_are_said_not_to_be_compared(session
     assert (found.pairs, found.has_trigrams, found.remedy) == ((), False, "CREATE EXTENSION pg_trgm")
 
 
-@pytest.mark.parametrize("schema", ["public", "else where"])
+@pytest.mark.parametrize("schema", ["public", "else where", "else%s %(w)s :here"])
 def test_similar_names_are_found_by_trigrams(session: Session, schema: str) -> None:
     if schema != "public":
-        session.execute(sa.text(f'CREATE SCHEMA "{schema}"'))
-    session.execute(sa.text(f'CREATE EXTENSION pg_trgm SCHEMA "{schema}"'))
+        session.execute(as_written(f'CREATE SCHEMA "{schema}"'))
+    session.execute(as_written(f'CREATE EXTENSION pg_trgm SCHEMA "{schema}"'))
     names = ["International Business Machines", "International Business Machine", "Ghent", "Gent", "Acme"]
     ids = add_graph(session, [], names=names)
     add_graph(session, [], names=["Ghentt"], entity_type="other")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
@@ -211,3 +212,8 @@ def set_search_path(connection: Connection, schemas: Schemas) -> None:
 def quoted(*names: str) -> str:
     """Return a qualified name as SQL."""
     return sql.Identifier(*names).as_string()
+
+
+def beside_parameters(*names: str) -> sql.SQL:
+    """Return a qualified name for a statement that is executed with parameters: a percent sign of it is none."""
+    return sql.SQL(cast(Any, quoted(*names).replace("%", "%%")))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from ragschema.database.connections import beside_parameters
 from ragschema.database.server import Connection
 from ragschema.embedding_models.backfill_status import JOB_TYPE
 from ragschema.embedding_models.registry import changing, in_transaction, require_model
@@ -144,7 +145,7 @@ def rename_model(
     _check_key(new_key)
     with changing(database, schema) as at:
         target = at.schemas.target
-        registry = sql.Identifier(target, REGISTRY)
+        registry = beside_parameters(target, REGISTRY)
 
         def rename(connection: Connection) -> RegisteredModel:
             model = require_model(connection, target, key)
@@ -156,7 +157,7 @@ def rename_model(
                 connection.execute(statement, (new_key, model.id))
             else:
                 connection.execute(sql.SQL(_INSERT_COLUMN).format(registry), (new_key,))
-            jobs = sql.SQL(_RENAME_JOBS).format(sql.Identifier(target, "rag_jobs"))
+            jobs = sql.SQL(_RENAME_JOBS).format(beside_parameters(target, "rag_jobs"))
             connection.execute(jobs, (json.dumps({"model": new_key}), JOB_TYPE, key))
             return require_model(connection, target, new_key)
 
@@ -171,7 +172,7 @@ def default_index_type(dimensions: int, distance: str) -> IndexType:
 
 
 def _add(connection: Connection, schema: str, wanted: RegisteredModel, *, is_first: bool) -> AddedModel:
-    registry = sql.Identifier(schema, REGISTRY)
+    registry = beside_parameters(schema, REGISTRY)
     values = (
         wanted.key,
         wanted.dimensions,

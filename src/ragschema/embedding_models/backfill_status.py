@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from ragschema.database.connections import beside_parameters
 from ragschema.database.server import Connection
 
 JOB_TYPE = "rag_embed_chunks"
@@ -52,7 +53,7 @@ class Backfill:
 
 def read_backfill(connection: Connection, schema: str, key: str) -> Backfill | None:
     """Return how far the jobs of a model are; None where all are done, or none was enqueued."""
-    statement = sql.SQL(_READ).format(jobs=sql.Identifier(schema, "rag_jobs"))
+    statement = sql.SQL(_READ).format(jobs=beside_parameters(schema, "rag_jobs"))
     row = connection.execute(statement, {"type": JOB_TYPE, "key": key}).fetchone()
     assert row is not None
     waiting, processing, failed, completed, chunks, rate = row

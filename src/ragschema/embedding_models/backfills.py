@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg import sql
 
+from ragschema.database.connections import beside_parameters
 from ragschema.database.drivers import engine_on
 from ragschema.database.server import Connection
 from ragschema.embedding_models.backfill_status import JOB_TYPE
@@ -128,9 +129,9 @@ def _find_ranges(
     connection.execute("SELECT pg_advisory_xact_lock(%s)", lock)
     waits = sql.SQL(_WAITS_COLUMN if model.is_column else _WAITS_PARTITION)
     statement = sql.SQL(_RANGES).format(
-        jobs=sql.Identifier(schema, "rag_jobs"),
-        chunks=sql.Identifier(schema, "rag_chunks"),
-        waits=waits.format(table=sql.Identifier(schema, model.table)),
+        jobs=beside_parameters(schema, "rag_jobs"),
+        chunks=beside_parameters(schema, "rag_chunks"),
+        waits=waits.format(table=beside_parameters(schema, model.table)),
     )
     parameters = {"type": JOB_TYPE, "key": model.key, "batch": batch}
     return connection.execute(statement, parameters).fetchall()

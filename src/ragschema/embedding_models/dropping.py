@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg import sql
 
 from ragschema.database.citus import lock_tables
-from ragschema.database.connections import Opened
+from ragschema.database.connections import Opened, beside_parameters
 from ragschema.database.server import Connection
 from ragschema.embedding_models.backfill_status import JOB_TYPE
 from ragschema.embedding_models.indexes import build_index, find_index
@@ -120,7 +120,7 @@ def _drop_partition(connection: Connection, schema: str, model: RegisteredModel)
     lock_tables(connection, schema, [PARENT], with_partitions=False)
     connection.execute(sql.SQL("TRUNCATE {}").format(table))
     connection.execute(sql.SQL("DROP TABLE {}").format(table))
-    registry = sql.Identifier(schema, REGISTRY)
+    registry = beside_parameters(schema, REGISTRY)
     connection.execute(sql.SQL("DELETE FROM {} WHERE id = %s").format(registry), (model.id,))
 
 
@@ -129,7 +129,7 @@ def _drop_column(at: Opened, model: RegisteredModel) -> DroppedModel:
 
     def retire(connection: Connection) -> int:
         _refuse(lock_models(connection, target), model.key)
-        statement = sql.SQL(_RETIRE).format(sql.Identifier(target, REGISTRY))
+        statement = sql.SQL(_RETIRE).format(beside_parameters(target, REGISTRY))
         connection.execute(statement, (model.id,))
         return _cancel_jobs(connection, target, model)
 
@@ -148,7 +148,7 @@ def _drop_column(at: Opened, model: RegisteredModel) -> DroppedModel:
 
 def _empty(at: Opened) -> Iterator[int]:
     """Take the column's embeddings away, in batches that commit; yield how many each was."""
-    statement = sql.SQL(_EMPTY).format(chunks=sql.Identifier(at.schemas.target, "rag_chunks"))
+    statement = sql.SQL(_EMPTY).format(chunks=beside_parameters(at.schemas.target, "rag_chunks"))
 
     def empty(after: UUID) -> tuple[UUID | None, int]:
         parameters = {"after": after, "batch": _BATCH}
@@ -167,7 +167,7 @@ def _empty(at: Opened) -> Iterator[int]:
 
 def _cancel_jobs(connection: Connection, schema: str, model: RegisteredModel) -> int:
     statement = sql.SQL(_CANCEL).format(
-        sql.Identifier(schema, "rag_jobs_cancel"), sql.Identifier(schema, "rag_jobs")
+        beside_parameters(schema, "rag_jobs_cancel"), beside_parameters(schema, "rag_jobs")
     )
     reason = f"The embedding model {model.key} was dropped."
     return connection.execute(statement, (reason, JOB_TYPE, model.key)).rowcount

@@ -9,6 +9,7 @@ import numpy as np
 from psycopg import sql
 
 from ragschema.database.citus import has_citus
+from ragschema.database.connections import beside_parameters
 from ragschema.database.server import Connection
 from ragschema.embedding_models.indexes import find_index
 from ragschema.embedding_models.registry import looking, require_model
@@ -99,7 +100,7 @@ def measure_recall(
     kind = "vector" if model.index_type == "vector" else "halfvec"
     typed = f"{kind}({model.dimensions})"
     names = {
-        "table": sql.Identifier(schema, model.table),
+        "table": beside_parameters(schema, model.table),
         "column": sql.Identifier("embedding"),
         "id": sql.Identifier("id" if model.is_column else "chunk_id"),
         "operator": sql.SQL(_OPERATORS[model.distance]),

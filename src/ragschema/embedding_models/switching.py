@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from ragschema.database.connections import Opened
+from ragschema.database.connections import Opened, beside_parameters
 from ragschema.database.server import Connection
 from ragschema.embedding_models.indexes import find_index, retired
 from ragschema.embedding_models.recall import measure_recall, no_valid_index
@@ -133,9 +133,9 @@ def rollback_model(database: DatabaseArgument = None, *, schema: str | None = No
 
 def _switch(connection: Connection, schema: str, model: RegisteredModel) -> str | None:
     """Change the two rows; return the key of the model that was active."""
-    registry = sql.Identifier(schema, REGISTRY)
-    stood_by = connection.execute(sql.SQL(_STAND_BY + " RETURNING key").format(registry)).fetchone()
-    connection.execute(sql.SQL(_ACTIVATE).format(registry), (model.id,))
+    stand_by = sql.SQL(_STAND_BY + " RETURNING key").format(sql.Identifier(schema, REGISTRY))
+    stood_by = connection.execute(stand_by).fetchone()
+    connection.execute(sql.SQL(_ACTIVATE).format(beside_parameters(schema, REGISTRY)), (model.id,))
     return None if stood_by is None else str(stood_by[0])
 
 

@@ -93,7 +93,7 @@ def duplicates(
     schema = session.execute(_EXTENSION).scalar_one_or_none()
     if schema is not None:
         compared = _TRIGRAMS if wanted is None else _TRIGRAMS_OF_SOME
-        statement = sa.text(compared.replace("{trgm}", schema)).columns(**_IDS)
+        statement = sa.text(compared.replace("{trgm}", schema.replace(":", "\\:"))).columns(**_IDS)
         rows = session.execute(statement, values | {"similarity": similarity}).mappings()
         found += [DuplicatePair(**row) for row in rows]
     found.sort(key=lambda pair: (-pair.similarity, pair.name, pair.other_name, pair.entity_id, pair.other_id))

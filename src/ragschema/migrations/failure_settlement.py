@@ -102,6 +102,6 @@ def _write_failure(connection: sa.Connection, run: Run, attempt: Attempt, error:
         checksum=script_checksum(step.revision),
         error=error,
     )
-    connection.exec_driver_sql(attempts.create_table(run.schema))
+    connection.execute(as_written(attempts.create_table(run.schema)))
     connection.execute(as_written(attempts.insert(run.schema, entry)))
     connection.commit()

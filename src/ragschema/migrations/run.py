@@ -87,7 +87,7 @@ class Run:
                 is_first = all(each.started is None for each in self.attempts)
                 self._check([each.step for each in left], heads, connection, is_first=is_first)
             if left:
-                context.execute(attempts.create_table(self.schema))
+                context.execute(as_written(attempts.create_table(self.schema)))
             self._write_settled(context)
             for attempt in left:
                 attempt.begin()
