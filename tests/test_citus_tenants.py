@@ -340,9 +340,17 @@ def test_health_names_commits_that_a_move_would_lose(database: Database) -> None
 
 
 def test_health_names_workers_that_listen_elsewhere(database: Database) -> None:
-    with connect(database) as listener:
+    odd = 'Acme "Inc"'
+    create_tenant(odd, database)
+    distribute_tenant(odd, database)
+    with connect(database) as listener, connect(database) as other:
+        listener.execute('LISTEN "rag_jobs_Acme ""Inc""";')
+        other.execute("LISTEN rag_jobs_acme_inc")
+        assert any("1 worker listens here" in finding for _, finding in findings(database, odd))
+        assert findings(database, "acme")[1:] == []
         listener.execute("LISTEN rag_jobs_acme")
         warned = [finding for verdict, finding in findings(database, "acme") if verdict == "warning"]
         assert len(warned) == 1
         assert "1 worker listens here, and hears of no job" in warned[0]
         assert findings(database, "globex")[1:] == []
+    drop_tenant(odd, database)

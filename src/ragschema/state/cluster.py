@@ -42,7 +42,8 @@ AND t.tgname::text LIKE 'rag\\_%%' ORDER BY 1
 """
 _LISTENERS = """
 SELECT count(*) FROM pg_catalog.pg_stat_activity
-WHERE datname = current_database() AND query ~* '^LISTEN\\M.*rag_jobs_' AND strpos(query, %s) > 0
+WHERE datname = current_database() AND pg_catalog.regexp_replace(query, '^LISTEN\\s+|\\s*;\\s*$', '', 'gi')
+    = pg_catalog.quote_ident(CAST('rag_jobs_' || %s::text AS name)::text)
 """
 
 LAST_WAY_BACK = "20261128170100"
@@ -174,7 +175,7 @@ def find_cluster_faults(connection: Connection, schema: str) -> Iterator[Cluster
 
 
 def _find_listeners(connection: Connection, schema: str, place: Place) -> Iterator[ClusterFault]:
-    row = connection.execute(_LISTENERS, (f"rag_jobs_{schema}",)).fetchone()
+    row = connection.execute(_LISTENERS, (schema,)).fetchone()
     if row is not None and row[0]:
         yield ClusterFault(
             "warning",
