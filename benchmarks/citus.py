@@ -44,6 +44,7 @@ def load(engine: sa.Engine, documents: int) -> None:
     """Fill a schema until it has so many documents, of random embeddings."""
     with engine.connect() as connection:
         there = connection.scalar(sa.select(sa.func.count()).select_from(Document)) or 0
+        connection.rollback()
         for first in range(there, documents, BATCH):
             batch = [
                 BulkDocument(
