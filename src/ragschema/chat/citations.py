@@ -163,7 +163,7 @@ SELECT array_agg(d.id) AS ids FROM rag_documents d WHERE d.id = ANY (ARRAY(
     SELECT CAST(c ->> 'document_id' AS uuid) FROM jsonb_array_elements(CAST(CAST(:citations AS text) AS jsonb)) c
 ))
 """
-"""The CTE ``known`` of that statement, materialized: Citus fails at a table in the SELECT of an INSERT."""
+"""The CTE ``known`` of the statement that adds a message, by itself: Citus fails at a table in an INSERT's SELECT."""
 
 INSERT_CITATIONS = f"""
 INSERT INTO rag_chat_citations (message_id, {_CITATION})

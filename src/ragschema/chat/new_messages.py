@@ -15,7 +15,7 @@ from ragschema.chat.message_columns import COLUMNS, TYPES, WRITTEN
 from ragschema.chat.records import NewMessage, StoredMessage
 from ragschema.database.citus import is_on_citus
 from ragschema.json_text import write_json
-from ragschema.schema.base import Executor
+from ragschema.schema.base import Executor, connection_in
 
 
 def add_message(
@@ -201,7 +201,7 @@ def _statements(session: Executor, lock: sa.TextClause, id_: UUID) -> _Statement
     Each node there gives numbers of a range of its own, so that a message written through another would come before
     its parent. Its place in the session is counted instead, by one writer of it at a time.
     """
-    if not is_on_citus(session if isinstance(session, sa.Connection) else session.connection()):
+    if not is_on_citus(connection_in(session)):
         return _ORDINARY
     session.execute(lock, {"id": id_})
     return _ON_CITUS

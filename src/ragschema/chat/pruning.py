@@ -10,7 +10,7 @@ from ragschema.chat.arguments import check_number, check_time
 from ragschema.chat.errors import ChatError
 from ragschema.chat.records import ChatPruning
 from ragschema.database.atomicity import refuse_autocommit
-from ragschema.schema.base import Executor
+from ragschema.schema.base import Executor, connection_in
 
 PRUNE_BATCH = 500
 
@@ -35,8 +35,7 @@ def prune_sessions(
     check_number("batch", batch, 1)
     if dry_run:
         return ChatPruning(**session.execute(_COUNT_ALL, {"before": before}).mappings().one())
-    connection = session if isinstance(session, sa.Connection) else session.connection()
-    refuse_autocommit(connection, "prune_sessions", ChatError)
+    refuse_autocommit(connection_in(session), "prune_sessions", ChatError)
     ids = session.execute(_LOCK, {"before": before, "batch": batch}).scalars().all()
     if not ids:
         return ChatPruning()

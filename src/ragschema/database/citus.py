@@ -140,6 +140,12 @@ def hand_lock_timeout_on(connection: Connection) -> None:
         connection.execute(statement.encode())
 
 
+def hand_lock_timeout_to(connection: Connection, schema: str) -> None:
+    """Tell the nodes lock_timeout, in a transaction that is open, if a schema is on one of them."""
+    if is_distributed(connection, schema):
+        hand_lock_timeout_on(connection)
+
+
 def lock_tables(
     connection: Connection, schema: str, tables: Sequence[str], *, with_partitions: bool = True
 ) -> None:
@@ -160,8 +166,7 @@ def lock_tables(
 
     from ragschema.database.sqlstates import LOCK_CONFLICTS
 
-    if is_distributed(connection, schema):
-        hand_lock_timeout_on(connection)
+    hand_lock_timeout_to(connection, schema)
     warned: list[str | None] = []
 
     def hear(diagnostic: psycopg.errors.Diagnostic) -> None:

@@ -84,15 +84,21 @@ class Database:
             named.setdefault("user", "")
         return named, {name: value for name, value in self.parameters.items() if name not in named}
 
-    def __str__(self) -> str:
-        if self.embedded is not None:
-            return f"the embedded PostgreSQL in {self.embedded} (from {self.source})"
+    def filled_in(self) -> dict[str, str]:
+        """Return the parameters with what libpq fills in: what the environment says, unless a service is named."""
         from psycopg.pq import Conninfo
 
         known = dict(self.parameters)
-        if "service" not in known:  # libpq fills in what a service or the environment says
+        if "service" not in known:
             for option in Conninfo.get_defaults():
-                known.setdefault(option.keyword.decode(), (option.val or b"").decode())
+                if option.val:
+                    known.setdefault(option.keyword.decode(), option.val.decode())
+        return known
+
+    def __str__(self) -> str:
+        if self.embedded is not None:
+            return f"the embedded PostgreSQL in {self.embedded} (from {self.source})"
+        known = self.filled_in()
         named, address = known.get("host"), known.get("hostaddr")
         service = self.parameters.get("service") or (None if named or address else known.get("service"))
         where = named or address or (f"the service {service}" if service else "the local socket")

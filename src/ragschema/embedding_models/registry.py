@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from psycopg import sql
 
-from ragschema.database.citus import hand_lock_timeout_on, is_distributed
+from ragschema.database.citus import hand_lock_timeout_to
 from ragschema.database.connections import Opened, opened
 from ragschema.database.rights import check_owners, check_rights
 from ragschema.database.row_security import refuse_hidden
@@ -88,8 +88,7 @@ def in_transaction(at: Opened, work: Callable[[Connection], T]) -> T:
 
     def attempt() -> T:
         with at.connection.transaction():
-            if is_distributed(at.connection, at.schemas.target):
-                hand_lock_timeout_on(at.connection)
+            hand_lock_timeout_to(at.connection, at.schemas.target)
             return work(at.connection)
 
     return retrying(at.options)(attempt)

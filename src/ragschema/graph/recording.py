@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
-
 from ragschema.database.atomicity import refuse_autocommit
 from ragschema.graph import recording_statements as statements
 from ragschema.graph.errors import GraphError, unknown_chunk
@@ -21,7 +19,7 @@ from ragschema.graph.records import (
     check_word,
 )
 from ragschema.json_text import write_object
-from ragschema.schema.base import Executor
+from ragschema.schema.base import Executor, connection_in
 from ragschema.schema.ids import uuid7s
 from ragschema.values import several
 
@@ -62,7 +60,7 @@ def record_extraction(
     found = several("entities", entities, GraphError, each=NewEntity, is_ordered=True)
     said = several("relations", relations, GraphError, each=NewRelation, is_ordered=True)
     parameters = _entity_parameters(found), _relation_parameters(said)
-    refuse_autocommit(_connection(session), "record_extraction", GraphError)
+    refuse_autocommit(connection_in(session), "record_extraction", GraphError)
     document_id = session.execute(statements.LOCK_CHUNK, {"chunk_id": chunk_id}).scalar_one_or_none()
     if document_id is None:
         raise unknown_chunk(chunk_id)
@@ -114,10 +112,6 @@ def pending_extraction(
         raise GraphError(f"The limit of a page is {limit!r:.60}.", "Pass a whole number, 1 or more.")
     parameters = {"extractor_version": extractor_version, "after": after or UUID(int=0), "limit": limit}
     return [PendingChunk(*row) for row in session.execute(statements.PENDING, parameters)]
-
-
-def _connection(session: Executor) -> sa.Connection:
-    return session if isinstance(session, sa.Connection) else session.connection()
 
 
 def _entity_parameters(entities: Sequence[NewEntity]) -> dict[str, Any]:

@@ -15,6 +15,12 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 Executor: TypeAlias = Session | Connection
 """Who holds the transaction that a function takes part in: a session, or a connection."""
 
+
+def connection_in(session: Executor) -> Connection:
+    """Return the connection of that transaction; a session flushes nothing for it."""
+    return session if isinstance(session, Connection) else session.connection()
+
+
 # PostgreSQL's own default names, so that a database made by plain SQL needs no renames.
 NAMING_CONVENTION = {
     "pk": "%(table_name)s_pkey",

@@ -75,13 +75,8 @@ def read_urls(path: Path) -> list[Database]:
 
 def _identity(database: Database) -> tuple[tuple[str, str], ...]:
     """Return what tells a database from others, as libpq fills it in."""
-    from psycopg.pq import Conninfo
-
-    named = dict(database.parameters)
-    if "service" not in named:
-        for option in Conninfo.get_defaults():
-            if option.val:
-                named.setdefault(option.keyword.decode(), option.val.decode())
+    named = database.filled_in()
+    if "service" not in database.parameters:
         named.setdefault("dbname", named.get("user", ""))
     return tuple(sorted((name, value) for name, value in named.items() if name not in _NO_PART))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import psycopg
 from psycopg import sql
 
-from ragschema.database.citus import hand_lock_timeout_on, is_distributed, lock_tables
+from ragschema.database.citus import hand_lock_timeout_to, lock_tables
 from ragschema.database.connections import Opened, opened
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.row_security import refuse_hidden
@@ -195,8 +195,7 @@ def _refuse_loss(rows: TenantRows, allow_data_loss: bool) -> None:
 def _drop_tables(connection: Connection, schema: str, tables: list[str]) -> None:
     names = sql.SQL(", ").join(sql.Identifier(schema, table) for table in tables)
     with connection.transaction():
-        if is_distributed(connection, schema):
-            hand_lock_timeout_on(connection)
+        hand_lock_timeout_to(connection, schema)
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(names))
 
 
