@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -62,6 +64,17 @@ def test_the_first_model_of_an_empty_database_is_active_at_once(database: Databa
     assert migrations.verify(database).is_clean
     assert add_model(database, "second", 16_000).index_type == "bit"
     assert states(database) == {"first": "active", "second": "building"}
+
+
+def test_a_remedy_can_be_pasted_into_a_shell(database: Database) -> None:
+    key = "it's $new; one"
+    write_chunks(database, 1)
+    add_model(database, key, DIMENSIONS)
+    for refused in (activate_model, partial(activate_model, allow_missing=1)):
+        with pytest.raises(ModelRefused) as refusal:
+            refused(database, key)
+        command = refusal.value.remedy.split("`")[1]
+        assert shlex.split(command)[3:] == [key], command
 
 
 def test_a_model_from_its_first_chunk_to_its_last(database: Database, engine: sa.Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,8 +89,9 @@ def add(
     shape = f"{added.dimensions} dimensions, {added.distance}, index {added.index_type}"
     typer.echo(f"Added {key}: {shape}, {added.state}.")
     if added.state == "building":
+        named = shlex.quote(key)
         typer.echo(
-            f"Now run `rag models backfill {key}`, `rag models index {key}`, `rag models activate {key}`."
+            f"Now run `rag models backfill {named}`, `rag models index {named}`, `rag models activate {named}`."
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import psycopg
 from psycopg import sql
 
@@ -52,7 +54,7 @@ def find_owner(connection: Connection, schemas: Schemas) -> tuple[str, str] | No
     user, quoted = sql.Identifier(connection.info.user).as_string(), sql.Identifier(owner).as_string()
     return (
         f"The role {_current_role(connection)} is not a member of {owner}, which owns {table}{more}.",
-        f"Migrate as {owner}, or add --role {owner} after GRANT {quoted} TO {user};",
+        f"Migrate as {owner}, or add --role {shlex.quote(owner)} after GRANT {quoted} TO {user};",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 
@@ -130,7 +131,7 @@ def no_valid_index(model: RegisteredModel, state: str) -> ModelRefused:
     """Return the error of a model whose index is not there to be searched by."""
     return ModelRefused(
         f"The index of the embedding model {model.key!r} is {state}.",
-        f"Run `rag models index {model.key}` first."
+        f"Run `rag models index {shlex.quote(model.key)}` first."
         if model.index_type != "none"
         else "It is searched exactly: there is nothing to measure.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -146,7 +147,7 @@ def _switched(at: Opened, model: RegisteredModel, before: str | None, recall: fl
     if missing:
         notes.append(
             f"Embeddings of {model.key} are missing, of {counted(missing, 'current chunk')}: run `rag models backfill"
-            f" {model.key}`."
+            f" {shlex.quote(model.key)}`."
         )
     alike = [
         other.key
@@ -170,8 +171,8 @@ def _check_embeddings(
     if missing > allow_missing:
         raise ModelRefused(
             f"Embeddings of {model.key!r} are missing: of {counted(missing, 'current chunk')}.",
-            f"Run `rag models backfill {model.key}` and wait for its jobs, or add --allow-missing {missing}:"
-            " searches will not find these chunks.",
+            f"Run `rag models backfill {shlex.quote(model.key)}` and wait for its jobs, or add"
+            f" --allow-missing {missing}: searches will not find these chunks.",
         )
 
 
