@@ -32,23 +32,30 @@ from ragschema import (
 )
 
 CHUNKS, ROUNDS, BATCH = 10, 100, 500
-_random = np.random.default_rng(1)
+_random = np.random.default_rng()
 
 
-def vectors(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def vectors(
+    count: int, random: np.random.Generator = _random
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     """Return random embeddings of shape ``(count, 768)``."""
-    return _random.standard_normal((count, 768), dtype=np.float32)
+    return random.standard_normal((count, 768), dtype=np.float32)
 
 
 def load(engine: sa.Engine, documents: int) -> None:
-    """Fill a schema until it has so many documents, of random embeddings."""
+    """Fill a schema until it has so many documents; the same ones, whichever schema it is and whenever it is filled."""
     with engine.connect() as connection:
         there = connection.scalar(sa.select(sa.func.count()).select_from(Document)) or 0
         connection.rollback()
         for first in range(there, documents, BATCH):
             batch = [
                 BulkDocument(
-                    f"{uuid4()}", [f"text {n} of {d}" for n in range(CHUNKS)], vectors(CHUNKS), "h", "c", "e"
+                    f"{uuid4()}",
+                    [f"text {n} of {d}" for n in range(CHUNKS)],
+                    vectors(CHUNKS, np.random.default_rng(d)),
+                    "h",
+                    "c",
+                    "e",
                 )
                 for d in range(first, min(first + BATCH, documents))
             ]
