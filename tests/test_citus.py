@@ -39,6 +39,8 @@ SCHEMA = f"rag_tests_{os.getpid()}"
 
 pytestmark = pytest.mark.citus
 
+_WAITERS = sa.text("SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0")
+
 
 @pytest.fixture(scope="module")
 def options() -> Iterator[Options]:
@@ -125,6 +127,38 @@ def test_a_conversation_goes_on_through_any_node(near: sa.Engine, engine: sa.Eng
         assert all(parents[each.parent_id] == each.position - 1 for each in said[3:] if each.parent_id)
 
 
+@pytest.mark.parametrize("through", ["near", "engine"])
+def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(
+    through: str, engine: sa.Engine, near: sa.Engine, request: pytest.FixtureRequest
+) -> None:
+    """As one does whose lock on the conversation is on the node that the tenant has just left."""
+    with Session(engine) as session, session.begin():
+        talk = chat.create_session(session, "ann")
+        first = chat.add_message(session, talk.id, chat.NewMessage("user", "First."))
+
+    def answer() -> chat.StoredMessage:
+        with Session(request.getfixturevalue(through)) as session, session.begin():
+            return chat.add_message(session, talk.id, chat.NewMessage("assistant", "Third."))
+
+    with ThreadPoolExecutor(1) as pool, near.connect() as other:
+        other.execute(
+            sa.text(
+                "INSERT INTO rag_chat_messages (session_id, position, parent_position, role, content)"
+                " VALUES (:talk, 2, 1, 'assistant', 'Second.')"
+            ),
+            {"talk": talk.id},
+        )
+        waiting = pool.submit(answer)
+        while not other.execute(_WAITERS).scalar_one():
+            assert not waiting.done()
+        other.commit()
+        third = waiting.result()
+    with Session(engine) as session:
+        path = chat.message_path(session, third.id)
+    assert [(each.position, each.content) for each in path] == [(1, "First."), (2, "Second."), (3, "Third.")]
+    assert path[0].id == first.id
+
+
 def test_a_revision_gives_way_to_readers_on_the_node(options: Options, engine: sa.Engine) -> None:
     """lock_timeout reaches the node: a table that is read there is waited for no longer than was said."""
     with engine.connect() as reader, connect_to() as connection, connection.transaction():
@@ -144,7 +178,10 @@ def test_a_model_gives_way_to_readers_on_the_node(options: Options, near: sa.Eng
     drop_model(options, "read", allow_data_loss=True)
 
 
-def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine: sa.Engine) -> None:
+def test_a_writer_loses_nothing_while_its_tenant_moves(
+    options: Options, engine: sa.Engine, near: sa.Engine
+) -> None:
+    """Nor do those who talk, whose lock on the conversation stays behind on the node that it leaves."""
     before = locate(SCHEMA, URL)
     assert before is not None
     with connect_to() as connection:
@@ -153,6 +190,16 @@ def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine:
         ).fetchall()
     host, port = next(node for node in nodes if node != (before.host, before.port))
     stop, written = threading.Event(), list[str]()
+    with Session(engine) as session, session.begin():
+        talk = chat.create_session(session, "ann").id
+
+    def speak(through: sa.Engine) -> int:
+        said = 0
+        while not stop.is_set():
+            with Session(through) as session, session.begin():
+                chat.add_message(session, talk, chat.NewMessage("user", f"{said}"))
+            said += 1
+        return said
 
     def write() -> None:
         with Session(engine) as session:
@@ -162,18 +209,22 @@ def test_a_writer_loses_nothing_while_its_tenant_moves(options: Options, engine:
                 session.commit()
                 written.append(article)
 
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        assert move_tenant(SCHEMA, host, port, URL).after == f"{host}:{port}"
-    finally:
-        stop.set()
-        writer.join()
+    with ThreadPoolExecutor(5) as pool:
+        writer = pool.submit(write)
+        speakers = [pool.submit(speak, each) for each in (near, engine, near, engine)]
+        try:
+            assert move_tenant(SCHEMA, host, port, URL).after == f"{host}:{port}"
+        finally:
+            stop.set()
+    writer.result()
+    said = sum(each.result() for each in speakers)
     with Session(engine) as session:
         found = session.scalars(
             sa.text("SELECT article_id FROM rag_documents WHERE article_id LIKE 'moving %' ORDER BY 1")
         ).all()
         assert sorted(found) == sorted(written)
+        counted = "SELECT count(*), max(position) FROM rag_chat_messages WHERE session_id = :talk"
+        assert session.execute(sa.text(counted), {"talk": talk}).one() == (said, said)
         assert_consistent(session)
     with pytest.raises(TenantRefused, match="already"):
         move_tenant(SCHEMA, host, port, URL)

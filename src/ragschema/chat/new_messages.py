@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -53,12 +53,10 @@ def add_message(
     if parent_id is not None and parent_id != "last":
         check_id("parent_id", parent_id)
     parameters = _parameters(message, citations, cited) | {"session_id": session_id}
-    statements = _statements(session, _SESSION, session_id)
+    place: _Place = "first" if parent_id is None else "last"
     if isinstance(parent_id, UUID):
-        statement, parameters = statements.below, parameters | {"parent_id": parent_id}
-    else:
-        statement = statements.first if parent_id is None else statements.last
-    row = session.execute(statement, parameters).mappings().one_or_none()
+        place, parameters = "below", parameters | {"parent_id": parent_id}
+    row = _add(session, place, parameters, _SESSION, session_id)
     if row is None:
         if session.execute(_IS_THERE, {"session_id": session_id}).first() is None:
             raise unknown_session(session_id)
@@ -93,8 +91,7 @@ def branch(
     """
     check_id("message_id", message_id)
     parameters = _parameters(message, citations, cited) | {"message_id": message_id}
-    statements = _statements(session, _SESSION_BESIDE, message_id)
-    row = session.execute(statements.beside, parameters).mappings().one_or_none()
+    row = _add(session, "beside", parameters, _SESSION_BESIDE, message_id)
     if row is None:
         session_id = session.execute(_SESSION_OF, {"message_id": message_id}).scalar_one_or_none()
         raise unknown_message(message_id) if session_id is None else unknown_session(session_id)
@@ -129,16 +126,11 @@ _NEWEST = "(SELECT m.{} FROM rag_chat_messages m WHERE m.session_id = s.id ORDER
 _OPEN = "s.id = :session_id AND s.deleted_at IS NULL"
 
 
-class _Statements(NamedTuple):
-    """The statements that add a message to a session: its first, after its last, below one and beside one."""
-
-    first: sa.TextualSelect
-    last: sa.TextualSelect
-    below: sa.TextualSelect
-    beside: sa.TextualSelect
+_Place: TypeAlias = Literal["first", "last", "below", "beside"]
+"""Where a message is added to a session: its first, after its last, below one, beside one."""
 
 
-def _adding(parent: str, sessions: str, *, is_numbered: bool) -> sa.TextualSelect:
+def _adding(parent: str, sessions: str, position: str | None = None) -> sa.TextualSelect:
     """Return the statement that adds a message below the parent that is found, with its session's row locked.
 
     The lock is the foreign key's own, taken before: whoever destroys the session meanwhile leaves no row of ``home``.
@@ -147,32 +139,33 @@ def _adding(parent: str, sessions: str, *, is_numbered: bool) -> sa.TextualSelec
     Args:
         parent: Its columns.
         sessions: What the session ``s`` is selected from, and the condition.
-        is_numbered: Whether the position is the next of the session, and not of the column's sequence.
+        position: The newest one of the session, to which the message's is the next; by default the column's sequence
+            gives it. Where somebody else has taken it, no message is added: its columns are NULL.
     """
-    position, number = (
-        ("position, ", f", coalesce({_NEWEST.format('position')}, 0) + 1 AS position")
-        if is_numbered
-        else ("", "")
-    )
+    number, numbered, free = "", "", ""
+    if position is not None:
+        number, numbered = "position, ", f", coalesce({position}, 0) + 1 AS position"
+        free = "ON CONFLICT (session_id, position) DO NOTHING"
     return sa.text(f"""
-WITH home AS MATERIALIZED (SELECT s.id AS session_id, {parent}{number} FROM {sessions} FOR KEY SHARE OF s),
+WITH home AS MATERIALIZED (SELECT s.id AS session_id, {parent}{numbered} FROM {sessions} FOR KEY SHARE OF s),
 marked AS (
     UPDATE rag_chat_sessions SET updated_at = CURRENT_TIMESTAMP WHERE id = (
         SELECT s.id FROM rag_chat_sessions s WHERE s.id = (SELECT session_id FROM home)
         AND s.updated_at < CURRENT_TIMESTAMP - interval '1 minute' FOR NO KEY UPDATE SKIP LOCKED
     )
 ), message AS (
-    INSERT INTO rag_chat_messages (session_id, {position}parent_position, {_SAID}, parts, metadata, created_at)
-    SELECT session_id, {position}parent_position, {_GIVEN}, CAST(CAST(:parts AS text) AS jsonb),
+    INSERT INTO rag_chat_messages (session_id, {number}parent_position, {_SAID}, parts, metadata, created_at)
+    SELECT session_id, {number}parent_position, {_GIVEN}, CAST(CAST(:parts AS text) AS jsonb),
         CAST(CAST(:metadata AS text) AS jsonb), coalesce(CAST(:created_at AS timestamptz), CURRENT_TIMESTAMP)
-    FROM home RETURNING {COLUMNS}
+    FROM home {free} RETURNING {COLUMNS}
 ), known AS MATERIALIZED ({KNOWN_DOCUMENTS}), cited AS ({INSERT_CITATIONS})
-SELECT message.*, home.parent_id FROM message CROSS JOIN home
+SELECT message.*, home.parent_id FROM home LEFT JOIN message ON true
 """).columns(**TYPES)
 
 
-def _made(*, is_numbered: bool) -> _Statements:
-    newest = f"{_NEWEST.format('id')} AS parent_id, {_NEWEST.format('position')} AS parent_position"
+def _made(*, is_numbered: bool) -> dict[_Place, sa.TextualSelect]:
+    newest = _NEWEST.format("position")
+    last = f"{_NEWEST.format('id')} AS parent_id, {newest} AS parent_position"
     opened = f"rag_chat_sessions s WHERE {_OPEN}"
     below = (
         "rag_chat_sessions s JOIN rag_chat_messages p ON p.id = :parent_id AND p.session_id = s.id"
@@ -183,8 +176,14 @@ def _made(*, is_numbered: bool) -> _Statements:
         " LEFT JOIN rag_chat_messages p ON p.session_id = m.session_id AND p.position = m.parent_position"
         " WHERE m.id = :message_id"
     )
-    each = (_NOBODY, opened), (newest, opened), (_PARENT, below), (_PARENT, beside)
-    return _Statements(*(_adding(parent, found, is_numbered=is_numbered) for parent, found in each))
+    places: dict[_Place, tuple[str, str]] = {
+        "first": (_NOBODY, opened),
+        "last": (last, opened),
+        "below": (_PARENT, below),
+        "beside": (_PARENT, beside),
+    }
+    position = newest if is_numbered else None
+    return {place: _adding(parent, found, position) for place, (parent, found) in places.items()}
 
 
 _ORDINARY, _ON_CITUS = _made(is_numbered=False), _made(is_numbered=True)
@@ -195,16 +194,23 @@ _SESSION_BESIDE = sa.text(
 )
 
 
-def _statements(session: Executor, lock: sa.TextClause, id_: UUID) -> _Statements:
-    """Return the statements to use; on Citus after the session's row was locked.
+def _add(
+    session: Executor, place: _Place, parameters: dict[str, Any], lock: sa.TextClause, id_: UUID
+) -> sa.RowMapping | None:
+    """Add a message, and return its row; None where there is nothing to add it to.
 
-    Each node there gives numbers of a range of its own, so that a message written through another would come before
-    its parent. Its place in the session is counted instead, by one writer of it at a time.
+    Each node of Citus gives numbers of a range of its own, so that a message written through another would come before
+    its parent. Its place in the session is counted instead, by one writer of it at a time, who locks the session's row.
+    Where the tenant has just moved, a lock that was taken before is on the old node: the place that another writer has
+    taken meanwhile is left to that one, and the next is looked for under a lock on the new node.
     """
     if not is_on_citus(connection_in(session)):
-        return _ORDINARY
-    session.execute(lock, {"id": id_})
-    return _ON_CITUS
+        return session.execute(_ORDINARY[place], parameters).mappings().one_or_none()
+    while True:
+        session.execute(lock, {"id": id_})
+        row = session.execute(_ON_CITUS[place], parameters).mappings().one_or_none()
+        if row is None or row["id"] is not None:
+            return row
 
 
 _IS_THERE = sa.text(f"SELECT FROM rag_chat_sessions s WHERE {_OPEN}")
