@@ -24,6 +24,7 @@ from publishing import assert_consistent, publish_texts
 from ragschema import create_engine, index_health, jobs, migrations
 from ragschema.database.options import Options
 from ragschema.database.settings import Database
+from ragschema.embedding_models import list_models
 from ragschema.errors import TenantRefused
 from ragschema.migrations.health import check_health
 from ragschema.tenants import (
@@ -239,6 +240,8 @@ def test_an_index_is_measured_and_rebuilt_where_its_rows_are(database: Database)
     assert before.recall is not None
     assert before.rows
     assert before.size > before.rows * 768 * 4
+    (model,) = list_models(options)
+    assert model.index_size == before.size
     with connect_to(host=place.host, port=place.port, dbname=database.parameters["dbname"]) as node:
         node.execute("SET citus.override_table_visibility = off")
         node.execute("SET citus.enable_manual_changes_to_shards = on")

@@ -49,6 +49,16 @@ FROM unnest(%(oids)s::int8[], %(names)s::text[]) AS shard (oid, name),
     (SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) one) there
 """
 
+_INDEX_SHARD = """
+SELECT pg_catalog.shard_name(x.indexrelid, d.shardid), x.indrelid::regclass::text
+FROM pg_catalog.pg_index x JOIN pg_catalog.pg_dist_shard d ON d.logicalrelid = x.indrelid
+WHERE x.indexrelid = pg_catalog.to_regclass(%s)
+"""
+_INDEX_SIZE = """
+SELECT coalesce(pg_catalog.pg_relation_size(pg_catalog.to_regclass(shard.name)), 0)
+FROM (VALUES (%(name)s::text)) AS shard (name), (SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) one) there
+"""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -195,3 +205,18 @@ def count_deletions(connection: Connection, schema: str) -> dict[int, NodeCount]
     statement = _DELETIONS.format(table=tables[0].replace("%", "%%"))
     rows = connection.execute(statement.encode(), {"oids": [*oids], "names": [*names]}).fetchall()
     return {oid: NodeCount(deleted or 0, bool(is_counted)) for oid, deleted, is_counted in rows}
+
+
+def find_index_size(connection: Connection, index: str) -> int | None:
+    """Return the bytes of an index on a node, as that node says; None where its table is on none. Reads only.
+
+    Args:
+        connection: A connection.
+        index: Its name, with the schema and quoted as SQL does.
+    """
+    if not has_citus(connection) or (row := connection.execute(_INDEX_SHARD, (index,)).fetchone()) is None:
+        return None
+    name, table = row
+    statement = _INDEX_SIZE.format(table=table.replace("%", "%%")).encode()
+    found = connection.execute(statement, {"name": name}).fetchone()
+    return None if found is None else int(found[0])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from psycopg import sql
 
+from ragschema.database.citus import find_index_size
 from ragschema.database.connections import Opened
 from ragschema.database.poolers import find_backend_pid
 from ragschema.database.server import Connection
@@ -77,10 +78,13 @@ def find_index(connection: Connection, schema: str, model: RegisteredModel) -> I
     """
     if model.index_type == "none":
         return IndexStatus(model.index, "none", 0)
-    row = connection.execute(_FIND, (sql.Identifier(schema, model.index).as_string(),)).fetchone()
+    name = sql.Identifier(schema, model.index).as_string()
+    row = connection.execute(_FIND, (name,)).fetchone()
     if row is None:
         return IndexStatus(model.index, "missing", 0)
     _, is_valid, definition, size = row
+    if (there := find_index_size(connection, name)) is not None:
+        size = there  # here it is that of an empty table
     if not is_valid:
         is_building = find_unready_indexes(connection, schema).get(model.index, False)
         return IndexStatus(model.index, "building" if is_building else "invalid", size)
