@@ -20,6 +20,7 @@ from psycopg import sql
 from checkouts import Checkout, finish, in_the_way, made_role, rows, use_checkout, wait_until
 from conftest import Command, clean_environment, connect
 from ragschema import tenants
+from ragschema.database.connections import opened
 from ragschema.database.options import Options, find_options
 from ragschema.database.server import VERSION_TABLE
 from ragschema.database.settings import Database
@@ -276,6 +277,40 @@ def test_what_one_tenant_leaves_in_the_session_is_not_the_nexts(
     assert migrate(checkout, database, "--workers", "1")["counts"] == {"migrated": 5}
 
 
+def test_a_connection_that_was_ended_between_two_tenants_is_made_anew(database: Database) -> None:
+    """As by an idle_session_timeout, a firewall, or a server that was started again."""
+    lender = Lender(find_options(database))
+    with opened(lender.options_of("acme")) as at:
+        pid = at.connection.info.backend_pid
+    with opened(lender.options_of("hooli")) as at:
+        assert at.connection.info.backend_pid == pid
+    with connect(database) as other:
+        assert rows(other, "SELECT pg_terminate_backend(%s, 10000)", pid) == [True]
+    with opened(lender.options_of("initech")) as at:
+        assert at.connection.info.backend_pid != pid
+    lender.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_is_read_where_the_failed_stand_loses_no_outcome(
+    database: Database, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    execute(database, "hooli", "UPDATE rag_alembic_version SET version_num = '29990101000009'")
+    asked = []
+
+    def find(options: list[Options], **_: bool) -> list[Found]:
+        asked.append(options)
+        if len(asked) > 1:
+            signal.raise_signal(number)
+        return find_all(options)
+
+    monkeypatch.setattr("ragschema.tenants.migrating.find_all", find)
+    result = tenants.migrate_tenants([database])
+    assert result.interrupted_by == number.name
+    assert result.counts == {"failed": 1, "up to date": 4}
+    assert [each.revision for each in result.of("failed")] == [None]
+
+
 @pytest.mark.parametrize("at", [HEAD, None])
 def test_a_tenant_that_is_dropped_meanwhile_is_not_made_again(database: Database, at: str | None) -> None:
     options = find_options(database)
@@ -477,6 +512,13 @@ def test_the_password_comes_from_the_usual_places(
 
 
 # looked at
+
+
+def test_a_table_that_is_locked_away_hides_no_size_but_its_tenants(database: Database) -> None:
+    with in_the_way(database, "LOCK TABLE acme.rag_chunks IN ACCESS EXCLUSIVE MODE"):
+        options = find_options(database, lock_timeout=0.05)
+        found = {each.schema: each.bytes for each in tenants.list_tenants(options, with_sizes=True)}
+        assert [name for name in NAMES if not found[name]] == ["acme"]
 
 
 def test_tenants_that_differ_alike_are_told_together(run: Command, database: Database) -> None:

@@ -102,14 +102,27 @@ def test_one_that_cannot_be_read_hides_no_other(empty_database: Database) -> Non
         "ALTER TABLE c.rag_alembic_version ENABLE ROW LEVEL SECURITY",
     ) as role:
         found = {each.schema: each for each in tenants.list_tenants(role)}
+        name = role.parameters["user"]
+        as_role = tenants.list_tenants(Options(empty_database, role=name))
     assert {name: each.standing for name, each in found.items()} == {
         "a": "at head",
         "b": "unknown",
         "c": "unknown",
         "d": "at head",
     }
-    assert "may not read" in str(found["b"].problem)
+    assert f"The role {name} may not read" in str(found["b"].problem)
     assert "row-level security" in str(found["c"].problem)
+    assert as_role == [*found.values()]
+    execute(
+        empty_database,
+        "DROP TABLE a.rag_alembic_version",
+        "CREATE TABLE a.rag_alembic_version (version_num text)",
+        f"INSERT INTO a.rag_alembic_version VALUES ('{HEAD}'), (NULL)",
+        "ALTER TABLE b.rag_alembic_version RENAME version_num TO other",
+    )
+    problems = [str(each.problem) for each in tenants.list_tenants(empty_database)]
+    assert f"2 rows: {HEAD}, NULL" in problems[0]
+    assert "version_num" in problems[1]
 
 
 def test_many_are_read_in_batches_and_hold_no_more_locks(

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run ``rag``."""
+    _open_streams()
     arguments = sys.argv[1:]
     if arguments in (["migrate"], ["migrate", "status"]):
         gc.disable()  # an answer at head is over before there is garbage; a tenth of its time
@@ -23,3 +24,12 @@ def main() -> NoReturn:
     from ragschema.cli.app import run
 
     run()
+
+
+def _open_streams() -> None:
+    """Open those of the standard streams that this process was started without, as a daemon may be: to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if (
+            getattr(sys, name) is None
+        ):  # the descriptor too is given to no connection then: the lowest is taken
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 pathlib costs start-up; it is never closed

@@ -14,7 +14,7 @@ import typer
 
 from ragschema.cli.arguments import Target, Upgrade, takes_target, takes_upgrade
 from ragschema.cli.exit_codes import DRIFT, FAILED, INTERRUPTED, LOCKED, PENDING, TERMINATED
-from ragschema.cli.output import Debug, Json, print_json, print_table
+from ragschema.cli.output import Debug, Json, print_json, print_table, read_or_not
 from ragschema.cli.tenants import app, options_of
 from ragschema.errors import UsageError
 from ragschema.words import counted
@@ -205,13 +205,17 @@ def _showing() -> Iterator[Callable[[Progress], None]]:
         bar = bars.add_task("", total=None)
 
         def draw(progress: Progress) -> None:
-            bars.start()  # not before: it starts a thread, and the workers are forked
-            bars.update(bar, completed=progress.done, total=progress.total, description=_describe(progress))
+            with read_or_not():
+                bars.start()  # not before: it starts a thread, and the workers are forked
+                bars.update(
+                    bar, completed=progress.done, total=progress.total, description=_describe(progress)
+                )
 
         try:
             yield draw
         finally:
-            bars.stop()
+            with read_or_not():
+                bars.stop()
         return
     tenth = 0
 
@@ -220,7 +224,10 @@ def _showing() -> Iterator[Callable[[Progress], None]]:
         if progress.total >= _SHOWN * 4 and progress.done * 10 // progress.total > tenth:
             tenth = progress.done * 10 // progress.total
             left = f", about {progress.remaining:.0f} s left" if progress.remaining else ""
-            typer.echo(f"{progress.done} of {progress.total} tenants{_describe(progress)}{left}", err=True)
+            with read_or_not():
+                typer.echo(
+                    f"{progress.done} of {progress.total} tenants{_describe(progress)}{left}", err=True
+                )
 
     yield say
 

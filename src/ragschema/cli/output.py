@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,11 +44,24 @@ def wants_traceback() -> bool:
     return _is_debugging
 
 
+@contextmanager
+def read_or_not() -> Iterator[None]:
+    """Say something on standard error in the block: where nobody can read it, what is done goes on to its end."""
+    try:
+        yield
+    except (
+        OSError
+    ):  # its reader has ended, its disk is full, its terminal is gone: what is left of it goes nowhere
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+
 class _StandardError(logging.Handler):
     """Writes to standard error as it is at the time: a bar on a terminal stands in for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201 it is what this is for
+        with read_or_not():
+            print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201 it is what this is for
 
 
 def show_progress() -> None:

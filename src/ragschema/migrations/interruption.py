@@ -26,11 +26,8 @@ def find_interruption(exc: BaseException) -> KeyboardInterrupt | None:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130.
-
-    What the block adds to the interruption as notes is said of it: what is committed, and what is not.
-    """
+def interrupted_by_sigterm() -> Iterator[bool]:
+    """Let SIGTERM raise `Terminated` in the block; yield whether it does, and is not heard by the program itself."""
     is_ours, before = is_replaceable(), signal.getsignal(signal.SIGTERM)
 
     def terminate(_number: int, _frame: object) -> None:
@@ -39,17 +36,28 @@ def interruptible() -> Iterator[None]:
     if is_ours:
         signal.signal(signal.SIGTERM, terminate)
     try:
-        yield
-    except KeyboardInterrupt as exc:
-        notes = getattr(exc, "__notes__", ["committed in this run: nothing; not committed: nothing"])
-        log.warning(
-            "Interrupted: the running statement was cancelled; %s. Run the same command again to go on;"
-            " `rag migrate status` names an index that a concurrent build has left INVALID.",
-            "; ".join(notes),
-        )
-        if not is_ours:
-            raise
-        sys.exit(TERMINATED if isinstance(exc, Terminated) else 130)
+        yield is_ours
     finally:
         if is_ours:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM cancel the running statement at once, as Ctrl-C does; exit with 143 or 130.
+
+    What the block adds to the interruption as notes is said of it: what is committed, and what is not.
+    """
+    with interrupted_by_sigterm() as is_ours:
+        try:
+            yield
+        except KeyboardInterrupt as exc:
+            notes = getattr(exc, "__notes__", ["committed in this run: nothing; not committed: nothing"])
+            log.warning(
+                "Interrupted: the running statement was cancelled; %s. Run the same command again to go on;"
+                " `rag migrate status` names an index that a concurrent build has left INVALID.",
+                "; ".join(notes),
+            )
+            if not is_ours:
+                raise
+            sys.exit(TERMINATED if isinstance(exc, Terminated) else 130)

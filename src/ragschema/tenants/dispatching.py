@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -13,11 +14,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
 
+from ragschema.database.environment import reason
 from ragschema.database.options import Options
+from ragschema.errors import ConfigurationError, UsageError
 from ragschema.tenants.databases import server_of
 from ragschema.tenants.outcomes import Interruption
 from ragschema.tenants.tasks import Task, Unconnected
 from ragschema.tenants.workers import Line, Work, Worker, start_worker
+from ragschema.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,17 @@ class Dispatch:
 
     @contextmanager
     def started(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """Start the workers that some tasks need, before any thread is started, and end them with the block."""
+        """Start the workers that some tasks need, before any thread is started, and end them with the block.
+
+        Raises:
+            UsageError: This process may have none, as `multiprocessing` has it of a daemon.
+            ConfigurationError: This machine has no room for so many.
+        """
+        if tasks and multiprocessing.current_process().daemon:
+            raise UsageError(
+                "This process is a daemon of multiprocessing, which may start no workers.",
+                "Call it in the main process, or in one of concurrent.futures.ProcessPoolExecutor.",
+            )
         wanted: dict[str, int] = {}
         for task in tasks:
             server = self._server_of(task)
@@ -57,7 +71,7 @@ class Dispatch:
         try:
             for server, count in wanted.items():
                 for _ in range(count):
-                    worker = start_worker(self.databases, self.work, self._all())
+                    worker = self._start_worker(sum(wanted.values()))
                     self._by_server.setdefault(server, []).append(worker)
             with self._passing_signals_on():
                 yield
@@ -95,7 +109,8 @@ class Dispatch:
         workers = self._by_server.get(server, [])
         for place, worker in enumerate(workers):
             if queue and not worker.tasks and not worker.is_alive:
-                workers[place] = start_worker(self.databases, self.work, self._all())
+                with suppress(OSError):  # there is no room for it now: the others do its part
+                    workers[place] = start_worker(self.databases, self.work, self._all())
         for depth in range(ahead):
             for worker in workers:
                 if queue and len(worker.tasks) == depth and not (worker.channel.closed or worker.is_refused):
@@ -131,6 +146,16 @@ class Dispatch:
         if self.signal is None:
             return None
         return "SIGTERM" if self.signal == signal.SIGTERM else "SIGINT"
+
+    def _start_worker(self, wanted: int) -> Worker:
+        try:
+            return start_worker(self.databases, self.work, self._all())
+        except OSError as exc:
+            raise ConfigurationError(
+                f"This machine has no room for {counted(wanted, 'worker')}: {reason(exc)}.",
+                "Nothing was changed. Ask for fewer by --workers, or by fewer URLs at a time, or raise the limits of"
+                " `ulimit -n` and `ulimit -u`.",
+            ) from exc
 
     def _all(self) -> list[Worker]:
         return [worker for workers in self._by_server.values() for worker in workers]

@@ -8,6 +8,7 @@ lock for each tenant until its end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, TypeAlias
@@ -30,7 +31,7 @@ BATCH = 50  # version tables in a statement: as many locks at a time; to plan 20
 
 _VERSION_TABLES = """
 SELECT n.nspname::text, pg_get_userbyid(n.nspowner)::text,
-    has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), current_user::text
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = %s AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
 ORDER BY n.nspname
@@ -62,8 +63,8 @@ class Tenant:
         standing: ``at head`` of this package; ``behind`` it; ``unknown`` at a revision that this package does not
             know, or where it cannot be read.
         owner: The role that owns the schema.
-        bytes: The size of its tables with indexes and TOAST, where it was asked for, and the tenant's node of Citus
-            answers.
+        bytes: The size of its tables with indexes and TOAST, where it was asked for, none of them is locked away by
+            another session, and the tenant's node of Citus answers.
         problem: Why the revision cannot be read; None where it can.
         is_locked: Whether that is because another session holds the version table, so that it may be read later.
     """
@@ -89,12 +90,12 @@ def find_tenants(connection: Connection, *, with_sizes: bool = False) -> list[Te
     manifest = read_manifest()
     found = connection.execute(_VERSION_TABLES, (VERSION_TABLE,)).fetchall()
     away = find_out_of_reach(connection)
-    wanted = [schema for schema, _, may_read in found if may_read and schema not in away]
+    wanted = [schema for schema, _, may_read, _ in found if may_read and schema not in away]
     heads = dict(_read_heads(connection, wanted))
     tenants = []
-    for schema, owner, may_read in found:
+    for schema, owner, may_read, role in found:
         if not may_read:
-            problem = f"The role {connection.info.user} may not read {VERSION_TABLE}."
+            problem = f"The role {role} may not read {VERSION_TABLE}."
             tenants.append(Tenant(schema, None, "unknown", owner, problem=problem))
         elif schema in away:
             problem = f"Its node of Citus does not answer: {away[schema]}."
@@ -133,7 +134,7 @@ def _read_heads(connection: Connection, schemas: Sequence[str]) -> Iterator[tupl
 
 def _read_batch(connection: Connection, schemas: Sequence[str]) -> list[tuple[str, _Read]]:
     parts = [
-        f"SELECT {number}, version_num::text FROM {quoted(schema, VERSION_TABLE)}"
+        f"SELECT {number}, coalesce(version_num::text, 'NULL') FROM {quoted(schema, VERSION_TABLE)}"
         for number, schema in enumerate(schemas)
     ]
     heads: dict[str, list[str]] = {schema: [] for schema in schemas}
@@ -172,9 +173,20 @@ def standing_of(revision: str | None, manifest: Manifest) -> Standing:
     return "behind" if revision is None or revision in manifest.checksums else "unknown"
 
 
+def _read_sizes(connection: Connection, schemas: Sequence[str]) -> Iterator[tuple[str, int]]:
+    rest = iter(schemas)
+    while batch := list(islice(rest, BATCH)):
+        try:
+            yield from connection.execute(_SIZES, (batch,)).fetchall()
+        except psycopg.errors.LockNotAvailable:  # of one of them: its size is not known
+            for schema in batch:
+                with suppress(psycopg.errors.LockNotAvailable):
+                    yield from connection.execute(_SIZES, ([schema],)).fetchall()
+
+
 def _with_sizes(connection: Connection, tenants: Sequence[Tenant]) -> list[Tenant]:
     schemas = [each.schema for each in tenants]
-    sizes: dict[str, int | None] = dict(connection.execute(_SIZES, (schemas,)).fetchall())
+    sizes: dict[str, int | None] = dict(_read_sizes(connection, schemas))
     if has_citus(connection):
         sizes |= dict(connection.execute(_SIZES_ON_NODES, (schemas,)).fetchall())
     return [replace(each, bytes=sizes.get(each.schema)) for each in tenants]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import wait
 
 import psycopg
 
@@ -96,7 +97,7 @@ class Lender:
 
     def _connected(self) -> Connection:
         """Return the connection for one more tenant."""
-        if self._tenants >= _TENANTS or (self._connection is not None and self._connection.closed):
+        if self._connection is not None and (self._tenants >= _TENANTS or _is_lost(self._connection)):
             self.close()
         if self._connection is None:
             self._is_refused = True
@@ -115,3 +116,8 @@ class Lender:
             connection.execute(_DISCARD)
         except psycopg.Error:
             self.close()
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Whether an idle connection is closed, or the server has said something unasked: that it ends the session."""
+    return connection.closed or bool(wait([connection.fileno()], timeout=0))

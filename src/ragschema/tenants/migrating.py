@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ragschema.errors import UsageError
+from ragschema.migrations.interruption import Terminated, interrupted_by_sigterm
 from ragschema.migrations.request import CheckDrift
 from ragschema.revisions.manifest import Manifest, ahead, describe_ids, read_manifest, unknown_revision
 from ragschema.tenants.databases import DatabaseOfTenants, Found, find_all, reached
@@ -78,7 +79,8 @@ def migrate_tenants(
         show: Called with every tenant that is done.
 
     Raises:
-        UsageError: There is no such revision, or no database.
+        UsageError: There is no such revision, or no database; or this process is a daemon of `multiprocessing`.
+        ConfigurationError: This machine has no room for so many workers; nothing was changed.
     """
     manifest, clock = read_manifest(), Clock()
     target = manifest.head if revision in ("head", "heads") else revision
@@ -88,7 +90,7 @@ def migrate_tenants(
         found = find_all(found_databases, with_sizes=rollout.order == "size")
         fleet = _Fleet(found, manifest, target, rollout, clock, show)
         interrupted_by = fleet.run()
-        fleet.look_again()
+        interrupted_by = fleet.look_again() or interrupted_by
     outcomes = sorted(fleet.outcomes.values(), key=lambda each: (each.database, each.schema))
     return FleetResult(
         target,
@@ -144,17 +146,30 @@ class _Fleet:
             self._set(task, "not started")
         return dispatch.interrupted_by
 
-    def look_again(self) -> None:
-        """Read where those stand that did not come to their end: some of their revisions may be committed."""
+    def look_again(self) -> Interruption | None:
+        """Read where those stand that did not come to their end: some of their revisions may be committed.
+
+        Returns:
+            The signal that ended this early, if one did; then it is not known.
+        """
         ends: tuple[Fate, ...] = ("failed", "locked", "interrupted")
-        places = {task.database for task, each in self.outcomes.items() if each.fate in ends}
-        again = {place: find_all([self.found[place].options])[0].tenants for place in places}
-        now = {
-            Task(place, each.schema): each.revision for place, tenants in again.items() for each in tenants
-        }
-        for task, each in self.outcomes.items():
-            if each.fate in ends:
-                self.outcomes[task] = replace(each, revision=now.get(task))
+        tasks = [task for task, each in self.outcomes.items() if each.fate in ends]
+        places = sorted({task.database for task in tasks})
+        now: dict[Task, str | None] = {}
+        interrupted_by: Interruption | None = None
+        try:
+            with interrupted_by_sigterm():
+                again = find_all([self.found[place].options for place in places])
+            now = {
+                Task(place, each.schema): each.revision
+                for place, found in zip(places, again, strict=True)
+                for each in found.tenants
+            }
+        except KeyboardInterrupt as exc:
+            interrupted_by = "SIGTERM" if isinstance(exc, Terminated) else "SIGINT"
+        for task in tasks:
+            self.outcomes[task] = replace(self.outcomes[task], revision=now.get(task))
+        return interrupted_by
 
     def _tasks(self) -> list[Task]:
         """Return the tenants to work on, in their order, and set the outcomes of the others."""
@@ -176,8 +191,10 @@ class _Fleet:
                 tasks.append(task)
             else:
                 self._set(task, "up to date")
-        by_size = self.rollout.order == "size"
-        return sorted(tasks, key=lambda task: (self.tenants[task].bytes or 0 if by_size else 0, task.schema))
+        if self.rollout.order == "name":
+            return sorted(tasks, key=lambda task: task.schema)
+        sizes = {task: self.tenants[task].bytes for task in tasks}  # None, of which it is not known: the last
+        return sorted(tasks, key=lambda task: (sizes[task] is None, sizes[task] or 0, task.schema))
 
     def _find_owing(self) -> set[Task]:
         return {

@@ -107,7 +107,8 @@ def verify_tenants(
         show: Called with every tenant that is done.
 
     Raises:
-        UsageError: There is no database, or no worker.
+        UsageError: There is no database, or no worker; or this process is a daemon of `multiprocessing`.
+        ConfigurationError: This machine has no room for so many workers.
     """
     if workers is not None:
         check_whole("workers", workers, UsageError, lowest=1)
