@@ -47,10 +47,11 @@ def test_every_job_ends_once_though_jobs_fail_and_workers_are_killed(database: D
             " FROM generate_series(1, 8000) AS n"
         )
         victims = [start_worker(database, f"victim {n}", hang_after=5 + n) for n in range(3)]
-        workers = [start_worker(database, f"worker {n}") for n in range(5)]
-        for victim in victims:
+        for victim in victims:  # before the others take what is left
             assert victim.stdout is not None
             assert victim.stdout.readline() == "hanging\n"
+        workers = [start_worker(database, f"worker {n}") for n in range(5)]
+        for victim in victims:
             victim.kill()
             victim.communicate()
         for worker in workers:
