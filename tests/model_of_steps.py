@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 
 COLUMN = 1
@@ -230,33 +231,40 @@ class Model:
         return next((id_ for id_, state in self.models.items() if state == "active"), COLUMN)
 
 
+def read(connection: sa.Connection, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement, read by the driver alone: SQLAlchemy takes as long as the server for each."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver.execute(statement.encode()).fetchall()
+
+
 def read_state(connection: sa.Connection) -> State:
     """Read the corpus; refuses an embedding that is not its text's."""
-    documents = {row.id: Document(*row[1:]) for row in connection.execute(_DOCUMENTS)}
+    documents = {id_: Document(*row) for id_, *row in read(connection, _DOCUMENTS)}
     versions = {
-        row.id: Version(row.document_id, row.version_number, row.source_hash, row.title, _json(row.metadata))
-        for row in connection.execute(_VERSIONS)
+        id_: Version(document, number, source_hash, title, _json(details))
+        for id_, document, number, source_hash, title, details in read(connection, _VERSIONS)
     }
     embedded: dict[UUID, set[int]] = {}
     skipped: dict[UUID, set[int]] = {}
     marks: Counter[tuple[UUID, float]] = Counter()
-    for row in connection.execute(_EMBEDDINGS):
-        if row.embedding_error is not None:
-            skipped.setdefault(row.chunk_id, set()).add(row.model_id)
-        if row.mark is not None:
-            embedded.setdefault(row.chunk_id, set()).add(row.model_id)
-            marks[row.chunk_id, row.mark] += 1
+    for chunk_id, model_id, embedding_error, mark in read(connection, _EMBEDDINGS):
+        if embedding_error is not None:
+            skipped.setdefault(chunk_id, set()).add(model_id)
+        if mark is not None:
+            embedded.setdefault(chunk_id, set()).add(model_id)
+            marks[chunk_id, mark] += 1
     chunks = {
-        row.id: Chunk(
-            row.version_id,
-            row.ordinal,
-            row.content,
-            row.is_current,
-            row.text_config if row.is_current else "",  # of the others nothing is promised
-            frozenset(embedded.get(row.id, ())),
-            frozenset(skipped.get(row.id, ())),
+        id_: Chunk(
+            version,
+            ordinal,
+            content,
+            is_current,
+            text_config if is_current else "",  # of the others nothing is promised
+            frozenset(embedded.get(id_, ())),
+            frozenset(skipped.get(id_, ())),
         )
-        for row in connection.execute(_CHUNKS)
+        for id_, version, ordinal, content, is_current, text_config in read(connection, _CHUNKS)
     }
     for chunk in skipped:
         assert not skipped[chunk] & embedded.get(chunk, set()), (
@@ -264,10 +272,7 @@ def read_state(connection: sa.Connection) -> State:
         )
     for chunk, mark in marks:
         assert mark == mark_of(chunks[chunk].content), f"chunk {chunk} has another text's embedding"
-    events = {
-        row.id: Event(row.version_id, row.chunk_id, row.ordinal, row.event_type)
-        for row in connection.execute(_EVENTS)
-    }
+    events = {id_: Event(*row) for id_, *row in read(connection, _EVENTS)}
     return State(documents, versions, chunks, events)
 
 
@@ -284,14 +289,12 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-_DOCUMENTS = sa.text(
+_DOCUMENTS = (
     "SELECT id, article_id, current_version_id, deleted_at IS NOT NULL, text_config FROM rag_documents"
 )
-_VERSIONS = sa.text(
-    "SELECT id, document_id, version_number, source_hash, title, metadata FROM rag_document_versions"
-)
-_CHUNKS = sa.text("SELECT id, version_id, ordinal, content, is_current, text_config FROM rag_chunks")
-_EMBEDDINGS = sa.text("""
+_VERSIONS = "SELECT id, document_id, version_number, source_hash, title, metadata FROM rag_document_versions"
+_CHUNKS = "SELECT id, version_id, ordinal, content, is_current, text_config FROM rag_chunks"
+_EMBEDDINGS = """
 SELECT id AS chunk_id, 1 AS model_id, embedding_error,
     CAST(trim(both '[]' from CAST(subvector(embedding, 1, 1) AS text)) AS float8) AS mark
 FROM rag_chunks WHERE embedding IS NOT NULL OR embedding_error IS NOT NULL
@@ -299,7 +302,7 @@ UNION ALL
 SELECT chunk_id, model_id, embedding_error,
     CAST(trim(both '[]' from CAST(subvector(embedding, 1, 1) AS text)) AS float8)
 FROM rag_chunk_embeddings
-""")
-_EVENTS = sa.text(
+"""
+_EVENTS = (
     "SELECT id, version_id, chunk_id, ordinal, CAST(event_type AS text) AS event_type FROM rag_chunk_events"
 )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from model_of_steps import State
+from model_of_steps import State, read
 
 Name: TypeAlias = tuple[str, str]
 Said: TypeAlias = tuple[Name, str, Name]
@@ -87,13 +87,13 @@ def originals(planned: State, found: State, chunk: UUID) -> list[UUID]:
 def read_facts(connection: sa.Connection) -> dict[UUID, Facts]:
     """Return what was read in each chunk of which something was."""
     found: dict[UUID, Facts] = {}
-    for row in connection.execute(_MENTIONED):
+    for row in read(connection, _MENTIONED):
         facts = found.get(row[0], NOTHING)
         found[row[0]] = facts._replace(entities=facts.entities | {(row[1], row[2])})
-    for row in connection.execute(_RELATED):
+    for row in read(connection, _RELATED):
         facts = found.get(row[0], NOTHING)
         found[row[0]] = facts._replace(relations=facts.relations | {_said(row[1:])})
-    for row in connection.execute(_READ):
+    for row in read(connection, _READ):
         facts = found.get(row[0], NOTHING)
         found[row[0]] = facts._replace(extractors=facts.extractors | {row[1]})
     return found
@@ -102,28 +102,28 @@ def read_facts(connection: sa.Connection) -> dict[UUID, Facts]:
 def read_entities(connection: sa.Connection) -> dict[Name, SeenEntity]:
     return {
         (row[0], row[1]): SeenEntity(row[2], row[3], row[4] and (row[4], row[5]), row[6])
-        for row in connection.execute(_ENTITIES)
+        for row in read(connection, _ENTITIES)
     }
 
 
 def read_relations(connection: sa.Connection) -> dict[Said, SeenRelation]:
     """Return the relations in the order of their ids."""
-    return {_said(row): SeenRelation(*row[5:]) for row in connection.execute(_RELATIONS)}
+    return {_said(row): SeenRelation(*row[5:]) for row in read(connection, _RELATIONS)}
 
 
 def read_aliases(connection: sa.Connection) -> dict[Name, tuple[Name, UUID | None]]:
     """Return of each alias the entity, and the document that goes with it."""
-    return {(row[0], row[1]): ((row[2], row[3]), row[4]) for row in connection.execute(_ALIASES)}
+    return {(row[0], row[1]): ((row[2], row[3]), row[4]) for row in read(connection, _ALIASES)}
 
 
 def read_ids(connection: sa.Connection) -> dict[Name, UUID]:
-    return {(row[0], row[1]): row[2] for row in connection.execute(_IDS)}
+    return {(row[0], row[1]): row[2] for row in read(connection, _IDS)}
 
 
 def compare(connection: sa.Connection, *expected: object) -> None:
     """Compare the facts, entities, relations and aliases that are expected with what is there."""
-    for read, each in zip((read_facts, read_entities, read_relations, read_aliases), expected, strict=True):
-        found = read(connection)
+    for look, each in zip((read_facts, read_entities, read_relations, read_aliases), expected, strict=True):
+        found = look(connection)
         assert found == each, f"expected {each}\nfound    {found}"
 
 
@@ -131,26 +131,24 @@ def _said(row: Any) -> Said:
     return (row[0], row[1]), row[2], (row[3], row[4])
 
 
-_ENTITIES = sa.text("""
+_ENTITIES = """
 SELECT e.entity_type, e.name_key, e.is_current, e.is_imported, k.entity_type, k.name_key, e.description
 FROM rag_entities e LEFT JOIN rag_entities k ON k.id = e.merged_into
-""")
-_IDS = sa.text("SELECT entity_type, name_key, id FROM rag_entities")
-_ALIASES = sa.text("""
+"""
+_IDS = "SELECT entity_type, name_key, id FROM rag_entities"
+_ALIASES = """
 SELECT a.entity_type, a.alias_key, e.entity_type, e.name_key, a.document_id
 FROM rag_entity_aliases a JOIN rag_entities e ON e.id = a.entity_id
-""")
+"""
 _ENDS = "s.entity_type, s.name_key, r.relation_type, t.entity_type, t.name_key"
 _JOINED = (
     "rag_relations r JOIN rag_entities s ON s.id = r.source_id JOIN rag_entities t ON t.id = r.target_id"
 )
-_RELATIONS = sa.text(
+_RELATIONS = (
     f"SELECT {_ENDS}, r.is_current, r.is_imported, r.weight, r.description FROM {_JOINED} ORDER BY r.id"
 )
-_MENTIONED = sa.text("""
+_MENTIONED = """
 SELECT m.chunk_id, e.entity_type, e.name_key FROM rag_entity_mentions m JOIN rag_entities e ON e.id = m.entity_id
-""")
-_RELATED = sa.text(
-    f"SELECT m.chunk_id, {_ENDS} FROM {_JOINED} JOIN rag_relation_mentions m ON m.relation_id = r.id"
-)
-_READ = sa.text("SELECT chunk_id, extractor_version FROM rag_extractions")
+"""
+_RELATED = f"SELECT m.chunk_id, {_ENDS} FROM {_JOINED} JOIN rag_relation_mentions m ON m.relation_id = r.id"
+_READ = "SELECT chunk_id, extractor_version FROM rag_extractions"

@@ -133,6 +133,9 @@ _STATEMENTS = (
 )
 
 
+_TABLES = ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events", "rag_jobs")
+
+
 def fill(connection: psycopg.Connection[TupleRow], corpus: Corpus) -> None:
     """Insert a corpus into an empty database at head.
 
@@ -140,14 +143,18 @@ def fill(connection: psycopg.Connection[TupleRow], corpus: Corpus) -> None:
         connection: In autocommit, as superuser.
         corpus: What to insert.
     """
-    tables = ("rag_documents", "rag_document_versions", "rag_chunks", "rag_chunk_events", "rag_jobs")
-    for table in tables:
+    for table in _TABLES:
         connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)".encode())
     with connection.transaction():
         for statement in _STATEMENTS:
             connection.execute(statement.format(**vars(corpus)).encode())
     if corpus.is_analyzed:
-        connection.execute(f"VACUUM (ANALYZE) {', '.join(tables)}".encode())
+        analyze(connection)
+
+
+def analyze(connection: psycopg.Connection[TupleRow]) -> None:
+    """Let the planner know what the tables hold."""
+    connection.execute(f"VACUUM (ANALYZE) {', '.join(_TABLES)}".encode())
 
 
 def corpora(*, chunks: int, crowd: int, versions: int) -> Mapping[str, Mapping[str, Corpus]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from conftest import connect, made_database, make_led_engine
 from ragschema.database.settings import Database
-from skewed_data import Corpus, Work, corpora, fill, works
+from skewed_data import Corpus, Work, analyze, corpora, fill, works
 
 MODES = ("force_custom_plan", "force_generic_plan")
 CORPORA = corpora(chunks=400, crowd=3000, versions=60)
@@ -44,14 +44,21 @@ SET auto_explain.log_nested_statements = on;
 
 @pytest.fixture
 def databases(target: str, server: Mapping[str, str], template: str) -> Iterator[Mapping[str, Database]]:
-    """Return the databases of a target, by corpus."""
+    """Return the databases of a target, by corpus; one that is not analyzed is cloned to the same that is."""
     with ExitStack() as stack:
+        filled: dict[Corpus, Database] = {}
         made = {}
-        for name, corpus in CORPORA[target].items():
-            made[name] = stack.enter_context(made_database(server, template))
+        for name, corpus in sorted(CORPORA[target].items(), key=lambda each: each[1].is_analyzed):
+            rows = replace(corpus, is_analyzed=False)
+            origin = filled[rows].parameters["dbname"] if rows in filled else template
+            made[name] = stack.enter_context(made_database(server, origin))
             with connect(made[name]) as connection:
-                fill(connection, corpus)
-        yield made
+                if rows not in filled:
+                    fill(connection, rows)
+                if corpus.is_analyzed:
+                    analyze(connection)
+            filled[rows] = made[name]
+        yield {name: made[name] for name in CORPORA[target]}
 
 
 class Planner:
