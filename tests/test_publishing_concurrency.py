@@ -22,6 +22,7 @@ from publishing import (
     publishing_database,
     read_current,
 )
+from ragschema.collections import add_documents, create_collection
 from ragschema.database.settings import Database
 from ragschema.publishing import (
     PublishedVersion,
@@ -138,6 +139,23 @@ def test_of_two_publishers_one_wins_and_the_other_is_told(
             waiting.result()
         assert [row.content for row in read_current(session, article)] == ["mine"]
         assert_consistent(session)
+
+
+def test_who_waits_to_publish_is_passed_by_nobody_who_links_the_document(
+    engine: sa.Engine, threads: ThreadPoolExecutor, article: str
+) -> None:
+    """Otherwise those who link it one after another, such as workers that ingest, keep it waiting without end."""
+    with Session(engine) as session:
+        publish_texts(session, article, ["a"])
+        first, second = (create_collection(session, f"{article} {n}", "Linked").id for n in range(2))
+        session.commit()
+        add_documents(session, first, [article])
+        publishing = start_waiting(engine, threads, lambda other: publish_texts(other, article, ["b"]))
+        linking = start_waiting(engine, threads, lambda other: add_documents(other, second, [article]))
+        session.commit()
+        publishing.result(30)
+        assert linking.result(30).added == 1
+        assert [row.content for row in read_current(session, article)] == ["b"]
 
 
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -73,7 +73,7 @@ def settle_text_configs(session: Executor, plans: Sequence[VersionPlan]) -> list
 def join_collections(session: Executor, pairs: Sequence[tuple[UUID, str]]) -> Joined:
     """Let documents be in collections, in one statement; those that are stay as they are.
 
-    Locks the collections and the documents against deletion until the transaction ends.
+    Locks the collections against deletion, and the documents against whoever writes them, until the transaction ends.
 
     Args:
         session: A session or connection.
@@ -132,8 +132,9 @@ def unknown_collection(named: str) -> UnknownCollection:
 _CONFIGS = sa.text(
     "SELECT id, text_config FROM rag_collections WHERE id = ANY(CAST(:collection_ids AS uuid[]))"
 )
-# Documents are locked in the order in which a bulk load locks them. Nothing is written where a collection is missing,
-# so that whoever catches the error may commit.
+# Documents are locked in the order in which a bulk load locks them, and as an update does, which waits in its turn:
+# many who take the key's lock one after another pass by whoever waits to publish, without end. Nothing is written
+# where a collection is missing, so that whoever catches the error may commit.
 _JOIN = sa.text("""
 WITH asked AS MATERIALIZED (
     SELECT DISTINCT * FROM unnest(CAST(:collection_ids AS uuid[]), CAST(:article_ids AS text[]))
@@ -142,7 +143,7 @@ WITH asked AS MATERIALIZED (
     SELECT id FROM rag_collections WHERE id = ANY(CAST(:collection_ids AS uuid[])) ORDER BY id FOR KEY SHARE
 ), documents AS MATERIALIZED (
     SELECT id, article_id FROM rag_documents WHERE article_id = ANY(CAST(:article_ids AS text[]))
-    ORDER BY article_id COLLATE "C" FOR KEY SHARE
+    ORDER BY article_id COLLATE "C" FOR NO KEY UPDATE
 ), added AS (
     INSERT INTO rag_collection_documents (collection_id, document_id)
     SELECT c.id, d.id
