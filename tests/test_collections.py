@@ -54,7 +54,7 @@ from ragschema.collections import (
 )
 from ragschema.database.settings import Database
 from ragschema.errors import DataLossRefused
-from ragschema.publishing import ContentError, publish
+from ragschema.publishing import ContentError, plan_version, publish
 from ragschema.revisions.manifest import read_manifest
 
 DOCUMENTS, CHUNKS = 1000, 4
@@ -204,6 +204,29 @@ def test_what_cannot_be_stored_is_refused_before_it_is_sent(session: Session, na
         with pytest.raises(error, match=words):
             call()
     assert find_collection(session, name) == made  # the transaction goes on
+
+
+def test_in_autocommit_mode_it_is_refused_in_the_same_words(engine: sa.Engine, name: str) -> None:
+    """There is no savepoint, and nothing to save."""
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        made = create_collection(connection, name, "d", text_config="english")
+        with pytest.raises(ContentError, match="no text search"):
+            create_collection(connection, f"{name} too", "d", text_config="klingon")
+        with pytest.raises(ContentError, match="no text search"):
+            plan_version(
+                connection,
+                name,
+                ["a"],
+                source_hash="h",
+                chunker_version="c",
+                embedder_version="e",
+                text_config="klingon",
+            )
+        with pytest.raises(CollectionError, match="There is a collection"):
+            create_collection(connection, name, "again")
+        with pytest.raises(UnknownCollection):
+            update_collection(connection, uuid4(), name="a")
+        delete_collection(connection, made.id)
 
 
 def test_a_collection_that_is_not_there_is_named(session: Session) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
 from ragschema.collections.errors import CollectionError, check_id
+from ragschema.database.atomicity import savepoint
 from ragschema.jobs.payloads import write_json
 from ragschema.jobs.records import JobError
 from ragschema.publishing.memberships import refuse_unknown, unknown_collection
@@ -146,7 +147,7 @@ def update_collection(
         )
     connection = connection_of(session)
     try:
-        with connection.begin_nested():
+        with savepoint(connection):
             row = connection.execute(_UPDATE, {**values, "collection_id": collection_id}).one_or_none()
     except IntegrityError as exc:
         if getattr(exc.orig, "sqlstate", None) != "23505":  # unique_violation

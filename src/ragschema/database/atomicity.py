@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from sqlalchemy import Connection
 
 from ragschema.errors import RagSchemaError
@@ -15,8 +17,17 @@ def refuse_autocommit(connection: Connection, what: str, error: type[RagSchemaEr
         what: Takes them.
         error: Raised.
     """
-    if connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]  # of every driver
+    if _is_autocommit(connection):
         raise error(
             f"{what} takes several statements, and this connection is in autocommit mode.",
             "Give it a connection with transactions: one of an engine without isolation_level='AUTOCOMMIT'.",
         )
+
+
+def savepoint(connection: Connection) -> AbstractContextManager[object]:
+    """Let the transaction go on where a statement of the block fails; in autocommit mode there is none to save."""
+    return nullcontext() if _is_autocommit(connection) else connection.begin_nested()
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    return connection.connection.dbapi_connection.autocommit  # type: ignore[union-attr,no-any-return]  # of every driver

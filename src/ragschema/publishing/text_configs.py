@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
+from ragschema.database.atomicity import savepoint
 from ragschema.publishing.errors import ContentError
 from ragschema.publishing.transactions import connection_of
 from ragschema.schema.base import Executor
@@ -20,7 +21,7 @@ def check_text_configs(session: Executor, names: Iterable[str]) -> None:
     connection = connection_of(session)
     for name in names:
         try:
-            with connection.begin_nested():
+            with savepoint(connection):
                 connection.execute(_AS_CONFIG, {"name": name})
         except sa.exc.DBAPIError as exc:
             if getattr(exc.orig, "sqlstate", None) not in _NO_CONFIG:
