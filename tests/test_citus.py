@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -98,6 +98,23 @@ def test_an_engine_of_a_tenant_speaks_to_its_node(near: sa.Engine, engine: sa.En
         assert jobs.complete(session, job)
         session.commit()
         assert_consistent(session)
+
+
+def test_what_only_the_coordinator_changes_is_refused_on_a_node(options: Options) -> None:
+    place = locate(SCHEMA, URL)
+    assert place is not None
+    at = {"host": place.host, "port": str(place.port)}
+    node = replace(options.database, parameters={**options.database.parameters, **at})
+    there = Options(node, schema=SCHEMA)
+    changes: list[Callable[[], object]] = [
+        lambda: add_model(there, "there", 8),
+        lambda: migrations.downgrade(there, "-1"),
+        lambda: create_tenant(f"{SCHEMA}_there", node),
+        lambda: drop_tenant(SCHEMA, node, allow_data_loss=True),
+    ]
+    for change in changes:
+        with pytest.raises(TenantRefused, match="on a node of a cluster, and not on its coordinator"):
+            change()
 
 
 def test_a_conversation_goes_on_through_any_node(near: sa.Engine, engine: sa.Engine) -> None:

@@ -89,7 +89,7 @@ class DataLossRefused(RagSchemaError):
 
 
 class TenantRefused(RagSchemaError):
-    """A tenant cannot be made or dropped as was asked; nothing was changed."""
+    """A tenant cannot be made, placed, changed or dropped as was asked; nothing was changed."""
 
 
 class TenantGone(RagSchemaError):

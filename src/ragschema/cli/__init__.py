@@ -29,7 +29,6 @@ def main() -> NoReturn:
 def _open_streams() -> None:
     """Open those of the standard streams that this process was started without, as a daemon may be: to nowhere."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if (
-            getattr(sys, name) is None
-        ):  # the descriptor too is given to no connection then: the lowest is taken
+        # the descriptor too is given to no connection then: the lowest is taken
+        if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 pathlib costs start-up; it is never closed

@@ -49,9 +49,8 @@ def read_or_not() -> Iterator[None]:
     """Say something on standard error in the block: where nobody can read it, what is done goes on to its end."""
     try:
         yield
-    except (
-        OSError
-    ):  # its reader has ended, its disk is full, its terminal is gone: what is left of it goes nowhere
+    except OSError:
+        # its reader has ended, its disk is full, its terminal is gone: what is left of it goes nowhere
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stderr.fileno())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ragschema.database.row_security import refuse_hidden
 from ragschema.database.server import Connection
 from ragschema.database.write_access import check_writable
-from ragschema.state.cluster import refuse_unreachable
+from ragschema.state.cluster import refuse_node, refuse_unreachable
 from ragschema.state.soundness import find_soundness
 
 
@@ -28,3 +28,13 @@ def check_ready(connection: Connection, schema: str) -> None:
     refuse_unreachable(connection, schema)
     refuse_hidden(connection, schema)
     find_soundness(connection, schema, None).refuse()
+
+
+def check_alterable(connection: Connection, schema: str) -> None:
+    """Refuse to begin a change of the tables themselves: as `check_ready`, and on Citus by its coordinator alone.
+
+    Raises:
+        TenantRefused: The database is on another node of Citus.
+    """
+    check_ready(connection, schema)
+    refuse_node(connection, schema)

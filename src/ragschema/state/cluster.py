@@ -10,7 +10,7 @@ from typing import Literal
 from ragschema.database.citus import Place, find_place, has_citus, is_distributed
 from ragschema.database.members import members
 from ragschema.database.server import VERSION_TABLE, Connection
-from ragschema.errors import NodeUnreachable, RevisionRefused
+from ragschema.errors import NodeUnreachable, RevisionRefused, TenantRefused
 from ragschema.state.status import has_our_tables
 from ragschema.words import counted
 
@@ -18,6 +18,11 @@ _UNREACHABLE = """
 SELECT nodename || ':' || nodeport FROM pg_catalog.pg_dist_node
 WHERE isactive AND NOT coalesce(pg_catalog.citus_check_connection_to_node(nodename, nodeport), false)
 ORDER BY 1
+"""
+# Its name, where another node is asked.
+_COORDINATOR = """
+SELECT (SELECT nodename || ':' || nodeport FROM pg_catalog.pg_dist_node WHERE groupid = 0 AND noderole = 'primary')
+FROM pg_catalog.pg_dist_local_group WHERE groupid <> 0
 """
 _OUT_OF_REACH = """
 SELECT s.nspname::text, n.nodename || ':' || n.nodeport
@@ -117,6 +122,29 @@ def refuse_away(connection: Connection) -> None:
         raise NodeUnreachable(
             f"No tenant of Citus can be made, changed or dropped while a node is away: {', '.join(away)}.",
             "Nothing was changed. Bring the node back, or take it out of the cluster, then run this again.",
+        )
+
+
+def refuse_node(connection: Connection, schema: str) -> None:
+    """Refuse to change a schema of Citus on another node than the coordinator, which alone changes it on every node.
+
+    Raises:
+        TenantRefused: The database is on such a node.
+    """
+    if has_citus(connection) and _is_on_every_node(connection, schema):
+        refuse_any_node(connection)
+
+
+def refuse_any_node(connection: Connection) -> None:
+    """Refuse what only the coordinator of Citus does: to place a tenant, to change its tables.
+
+    Raises:
+        TenantRefused: The database is on another node.
+    """
+    if (row := connection.execute(_COORDINATOR).fetchone()) is not None:
+        raise TenantRefused(
+            "The database is on a node of a cluster, and not on its coordinator.",
+            f"Nothing was changed. Name the coordinator: {row[0] or 'the node of the group 0'}.",
         )
 
 

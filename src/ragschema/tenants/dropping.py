@@ -23,7 +23,7 @@ from ragschema.migrations.interruption import find_interruption, interruptible
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.watch import Watch, watch_connection, watching
-from ragschema.state.cluster import refuse_away
+from ragschema.state.cluster import refuse_away, refuse_node
 from ragschema.state.expected import our_tables, read_fingerprints
 from ragschema.state.status import has_our_tables, read_current
 from ragschema.tenants.counting import TenantRows, count_rows, find_tables
@@ -108,6 +108,7 @@ def drop_tenant(
         take_deployer_lock(connection, schema, wait=options.lock_wait)
         check_writable(connection)
         refuse_away(connection)
+        refuse_node(connection, schema)
         refuse_strangers(connection, schema)
         refuse_dependents(connection, schema)
         rows = count_rows(connection, schema)

@@ -18,7 +18,7 @@ from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
-from ragschema.state.cluster import find_asynchronous, find_without_replication, refuse_away
+from ragschema.state.cluster import find_asynchronous, find_without_replication, refuse_any_node, refuse_away
 from ragschema.state.status import require_current
 from ragschema.tenants.counting import TenantRows
 
@@ -41,11 +41,6 @@ SELECT pg_get_functiondef(p.oid) FROM pg_proc p JOIN pg_namespace n ON n.oid = p
 WHERE n.nspname = %s AND p.prokind IN ('f', 'p') AND NOT EXISTS (
     SELECT FROM pg_dist_object d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
 )
-"""
-# Its name, where another node is asked.
-_COORDINATOR = """
-SELECT (SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE groupid = 0 AND noderole = 'primary')
-FROM pg_dist_local_group WHERE groupid <> 0
 """
 _DISTRIBUTE = "SELECT citus_schema_distribute(quote_ident(%s)::regnamespace)"
 _MOVE = "SELECT citus_schema_move(quote_ident(%s)::regnamespace, %s, %s)"
@@ -172,19 +167,10 @@ def placing(name: str, database: DatabaseArgument) -> Iterator[Opened]:
             )
         take_deployer_lock(at.connection, at.schemas.target, wait=options.lock_wait)
         refuse_away(at.connection)
-        _refuse_node(at.connection)
+        refuse_any_node(at.connection)
         require_current(at.connection, at.schemas.target)
         check_ready(at.connection, at.schemas.target)
         yield at
-
-
-def _refuse_node(connection: Connection) -> None:
-    row = connection.execute(_COORDINATOR).fetchone()
-    if row is not None:
-        raise TenantRefused(
-            "The database is on a node of a cluster, and not on its coordinator.",
-            f"Nothing was changed. Name the coordinator: {row[0] or 'the node of the group 0'}.",
-        )
 
 
 def require_place(connection: Connection, schema: str) -> Place:
