@@ -249,6 +249,8 @@ NODE_AWAY = (
     "CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass)",
     "CREATE TABLE pg_catalog.pg_dist_shard (logicalrelid regclass, shardid bigint)",
     "CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, groupid int)",
+    "CREATE TABLE pg_catalog.pg_dist_local_group (groupid int)",
+    "INSERT INTO pg_catalog.pg_dist_local_group VALUES (0)",
     "INSERT INTO pg_catalog.pg_dist_node VALUES ('node', 5702, true, 1, 'primary')",
     "CREATE FUNCTION pg_catalog.citus_check_connection_to_node(text, int) RETURNS bool RETURN false",
     "INSERT INTO pg_extension SELECT 1, 'citus', 10, 'pg_catalog'::regnamespace, false, '14.0-1'",
@@ -274,6 +276,14 @@ def test_nothing_is_made_handed_over_or_dropped_while_a_node_is_away(empty_datab
     assert [each.standing for each in tenants.list_tenants(empty_database)] == ["at head"]
     execute(empty_database, "UPDATE pg_catalog.pg_dist_node SET isactive = false")
     assert tenants.create_tenant("globex", empty_database).revision == HEAD
+    execute(empty_database, "UPDATE pg_catalog.pg_dist_local_group SET groupid = 1")
+    for make in (
+        lambda: tenants.create_tenant("initech", empty_database),
+        lambda: migrations.upgrade(Options(empty_database, schema="initech")),
+    ):
+        with pytest.raises(TenantRefused, match="on a node of a cluster, and not on its coordinator"):
+            make()
+    migrations.upgrade(Options(empty_database, schema="globex"))  # nothing is to be done
 
 
 def test_without_a_cluster_no_tenant_is_placed(run: Command, empty_database: Database) -> None:
