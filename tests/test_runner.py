@@ -477,9 +477,13 @@ def test_a_connection_lost_outside_a_revision_is_said_in_a_sentence(empty_databa
         holder.execute("SELECT pg_advisory_lock(%s)", (deployer_lock_key("public"),))
 
         def end_the_waiting() -> None:
-            waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+            # one that has only just connected would connect again
+            waiting = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+                " AND datname = current_database() AND query LIKE '%%pg_try_advisory_lock%%'"
+            )
             wait_until(
-                lambda: rows(holder, waiting + " AND datname = current_database()", "ragschema migrate"),
+                lambda: rows(holder, waiting, "ragschema migrate"),
                 "a deployer",
             )
 
