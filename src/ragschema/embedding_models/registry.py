@@ -16,7 +16,7 @@ from ragschema.database.row_security import refuse_hidden
 from ragschema.database.server import Connection
 from ragschema.errors import UnknownModel
 from ragschema.migrations.deployer_lock import take_deployer_lock
-from ragschema.migrations.readiness import check_alterable, check_ready
+from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import DatabaseArgument, resolve_options
 from ragschema.migrations.retries import retrying
 from ragschema.revisions.manifest import read_manifest
@@ -58,7 +58,7 @@ def changing(database: DatabaseArgument, schema: str | None) -> Iterator[Opened]
     options = replace(resolve_options(database, schema), application_name=NAME)
     with opened(options) as at:
         take_deployer_lock(at.connection, at.schemas.target, wait=at.options.lock_wait)
-        check_alterable(at.connection, at.schemas.target)
+        check_ready(at.connection, at.schemas.target, is_altered=True)
         _require_registry(at)
         check_rights(at.connection, at.schemas)
         check_owners(at.connection, at.schemas)

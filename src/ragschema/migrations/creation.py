@@ -27,7 +27,7 @@ from ragschema.errors import RagSchemaError
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import Terminated, find_interruption, interruptible
 from ragschema.migrations.preparation import create_version_table, prepare
-from ragschema.migrations.readiness import check_alterable
+from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Applied, Request, Result
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.settlement import settle
@@ -173,7 +173,7 @@ def carry_out(creation: Creation, request: Request) -> Result:
 
 
 def _prepare(connection: Connection, schema: str) -> Schemas:
-    check_alterable(connection, schema)
+    check_ready(connection, schema, is_altered=True)
     schemas = prepare(connection, schema)
     check_rights(connection, schemas)
     check_owners(connection, schemas)

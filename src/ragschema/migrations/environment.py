@@ -30,7 +30,7 @@ from ragschema.migrations.failure_settlement import settle_failure
 from ragschema.migrations.held_back import OwedStep, owed_steps
 from ragschema.migrations.interruption import find_interruption, interruptible
 from ragschema.migrations.preparation import has_version_table, is_prepared, prepare
-from ragschema.migrations.readiness import check_alterable
+from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Request, Result
 from ragschema.migrations.retries import retrying
 from ragschema.migrations.run import Run
@@ -191,7 +191,7 @@ def _prepare(
     is_at_head = revision in context.script.get_heads() and not due
     is_change = not is_at_head or command.destination not in ("head", "heads")
     if is_change:
-        check_alterable(at.connection, schema)
+        check_ready(at.connection, schema, is_altered=True)
     if command.name == "do_stamp" and not request.force:
         refuse_wrong_stamp(at.connection, schema, _destination())
     schemas = at.schemas if is_prepared(at.schemas) else prepare(at.connection, schema)

@@ -100,16 +100,24 @@ def _find_set_to(connection: Connection, setting: str, values: list[str]) -> lis
     return [str(row[0]) for row in connection.execute(_SET_TO, (setting, values)).fetchall()]
 
 
-def refuse_unreachable(connection: Connection, schema: str) -> None:
+def refuse_unreachable(connection: Connection, schema: str, *, is_altered: bool = False) -> None:
     """Refuse to change a schema of Citus, or to make one there, while a node is away: that is done on every node.
 
     Tables that are ordinary ones, and there already, are changed all the same.
 
+    Args:
+        connection: A connection.
+        schema: The schema of our tables; it need not be there yet.
+        is_altered: Whether the tables themselves are to change, which only the coordinator does on every node.
+
     Raises:
         NodeUnreachable: One does not answer.
+        TenantRefused: The tables are to change, and the database is on another node than the coordinator.
     """
     if has_citus(connection) and _is_on_every_node(connection, schema):
         refuse_away(connection)
+        if is_altered:
+            refuse_any_node(connection)
 
 
 def refuse_away(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from ragschema.migrations.creation import Creation, carry_out, run_script
 from ragschema.migrations.deployer_lock import take_deployer_lock
 from ragschema.migrations.interruption import interruptible
 from ragschema.migrations.preparation import prepare_extension
-from ragschema.migrations.readiness import check_alterable
+from ragschema.migrations.readiness import check_ready
 from ragschema.migrations.request import Applied, DatabaseArgument, Request, resolve_options
 from ragschema.migrations.retries import retrying
 from ragschema.revisions.head_script import HeadScript, read_head_script
@@ -114,7 +114,7 @@ def require_head_script() -> HeadScript:
 
 
 def _prepare(connection: Connection, schema: str) -> Schemas:
-    check_alterable(connection, schema)
+    check_ready(connection, schema, is_altered=True)
     return prepare_extension(connection, schema)
 
 
